@@ -1,0 +1,230 @@
+//! What to do about the automatic pools of one subnet.
+//!
+//! The plan is a function of what was observed: the subnet, the pools that exist, its accounting, and what applications
+//! want. It is safe to compute again after a crash at any point: an accounting entry without a pool is a reservation that
+//! the next plan uses up or drops, and the accounting of a pool never holds less than the pool itself.
+
+use crate::accounting::{Entries, Entry, taken};
+use crate::set::RangeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A pool that exists with addresses of the subnet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolFact {
+    /// Name of the pool object.
+    pub name: String,
+    /// Key of the application of an automatic pool; none for a pool that a user made.
+    pub application: Option<String>,
+    /// Addresses that the pool may hand out, by its spec.
+    pub ranges: RangeSet,
+    /// Addresses in use or held, by its status.
+    pub used: RangeSet,
+    /// Whether the pool object is being deleted.
+    pub terminating: bool,
+}
+
+/// What one application wants of this subnet for one NIC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// Key of the application.
+    pub application: String,
+    /// Name of its pool: of the existing one, or the one that a new pool is to have.
+    pub pool: String,
+    /// How many addresses.
+    pub size: u128,
+}
+
+/// What was observed about one subnet.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The subnet's addresses.
+    pub total: RangeSet,
+    /// Addresses that nobody may be given.
+    pub reserved: RangeSet,
+    /// The accounting as it stands in the subnet's status.
+    pub entries: Entries,
+    /// The pools with addresses of this subnet.
+    pub pools: Vec<PoolFact>,
+    /// What applications want, first come first served.
+    pub wants: Vec<Want>,
+    /// Whether the subnet is being deleted: then it gives nothing to anybody.
+    pub terminating: bool,
+}
+
+/// What is to be done for one [`Want`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The pool has the wanted size.
+    Nothing,
+    /// Make the pool with these addresses.
+    Create(RangeSet),
+    /// Give the pool these addresses, which contain all that it has. `short` is how many the subnet could not give.
+    Grow {
+        /// All addresses that the pool is to have.
+        ranges: RangeSet,
+        /// Wanted addresses that the subnet does not have.
+        short: u128,
+    },
+    /// Leave the pool these addresses. `pending` is how many more go once they are free.
+    Shrink {
+        /// All addresses that the pool is to keep.
+        ranges: RangeSet,
+        /// Addresses above the wanted number that are in use.
+        pending: u128,
+    },
+    /// Nothing can be done now.
+    Blocked(Blocked),
+}
+
+/// Why nothing can be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    /// The subnet has too few free addresses.
+    Exhausted {
+        /// How many more addresses are wanted.
+        wanted: u128,
+        /// How many are free.
+        free: u128,
+    },
+    /// The subnet is being deleted.
+    SubnetTerminating,
+    /// The application's pool is being deleted; a new one is made when it is gone.
+    PoolTerminating,
+    /// The shrink waits for this many addresses in use.
+    InUse {
+        /// Addresses above the wanted number that are in use.
+        pending: u128,
+    },
+}
+
+/// What is to be done about one subnet. The accounting is written before any pool grows or is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The accounting that the subnet's status is to hold.
+    pub entries: Entries,
+    /// What to do for each want, by pool name.
+    pub verdicts: BTreeMap<String, Verdict>,
+    /// Accounting entries that go although nobody deleted their pool as far as was observed. Whoever applies the plan
+    /// makes sure by a live read that these pools do not exist.
+    pub dropped: BTreeSet<String>,
+}
+
+/// Plans one subnet.
+pub fn plan(facts: &Facts) -> Plan {
+    let mut entries: Entries = Entries::new();
+    for pool in &facts.pools {
+        let ranges = match pool.application {
+            Some(_) => pool.ranges.clone(),
+            None => pool.ranges.intersection(&facts.total),
+        };
+        if pool.application.is_some() || !ranges.is_empty() {
+            entries.insert(
+                pool.name.clone(),
+                Entry {
+                    ranges,
+                    application: pool.application.clone(),
+                },
+            );
+        }
+    }
+    let pools: BTreeMap<&str, &PoolFact> = facts.pools.iter().map(|pool| (pool.name.as_str(), pool)).collect();
+    let mut free = facts
+        .total
+        .difference(&taken(&entries, None))
+        .difference(&facts.reserved);
+    // What a crashed pass reserved for a pool is kept apart until it is that pool's turn, so that the pool gets the same
+    // addresses again and nobody who comes earlier takes them.
+    let mut reservations: BTreeMap<&str, RangeSet> = BTreeMap::new();
+    for want in &facts.wants {
+        let reserved = facts
+            .entries
+            .get(&want.pool)
+            .map(|entry| entry.ranges.intersection(&free));
+        if let Some(reserved) = reserved.filter(|set| !set.is_empty()) {
+            free = free.difference(&reserved);
+            reservations.insert(&want.pool, reserved);
+        }
+    }
+    let mut verdicts = BTreeMap::new();
+    for want in &facts.wants {
+        let own = reservations.remove(want.pool.as_str()).unwrap_or_default();
+        let verdict = match pools.get(want.pool.as_str()) {
+            _ if facts.terminating => Verdict::Blocked(Blocked::SubnetTerminating),
+            Some(pool) if pool.terminating => Verdict::Blocked(Blocked::PoolTerminating),
+            Some(pool) => resize(pool, want, &own, &free),
+            None => create(want, &own, &free),
+        };
+        let given = match &verdict {
+            Verdict::Create(ranges) | Verdict::Grow { ranges, .. } => Some(ranges),
+            Verdict::Nothing | Verdict::Shrink { .. } | Verdict::Blocked(_) => None,
+        };
+        // Reserved addresses that were not needed are free again.
+        free = free.union(&own);
+        if let Some(ranges) = given {
+            free = free.difference(ranges);
+            let entry = Entry {
+                ranges: ranges.clone(),
+                application: Some(want.application.clone()),
+            };
+            entries.insert(want.pool.clone(), entry);
+        }
+        verdicts.insert(want.pool.clone(), verdict);
+    }
+    let dropped = facts
+        .entries
+        .keys()
+        .filter(|name| !entries.contains_key(*name))
+        .cloned()
+        .collect();
+    Plan {
+        entries,
+        verdicts,
+        dropped,
+    }
+}
+
+/// The lowest `count` addresses, those reserved earlier first.
+fn pick(count: u128, own: &RangeSet, free: &RangeSet) -> RangeSet {
+    let first = own.first_n(count);
+    let rest = count - first.count();
+    first.union(&free.first_n(rest))
+}
+
+fn create(want: &Want, own: &RangeSet, free: &RangeSet) -> Verdict {
+    let available = own.count().saturating_add(free.count());
+    if available < want.size {
+        return Verdict::Blocked(Blocked::Exhausted {
+            wanted: want.size,
+            free: available,
+        });
+    }
+    Verdict::Create(pick(want.size, own, free))
+}
+
+fn resize(pool: &PoolFact, want: &Want, own: &RangeSet, free: &RangeSet) -> Verdict {
+    let have = pool.ranges.count();
+    if have == want.size {
+        return Verdict::Nothing;
+    }
+    if have < want.size {
+        let need = want.size - have;
+        let more = pick(need, own, free);
+        if more.is_empty() {
+            return Verdict::Blocked(Blocked::Exhausted { wanted: need, free: 0 });
+        }
+        return Verdict::Grow {
+            short: need - more.count(),
+            ranges: pool.ranges.union(&more),
+        };
+    }
+    let excess = have - want.size;
+    let leaving = pool.ranges.difference(&pool.used).last_n(excess);
+    let pending = excess - leaving.count();
+    if leaving.is_empty() {
+        return Verdict::Blocked(Blocked::InUse { pending });
+    }
+    Verdict::Shrink {
+        ranges: pool.ranges.difference(&leaving),
+        pending,
+    }
+}

@@ -1,0 +1,92 @@
+//! The free addresses of a pool, kept so that taking the lowest one and giving one back cost a look-up each.
+
+use crate::range::Range;
+use crate::set::RangeSet;
+use std::collections::BTreeMap;
+
+/// Disjoint ranges with at least one missing address between two of them, by first address.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FreeList {
+    by_first: BTreeMap<u128, u128>,
+    count: u128,
+}
+
+impl FreeList {
+    pub(crate) fn new(set: &RangeSet) -> Self {
+        Self {
+            by_first: set.ranges().iter().map(|r| (r.first(), r.last())).collect(),
+            count: set.count(),
+        }
+    }
+
+    pub(crate) const fn count(&self) -> u128 {
+        self.count
+    }
+
+    /// The lowest free address that is not blocked. Costs time in the blocked ranges passed over.
+    pub(crate) fn lowest(&self, blocked: &RangeSet) -> Option<u128> {
+        if blocked.is_empty() {
+            return self.by_first.keys().next().copied();
+        }
+        self.by_first
+            .iter()
+            .find_map(|(first, last)| RangeSet::from(Range::between(*first, *last)).first_outside(blocked))
+    }
+
+    pub(crate) fn contains(&self, addr: u128) -> bool {
+        self.by_first
+            .range(..=addr)
+            .next_back()
+            .is_some_and(|(_, last)| addr <= *last)
+    }
+
+    /// Removes an address; false if it was not free.
+    pub(crate) fn remove(&mut self, addr: u128) -> bool {
+        let Some((first, last)) = self
+            .by_first
+            .range(..=addr)
+            .next_back()
+            .map(|(first, last)| (*first, *last))
+        else {
+            return false;
+        };
+        if addr > last {
+            return false;
+        }
+        if first < addr {
+            self.by_first.insert(first, addr - 1);
+        } else {
+            self.by_first.remove(&first);
+        }
+        if addr < last {
+            self.by_first.insert(addr + 1, last);
+        }
+        self.count -= 1;
+        true
+    }
+
+    /// Adds an address that was not free, and joins it with its neighbours.
+    pub(crate) fn add(&mut self, addr: u128) {
+        let (mut first, mut last) = (addr, addr);
+        if let Some((low, high)) = self
+            .by_first
+            .range(..=addr)
+            .next_back()
+            .map(|(low, high)| (*low, *high))
+        {
+            if high >= addr {
+                return;
+            }
+            if addr - high == 1 {
+                first = low;
+            }
+        }
+        if let Some(next) = addr.checked_add(1)
+            && let Some(high) = self.by_first.remove(&next)
+        {
+            last = high;
+        }
+        self.by_first.insert(first, last);
+        self.count = self.count.saturating_add(1);
+    }
+}

@@ -1,0 +1,27 @@
+//! Names of automatic pools.
+
+use crate::addr::Family;
+
+/// Longest name of a Kubernetes object.
+const NAME_MAX: usize = 253;
+
+/// How many characters of the application's UID the name carries.
+const SUFFIX_LEN: usize = 5;
+
+/// The name of an application's pool: `auto4-shop-eth0-e07fc`.
+///
+/// The suffix is the first five characters of the last part of the application's UID. A long application name is cut so
+/// that the whole name is a legal object name.
+pub fn pool_name(app: &str, family: Family, nic: &str, uid: &str) -> String {
+    let tail = uid.rsplit('-').next().unwrap_or_default();
+    let suffix: String = tail.chars().take(SUFFIX_LEN).collect();
+    let head = format!("auto{}", family.number());
+    let dashes = 3;
+    let room = NAME_MAX.saturating_sub(head.len() + nic.len() + suffix.len() + dashes);
+    let mut cut = app.len().min(room);
+    while !app.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    let app = app.get(..cut).unwrap_or_default();
+    format!("{head}-{app}-{nic}-{suffix}").to_lowercase()
+}
