@@ -1,1 +1,21 @@
-//! Under construction.
+//! Everything the rest of the project knows about the wire form of Spiderpool's Kubernetes objects.
+//!
+//! The types of the four IPAM kinds, the names of annotations and labels with their parsers, the two JSON documents that
+//! live inside status strings, and the CRD YAML generated from all that. Other crates never spell an annotation key or
+//! touch a status string themselves, so that what must stay compatible can be reviewed in one place.
+//!
+//! There is no API client and no runtime in here: everything is a function of its arguments.
+
+pub mod annotations;
+pub mod app;
+pub mod conditions;
+mod generate;
+pub mod names;
+pub mod records;
+mod types;
+
+pub use generate::{all_crds, yaml_files};
+pub use types::{
+    EndpointStatus, IPPoolSpec, IPPoolStatus, NicDetail, PodAllocation, ReservedIPSpec, Route, SpiderEndpoint,
+    SpiderIPPool, SpiderReservedIP, SpiderSubnet, SubnetSpec, SubnetStatus, UnknownMembers,
+};

@@ -1,0 +1,49 @@
+//! From the schema of a Rust type to the schema Kubernetes understands.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use kube::core::schema::{OptionalEnum, OptionalIntOrString, StructuralSchemaRewriter};
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use schemars::transform::AddNullable;
+
+/// The schema of a whole object, made as kube's derive makes it.
+pub(crate) fn root_schema<T: JsonSchema>() -> Option<JSONSchemaProps> {
+    let generator = SchemaSettings::openapi3()
+        .with(|settings| {
+            settings.inline_subschemas = true;
+            settings.meta_schema = None;
+        })
+        .with_transform(AddNullable::default())
+        .with_transform(StructuralSchemaRewriter)
+        .with_transform(OptionalEnum)
+        .with_transform(OptionalIntOrString)
+        .into_generator();
+    let schema = generator.into_root_schema_for::<T>();
+    // A schema that does not convert is caught by the test that compares the committed YAML.
+    serde_json::from_value(schema.to_value()).ok()
+}
+
+/// Corrects a schema and everything below it.
+///
+/// An absent member is never written as null by us, and the API server drops a null that is not allowed, so `nullable`
+/// would only tell readers something they need not know.
+pub(super) fn finish(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    schema.title = None;
+    if let Some(values) = &mut schema.enum_ {
+        values.retain(|value| !value.0.is_null());
+    }
+    if let Some(properties) = &mut schema.properties {
+        properties.values_mut().for_each(finish);
+    }
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => finish(items),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(finish),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        finish(values);
+    }
+}
