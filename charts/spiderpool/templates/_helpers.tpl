@@ -1,0 +1,206 @@
+{{/* Value of label app.kubernetes.io/name. */}}
+{{- define "spiderpool.name" -}}
+{{- .Values.global.nameOverride | default "spiderpool" | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Labels that select the pods of one component. They are immutable in a workload: never add to them. Takes (list $ COMPONENT). */}}
+{{- define "spiderpool.selector" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: {{ include "spiderpool.name" $root }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{/* Labels of every object. Takes (list $ COMPONENT). */}}
+{{- define "spiderpool.labels" -}}
+{{- $root := index . 0 -}}
+{{ include "spiderpool.selector" . }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- with $root.Values.global.commonLabels }}
+{{ tpl (toYaml .) $root }}
+{{- end }}
+{{- end -}}
+
+{{/*
+`annotations:` with the common ones and those of the object, on lines of its own; nothing at all when there are none.
+Takes (list $ MAP INDENT), the map may be empty.
+*/}}
+{{- define "spiderpool.annotations" -}}
+{{- $root := index . 0 -}}
+{{- $common := fromYaml (tpl (toYaml ($root.Values.global.commonAnnotations | default dict)) $root) -}}
+{{- with mergeOverwrite $common (deepCopy (index . 1 | default dict)) }}
+{{- printf "annotations:\n%s" (toYaml . | indent 2) | nindent (int (index $ 2)) }}
+{{- end -}}
+{{- end -}}
+
+{{/* Full name of an image: a digest beats a tag, and the tag defaults to the version of the programs. Takes (list $ IMAGE). */}}
+{{- define "spiderpool.image" -}}
+{{- $root := index . 0 -}}
+{{- $image := index . 1 -}}
+{{- $registry := $root.Values.global.imageRegistryOverride | default $image.registry -}}
+{{- with $registry }}{{ . }}/{{ end }}{{ $image.repository }}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default (printf "v%s" $root.Chart.AppVersion) }}{{ end -}}
+{{- end -}}
+
+{{/*
+Values of the webhook: what `spiderpoolWebhook` does not set comes from `spiderpoolController`, because it is the same image run
+at the same place. Returns YAML.
+*/}}
+{{- define "spiderpool.webhook" -}}
+{{- mergeOverwrite (deepCopy .Values.spiderpoolController) (deepCopy .Values.spiderpoolWebhook) | toYaml -}}
+{{- end -}}
+
+{{/*
+Address that the kubelet probes. On the host network that is loopback: the node's own address may be filtered by a firewall of
+the host. In a pod network the kubelet must use the pod's address, which is what an absent `host` means.
+Takes (list $ HOSTNETWORK).
+*/}}
+{{- define "spiderpool.probeHost" -}}
+{{- $ipam := (index . 0).Values.ipam -}}
+{{- if index . 1 -}}
+host: {{ if or $ipam.enableIPv4 (not $ipam.enableIPv6) }}127.0.0.1{{ else }}"::1"{{ end }}
+{{- end -}}
+{{- end -}}
+
+{{/* The three probes of a component. Takes (list $ COMPONENT_VALUES HOSTNETWORK READINESS_DELAY). */}}
+{{- define "spiderpool.probes" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- $host := include "spiderpool.probeHost" (list $root (index . 2)) -}}
+{{- $checks := $component.healthChecking -}}
+startupProbe:
+  httpGet:
+    path: /v1/runtime/startup
+    port: {{ $component.httpPort }}
+    {{- with $host }}
+    {{- . | nindent 4 }}
+    {{- end }}
+  failureThreshold: {{ $checks.startupProbe.failureThreshold }}
+  periodSeconds: {{ $checks.startupProbe.periodSeconds }}
+  timeoutSeconds: 5
+readinessProbe:
+  httpGet:
+    path: /v1/runtime/readiness
+    port: {{ $component.httpPort }}
+    {{- with $host }}
+    {{- . | nindent 4 }}
+    {{- end }}
+  failureThreshold: {{ $checks.readinessProbe.failureThreshold }}
+  periodSeconds: {{ $checks.readinessProbe.periodSeconds }}
+  timeoutSeconds: 5
+livenessProbe:
+  httpGet:
+    path: /v1/runtime/liveness
+    port: {{ $component.httpPort }}
+    {{- with $host }}
+    {{- . | nindent 4 }}
+    {{- end }}
+  failureThreshold: {{ $checks.livenessProbe.failureThreshold }}
+  periodSeconds: {{ $checks.livenessProbe.periodSeconds }}
+  timeoutSeconds: 5
+{{- end -}}
+
+{{/* Environment that every program reads. Takes COMPONENT_VALUES. */}}
+{{- define "spiderpool.env" -}}
+- name: SPIDERPOOL_LOG_LEVEL
+  value: {{ .debug.logLevel | quote }}
+- name: SPIDERPOOL_HEALTH_PORT
+  value: {{ .httpPort | quote }}
+- name: SPIDERPOOL_ENABLED_METRIC
+  value: {{ .prometheus.enabled | quote }}
+- name: SPIDERPOOL_ENABLED_DEBUG_METRIC
+  value: {{ .prometheus.enabledDebugMetric | quote }}
+- name: SPIDERPOOL_METRIC_HTTP_PORT
+  value: {{ .prometheus.port | quote }}
+- name: SPIDERPOOL_POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: SPIDERPOOL_POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: SPIDERPOOL_NODE_NAME
+  valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+{{- end -}}
+
+{{/*
+Update strategy of a Deployment. On the host network a new pod needs the ports that the old one holds on the node, so the old
+one has to go first; with a surge the update of a one-node cluster would wait for ever.
+*/}}
+{{- define "spiderpool.strategy" -}}
+type: RollingUpdate
+rollingUpdate:
+  {{- if .hostnetwork }}
+  maxSurge: 0
+  maxUnavailable: 1
+  {{- else }}
+  maxSurge: 1
+  maxUnavailable: 0
+  {{- end }}
+{{- end -}}
+
+{{/* Where pods of a Deployment go: the given affinity, or spread over the nodes where that is possible. Takes (list $ COMPONENT_VALUES). */}}
+{{- define "spiderpool.affinity" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- if $component.affinity -}}
+{{- tpl (toYaml $component.affinity) $root -}}
+{{- else -}}
+podAntiAffinity:
+  preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      podAffinityTerm:
+        topologyKey: kubernetes.io/hostname
+        labelSelector:
+          matchLabels:
+            {{- include "spiderpool.selector" (list $root $component.name) | nindent 12 }}
+{{- end -}}
+{{- end -}}
+
+{{/* Container rights of operator and webhook: none. Values may override single fields. Takes COMPONENT_VALUES. */}}
+{{- define "spiderpool.unprivileged" -}}
+{{- $ours := dict
+  "runAsNonRoot" true "runAsUser" 65532 "runAsGroup" 65532
+  "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true
+  "capabilities" (dict "drop" (list "ALL"))
+  "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- mergeOverwrite $ours (deepCopy (.securityContext | default dict)) | toYaml -}}
+{{- end -}}
+
+{{/* User name of the agent's service account, as the API server sees it. */}}
+{{- define "spiderpool.agentUser" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ .Values.spiderpoolAgent.name }}
+{{- end -}}
+
+{{/* Names that the webhook's certificate is valid for, as a JSON list. */}}
+{{- define "spiderpool.tlsNames" -}}
+{{- $names := list -}}
+{{- range $service := list .Values.spiderpoolWebhook.name .Values.spiderpoolController.name -}}
+{{- $short := printf "%s.%s" $service $.Release.Namespace -}}
+{{- $names = concat $names (list $service $short (printf "%s.svc" $short) (printf "%s.svc.%s" $short $.Values.global.clusterDnsDomain)) -}}
+{{- end -}}
+{{- $names | toJson -}}
+{{- end -}}
+
+{{/*
+conf.yml, read once at start by every program. Pods carry its checksum, so that a change restarts them.
+The number of redundant addresses is written under both names it has: documentation has always used the first, programs the second.
+*/}}
+{{- define "spiderpool.conf" -}}
+{{- $subnet := .Values.ipam.spiderSubnet -}}
+{{- $auto := and $subnet.enable $subnet.autoPool.enable -}}
+{{- $redundant := ternary $subnet.autoPool.defaultRedundantIPNumber 0 $auto -}}
+ipamUnixSocketPath: {{ .Values.global.ipamUNIXSocketHostPath | quote }}
+enableIPv4: {{ .Values.ipam.enableIPv4 }}
+enableIPv6: {{ .Values.ipam.enableIPv6 }}
+enableStatefulSet: {{ .Values.ipam.enableStatefulSet }}
+enableKubevirtStaticIP: {{ .Values.ipam.enableKubevirtStaticIP }}
+enableCleanOutdatedEndpoint: {{ .Values.ipam.enableCleanOutdatedEndpoint }}
+enableSpiderSubnet: {{ $subnet.enable }}
+enableAutoPoolForApplication: {{ $auto }}
+enableIPConflictDetection: {{ .Values.ipam.enableIPConflictDetection }}
+enableGatewayDetection: {{ .Values.ipam.enableGatewayDetection }}
+enableValidatingResourcesDeletedWebhook: {{ .Values.spiderpoolController.enableValidatingResourcesDeletedWebhook }}
+clusterSubnetDefaultFlexibleIPNumber: {{ $redundant }}
+clusterSubnetAutoPoolDefaultRedundantIPNumber: {{ $redundant }}
+tuneSysctlConfig: {{ .Values.spiderpoolAgent.tuneSysctlConfig }}
+{{- end -}}
