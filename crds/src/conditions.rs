@@ -1,1 +1,107 @@
-//! Under construction.
+//! Conditions in the status of subnets and pools.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// Type of the condition that says whether an object can be used.
+pub const READY: &str = "Ready";
+/// Type of the condition that says whether an object has no address left.
+pub const EXHAUSTED: &str = "Exhausted";
+
+/// Length up to which the API server takes a message.
+const MAX_MESSAGE: usize = 32_768;
+
+/// Sets one condition and says whether anything changed, so that a status is written only then.
+///
+/// The transition time moves only with `status`, as Kubernetes asks for.
+pub fn set(
+    conditions: &mut Option<Vec<Condition>>,
+    type_: &str,
+    status: bool,
+    reason: &str,
+    message: &str,
+    observed_generation: Option<i64>,
+    now: Timestamp,
+) -> bool {
+    let mut wanted = Condition {
+        type_: type_.to_owned(),
+        status: if status { "True" } else { "False" }.to_owned(),
+        reason: reason.to_owned(),
+        message: message.chars().take(MAX_MESSAGE).collect(),
+        observed_generation,
+        last_transition_time: Time(now),
+    };
+    let conditions = conditions.get_or_insert_default();
+    let Some(known) = conditions.iter_mut().find(|known| known.type_ == type_) else {
+        conditions.push(wanted);
+        return true;
+    };
+    if known.status == wanted.status {
+        wanted.last_transition_time.clone_from(&known.last_transition_time);
+    }
+    let changed = *known != wanted;
+    *known = wanted;
+    changed
+}
+
+/// The condition of a type.
+pub fn find<'a>(conditions: Option<&'a [Condition]>, type_: &str) -> Option<&'a Condition> {
+    conditions?.iter().find(|condition| condition.type_ == type_)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn an_equal_condition_is_no_change_and_keeps_its_time() {
+        let mut conditions = None;
+        assert!(set(&mut conditions, READY, true, "Parsed", "fine", Some(1), at(10)));
+        assert!(!set(&mut conditions, READY, true, "Parsed", "fine", Some(1), at(20)));
+        let ready = find(conditions.as_deref(), READY).unwrap();
+        assert_eq!(ready.last_transition_time, Time(at(10)));
+    }
+
+    #[test]
+    fn the_time_moves_with_the_status_only() {
+        let mut conditions = None;
+        set(&mut conditions, READY, true, "Parsed", "fine", Some(1), at(10));
+        assert!(set(
+            &mut conditions,
+            READY,
+            true,
+            "Parsed",
+            "still fine",
+            Some(2),
+            at(20)
+        ));
+        assert_eq!(
+            find(conditions.as_deref(), READY).unwrap().last_transition_time,
+            Time(at(10))
+        );
+        assert!(set(&mut conditions, READY, false, "BadRange", "no", Some(3), at(30)));
+        assert_eq!(
+            find(conditions.as_deref(), READY).unwrap().last_transition_time,
+            Time(at(30))
+        );
+    }
+
+    #[test]
+    fn conditions_of_other_types_stay() {
+        let mut conditions = None;
+        set(&mut conditions, READY, true, "Parsed", "", None, at(1));
+        set(&mut conditions, EXHAUSTED, false, "Free", "", None, at(1));
+        assert_eq!(conditions.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_message_longer_than_the_api_server_takes_is_cut() {
+        let mut conditions = None;
+        set(&mut conditions, READY, false, "Bad", &"ä".repeat(40_000), None, at(1));
+        assert_eq!(conditions.unwrap()[0].message.chars().count(), MAX_MESSAGE);
+    }
+}
