@@ -102,10 +102,10 @@ livenessProbe:
   timeoutSeconds: 5
 {{- end -}}
 
-{{/* Environment that every program reads. Takes COMPONENT_VALUES. */}}
+{{/* Environment that every program reads. Levels fatal and panic, which earlier charts knew, are error. Takes COMPONENT_VALUES. */}}
 {{- define "spiderpool.env" -}}
 - name: SPIDERPOOL_LOG_LEVEL
-  value: {{ .debug.logLevel | quote }}
+  value: {{ ternary "error" .debug.logLevel (has .debug.logLevel (list "fatal" "panic")) | quote }}
 - name: SPIDERPOOL_HEALTH_PORT
   value: {{ .httpPort | quote }}
 - name: SPIDERPOOL_ENABLED_METRIC
