@@ -11,6 +11,7 @@ pub mod app;
 pub mod conditions;
 mod generate;
 pub mod names;
+pub mod parse;
 pub mod records;
 mod types;
 

@@ -14,7 +14,7 @@ pub struct AnnotationError {
     /// Its value.
     pub text: String,
     /// What is wrong with it.
-    pub problem: Problem,
+    pub problem: Box<Problem>,
     /// A value that would be right.
     pub example: &'static str,
 }

@@ -39,7 +39,7 @@ pub fn ippool(annotations: &Annotations) -> Result<Option<PoolRequest>, Annotati
     parsed.map(Some).map_err(|problem| AnnotationError {
         key,
         text: text.clone(),
-        problem,
+        problem: problem.into(),
         example: r#"{"ipv4":["pool-a"],"ipv6":["pool-b"]}"#,
     })
 }
@@ -53,7 +53,7 @@ pub fn ippools(annotations: &Annotations) -> Result<Option<Vec<PoolItem>>, Annot
     items(text).map(Some).map_err(|problem| AnnotationError {
         key,
         text: text.clone(),
-        problem,
+        problem: problem.into(),
         example: r#"[{"interface":"eth0","ipv4":["pool-a"]},{"interface":"net1","ipv4":["pool-b"]}]"#,
     })
 }

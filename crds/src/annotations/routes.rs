@@ -33,7 +33,7 @@ pub fn routes(annotations: &Annotations) -> Result<Vec<ExtraRoute>, AnnotationEr
     parsed.map_err(|problem| AnnotationError {
         key,
         text: text.clone(),
-        problem,
+        problem: problem.into(),
         example: r#"[{"dst":"192.168.200.0/24","gw":"10.6.0.254"}]"#,
     })
 }

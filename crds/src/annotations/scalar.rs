@@ -36,7 +36,7 @@ pub fn ip_number(annotations: &Annotations) -> Result<Option<IpNumber>, Annotati
     parsed.map(Some).map_err(|problem| AnnotationError {
         key,
         text: text.clone(),
-        problem,
+        problem: problem.into(),
         example: r#""+1" for one address more than there are pods, or "5" for five addresses"#,
     })
 }
@@ -61,7 +61,7 @@ pub fn reclaim(annotations: &Annotations) -> Result<bool, AnnotationError> {
         Some(text) => Err(AnnotationError {
             key,
             text: text.to_owned(),
-            problem: Problem::Bool,
+            problem: Problem::Bool.into(),
             example: r#""true" or "false""#,
         }),
     }

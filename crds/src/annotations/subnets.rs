@@ -56,7 +56,7 @@ pub fn subnet_request(annotations: &Annotations) -> Result<Option<SubnetRequest>
         Err(problem) => Err(AnnotationError {
             key,
             text: text.clone(),
-            problem,
+            problem: problem.into(),
             example,
         }),
     }

@@ -3,11 +3,10 @@
 //! schemars describes the Rust types; what Kubernetes wants said differently is corrected here, for all kinds alike. The
 //! validation rules are added from `rules`.
 
+mod columns;
 mod schema;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceColumnDefinition, CustomResourceDefinition,
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::CustomResourceExt;
 
 use crate::types::{SpiderEndpoint, SpiderIPPool, SpiderReservedIP, SpiderSubnet};
@@ -25,6 +24,7 @@ pub fn all_crds() -> Vec<CustomResourceDefinition> {
     for crd in &mut crds {
         crd.spec.names.list_kind = Some(format!("{}List", crd.spec.names.kind));
         for version in &mut crd.spec.versions {
+            version.additional_printer_columns = Some(columns::of_kind(&crd.spec.names.kind));
             if let Some(root) = version
                 .schema
                 .as_mut()
@@ -40,15 +40,4 @@ pub fn all_crds() -> Vec<CustomResourceDefinition> {
 /// File name and content of the YAML of each CRD, as committed in the chart.
 pub fn yaml_files() -> Vec<(String, String)> {
     Vec::new()
-}
-
-/// A printer column of type string.
-pub(crate) fn column(name: &str, json_path: &str, description: &str) -> CustomResourceColumnDefinition {
-    CustomResourceColumnDefinition {
-        name: name.to_owned(),
-        json_path: json_path.to_owned(),
-        type_: "string".to_owned(),
-        description: Some(description.to_owned()),
-        ..CustomResourceColumnDefinition::default()
-    }
 }

@@ -13,7 +13,7 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Route, UnknownMembers};
-use crate::generate::{column, root_schema};
+use crate::generate::root_schema;
 use crate::names;
 
 /// The addresses that Spiderpool gave to one pod. It has the name and namespace of the pod.
@@ -196,7 +196,6 @@ impl Resource for SpiderEndpoint {
 
 impl CustomResourceExt for SpiderEndpoint {
     fn crd() -> apiext::CustomResourceDefinition {
-        let first_nic = ".status.current.ips[0]";
         apiext::CustomResourceDefinition {
             metadata: ObjectMeta {
                 name: Some(Self::crd_name().to_owned()),
@@ -214,18 +213,6 @@ impl CustomResourceExt for SpiderEndpoint {
                 },
                 scope: "Namespaced".to_owned(),
                 versions: vec![apiext::CustomResourceDefinitionVersion {
-                    additional_printer_columns: Some(vec![
-                        column(
-                            "INTERFACE",
-                            &format!("{first_nic}.interface"),
-                            "first interface of the pod",
-                        ),
-                        column("IPV4POOL", &format!("{first_nic}.ipv4Pool"), "pool of the IPv4 address"),
-                        column("IPV4", &format!("{first_nic}.ipv4"), "IPv4 address"),
-                        column("IPV6POOL", &format!("{first_nic}.ipv6Pool"), "pool of the IPv6 address"),
-                        column("IPV6", &format!("{first_nic}.ipv6"), "IPv6 address"),
-                        column("NODE", ".status.current.node", "node of the pod"),
-                    ]),
                     name: names::VERSION.to_owned(),
                     schema: Some(apiext::CustomResourceValidation {
                         open_api_v3_schema: root_schema::<Self>(),

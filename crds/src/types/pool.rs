@@ -21,65 +21,7 @@ use super::{Route, UnknownMembers};
     status = "IPPoolStatus",
     derive = "Default",
     derive = "PartialEq",
-    doc = "Addresses that pods get, the pods that may use them, and the record of who uses which address.",
-    printcolumn(
-        name = "VERSION",
-        json_path = ".spec.ipVersion",
-        type_ = "string",
-        description = "IP version, 4 or 6"
-    ),
-    printcolumn(
-        name = "SUBNET",
-        json_path = ".spec.subnet",
-        type_ = "string",
-        description = "network"
-    ),
-    printcolumn(
-        name = "ALLOCATED-IP-COUNT",
-        json_path = ".status.allocatedIPCount",
-        type_ = "integer",
-        description = "addresses that pods use"
-    ),
-    printcolumn(
-        name = "TOTAL-IP-COUNT",
-        json_path = ".status.totalIPCount",
-        type_ = "integer",
-        description = "addresses of the pool"
-    ),
-    printcolumn(
-        name = "DEFAULT",
-        json_path = ".spec.default",
-        type_ = "boolean",
-        description = "used by pods that name no pool"
-    ),
-    printcolumn(
-        name = "DISABLE",
-        json_path = ".spec.disable",
-        type_ = "boolean",
-        description = "gives out no new addresses",
-        priority = 10
-    ),
-    printcolumn(
-        name = "NodeName",
-        json_path = ".spec.nodeName",
-        type_ = "string",
-        description = "nodes that may use the pool",
-        priority = 10
-    ),
-    printcolumn(
-        name = "MultusName",
-        json_path = ".spec.multusName",
-        type_ = "string",
-        description = "network attachments that may use the pool",
-        priority = 10
-    ),
-    printcolumn(
-        name = "APP-NAMESPACE",
-        json_path = r".spec.podAffinity.matchLabels['ipam\.spidernet\.io/app\-namespace']",
-        type_ = "string",
-        description = "namespace of the application an automatic pool belongs to",
-        priority = 10
-    )
+    doc = "Addresses that pods get, the pods that may use them, and the record of who uses which address."
 )]
 pub struct IPPoolSpec {
     /// IP version of the pool, 4 or 6. May be left out: it is then taken from subnet. Cannot be changed once set.

@@ -19,13 +19,7 @@ use super::UnknownMembers;
     category = "spiderpool",
     derive = "Default",
     derive = "PartialEq",
-    doc = "Addresses that Spiderpool never gives out, whichever pool or subnet they belong to. Pods that already use one keep it.",
-    printcolumn(
-        name = "VERSION",
-        json_path = ".spec.ipVersion",
-        type_ = "string",
-        description = "IP version, 4 or 6"
-    )
+    doc = "Addresses that Spiderpool never gives out, whichever pool or subnet they belong to. Pods that already use one keep it."
 )]
 pub struct ReservedIPSpec {
     /// IP version of the addresses, 4 or 6. May be left out when ips has an item. Cannot be changed once set.

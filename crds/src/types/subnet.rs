@@ -21,31 +21,7 @@ use super::{Route, UnknownMembers};
     status = "SubnetStatus",
     derive = "Default",
     derive = "PartialEq",
-    doc = "A network and the addresses of it that Spiderpool may give to pools. Applications that name the subnet in an annotation get a dedicated pool out of it.",
-    printcolumn(
-        name = "VERSION",
-        json_path = ".spec.ipVersion",
-        type_ = "string",
-        description = "IP version, 4 or 6"
-    ),
-    printcolumn(
-        name = "SUBNET",
-        json_path = ".spec.subnet",
-        type_ = "string",
-        description = "network"
-    ),
-    printcolumn(
-        name = "ALLOCATED-IP-COUNT",
-        json_path = ".status.allocatedIPCount",
-        type_ = "integer",
-        description = "addresses handed to pools"
-    ),
-    printcolumn(
-        name = "TOTAL-IP-COUNT",
-        json_path = ".status.totalIPCount",
-        type_ = "integer",
-        description = "addresses that can be handed to pools"
-    )
+    doc = "A network and the addresses of it that Spiderpool may give to pools. Applications that name the subnet in an annotation get a dedicated pool out of it."
 )]
 pub struct SubnetSpec {
     /// IP version of the network, 4 or 6. May be left out: it is then taken from subnet. Cannot be changed once set.
