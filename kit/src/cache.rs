@@ -1,0 +1,297 @@
+//! A local, current copy of all objects of one kind.
+//!
+//! [`Cache::start`] lists and watches the kind for as long as the process lives, through outages of the API server of any
+//! length. Readers never touch the network. Writers hand what the API server returned to [`Cache::learn`], so that their next
+//! read sees their own write. What is newer than what is decided in [`crate::store`]; the watching itself is in `watch`.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
+
+use crate::shutdown::Process;
+pub use crate::store::{Change, Key, Malformed, Store};
+
+mod health;
+mod watch_loop;
+
+pub use health::Outage;
+
+/// How many changes a receiver may fall behind before it is told to look at everything again.
+const FEED: usize = 1024;
+
+/// What a cache can hold.
+pub trait Object: Resource<DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug + Send + Sync + 'static {}
+impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug + Send + Sync + 'static> Object for K {}
+
+/// What part of a kind to hold, and what of each object.
+#[derive(Clone)]
+pub struct Options<K> {
+    labels: Option<String>,
+    fields: Option<String>,
+    trim: Option<fn(&mut K)>,
+}
+
+impl<K> Default for Options<K> {
+    fn default() -> Self {
+        Self {
+            labels: None,
+            fields: None,
+            trim: None,
+        }
+    }
+}
+
+impl<K> Options<K> {
+    /// Only objects that match this label selector.
+    #[must_use]
+    pub fn labels(mut self, selector: impl Into<String>) -> Self {
+        self.labels = Some(selector.into());
+        self
+    }
+
+    /// Only objects that match this field selector, for instance `spec.nodeName=worker-1`.
+    #[must_use]
+    pub fn fields(mut self, selector: impl Into<String>) -> Self {
+        self.fields = Some(selector.into());
+        self
+    }
+
+    /// Drops from each object what nobody here reads. Never on a kind that is written by PUT from the cache.
+    #[must_use]
+    pub fn trim(mut self, trim: fn(&mut K)) -> Self {
+        self.trim = Some(trim);
+        self
+    }
+}
+
+/// Why a wait on a cache ended without a value.
+#[derive(Debug, thiserror::Error)]
+pub enum WaitError {
+    /// The time is over. Says so if that is because the API server is away.
+    #[error("timed out while waiting for {kind} objects{}", because(.outage.as_ref()))]
+    TimedOut {
+        /// The kind waited on.
+        kind: String,
+        /// The state of the watch, if it is broken.
+        outage: Option<Outage>,
+    },
+    /// The process is stopping.
+    #[error("the process is stopping")]
+    Stopping,
+}
+
+fn because(outage: Option<&Outage>) -> String {
+    outage.map(|outage| format!(": {outage}")).unwrap_or_default()
+}
+
+/// A watched copy of the objects of one kind. Cheap to clone.
+pub struct Cache<K> {
+    inner: Arc<Inner<K>>,
+}
+
+impl<K> Clone for Cache<K> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+struct Inner<K> {
+    kind: String,
+    trim: Option<fn(&mut K)>,
+    store: RwLock<Store<K>>,
+    feed: broadcast::Sender<Change<K>>,
+    /// Counts changes, for [`Cache::wait`].
+    version: watch::Sender<u64>,
+    synced: watch::Sender<bool>,
+    health: health::Health,
+}
+
+impl<K: Object> Cache<K> {
+    /// Watches all objects of the kind that match `options`, in all namespaces, until the process stops.
+    pub fn start(process: &Process, client: Client, options: Options<K>) -> Self {
+        let cache = Self::detached(options.trim);
+        let watched = watch_loop::Watched {
+            api: Api::all(client),
+            labels: options.labels,
+            fields: options.fields,
+        };
+        let (writer, token) = (cache.clone(), process.token());
+        process.spawn_infallible(format!("watch of {}", cache.kind()), async move {
+            token.run_until_cancelled(watched.run(&writer)).await;
+        });
+        cache
+    }
+
+    /// A cache that nothing feeds but [`Self::learn`] and [`Self::forget`]: for tests of code that reads from a cache.
+    pub fn detached(trim: Option<fn(&mut K)>) -> Self {
+        let kind = K::kind(&()).into_owned();
+        Self {
+            inner: Arc::new(Inner {
+                health: health::Health::new(kind.clone()),
+                kind,
+                trim,
+                store: RwLock::new(Store::new()),
+                feed: broadcast::Sender::new(FEED),
+                version: watch::Sender::new(0),
+                synced: watch::Sender::new(false),
+            }),
+        }
+    }
+
+    /// The kind held.
+    pub fn kind(&self) -> &str {
+        &self.inner.kind
+    }
+
+    /// One object. `namespace` is empty for cluster-scoped kinds.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.get_key(&Key::new(namespace, name))
+    }
+
+    /// One object, by key.
+    pub fn get_key(&self, key: &Key) -> Option<Arc<K>> {
+        self.read(|store| store.get(key).cloned())
+    }
+
+    /// An object that exists but cannot be read: neither `get` nor `list` has it, and its absence there means nothing.
+    pub fn malformed(&self, key: &Key) -> Option<Arc<Malformed>> {
+        self.read(|store| store.malformed(key).cloned())
+    }
+
+    /// All readable objects, in no order.
+    pub fn list(&self) -> Vec<Arc<K>> {
+        self.read(|store| store.iter().cloned().collect())
+    }
+
+    /// Looks at the whole store at one moment. Keep `look` short: writers wait for it.
+    pub fn read<T>(&self, look: impl FnOnce(&Store<K>) -> T) -> T {
+        look(&self.inner.store.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes in an object that our own write or live read returned, so that the next read here sees it. On a cache with a
+    /// selector, only objects that match it.
+    pub fn learn(&self, mut object: K) {
+        self.prepare(&mut object);
+        self.change(|store| store.learn(object));
+    }
+
+    /// Takes in that the deletion of this very object (name and UID) was acknowledged as complete. Not for an object that
+    /// finalizers still hold: [`Self::learn`] what the API server returned then.
+    pub fn forget(&self, object: &K) {
+        self.change(|store| store.forget(object.meta()));
+    }
+
+    /// The changes from now on. Subscribe first, then read.
+    pub fn subscribe(&self) -> Changes<K> {
+        Changes {
+            feed: self.inner.feed.subscribe(),
+        }
+    }
+
+    /// Has the first list been taken in?
+    pub fn is_synced(&self) -> bool {
+        *self.inner.synced.borrow()
+    }
+
+    /// Waits until the first list has been taken in.
+    pub async fn synced(&self, deadline: Instant) -> Result<(), WaitError> {
+        let mut synced = self.inner.synced.subscribe();
+        match tokio::time::timeout_at(deadline, synced.wait_for(|synced| *synced)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(WaitError::Stopping),
+            Err(_) => Err(self.timed_out()),
+        }
+    }
+
+    /// Looks until `look` finds something: at once, and again after each change.
+    pub async fn wait<T>(
+        &self,
+        deadline: Instant,
+        mut look: impl FnMut(&Store<K>) -> Option<T>,
+    ) -> Result<T, WaitError> {
+        let mut version = self.inner.version.subscribe();
+        loop {
+            version.mark_unchanged();
+            if let Some(found) = self.read(&mut look) {
+                return Ok(found);
+            }
+            match tokio::time::timeout_at(deadline, version.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(WaitError::Stopping),
+                Err(_) => return Err(self.timed_out()),
+            }
+        }
+    }
+
+    /// Why and since when the watch does not work, if it does not. What was read before stays readable.
+    pub fn outage(&self) -> Option<Outage> {
+        self.inner.health.outage()
+    }
+
+    /// Does the watch work?
+    pub fn is_healthy(&self) -> bool {
+        self.outage().is_none()
+    }
+
+    /// How long the watch has been broken.
+    pub fn down_for(&self) -> Duration {
+        self.outage().map(|outage| outage.lasted()).unwrap_or_default()
+    }
+
+    fn timed_out(&self) -> WaitError {
+        WaitError::TimedOut {
+            kind: self.inner.kind.clone(),
+            outage: self.outage(),
+        }
+    }
+
+    /// managedFields are a third of a small object and nobody here reads them; a PUT without them leaves them as they are.
+    fn prepare(&self, object: &mut K) {
+        object.meta_mut().managed_fields = None;
+        if let Some(trim) = self.inner.trim {
+            trim(object);
+        }
+    }
+
+    fn change(&self, apply: impl FnOnce(&mut Store<K>) -> Vec<Change<K>>) {
+        // Sent under the lock, so that the feed has the order of the store. Neither send blocks.
+        let mut store = self.inner.store.write().unwrap_or_else(PoisonError::into_inner);
+        let changes = apply(&mut store);
+        if changes.is_empty() {
+            return;
+        }
+        for change in changes {
+            // An error means that nobody listens.
+            let _ = self.inner.feed.send(change);
+        }
+        self.inner
+            .version
+            .send_modify(|version| *version = version.wrapping_add(1));
+    }
+}
+
+/// Receives the changes of a cache.
+pub struct Changes<K> {
+    feed: broadcast::Receiver<Change<K>>,
+}
+
+impl<K> Changes<K> {
+    /// The next change; [`Change::Resynced`] when some were missed; `None` when the cache is gone.
+    pub async fn next(&mut self) -> Option<Change<K>> {
+        match self.feed.recv().await {
+            Ok(change) => Some(change),
+            Err(broadcast::error::RecvError::Lagged(_)) => Some(Change::Resynced),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

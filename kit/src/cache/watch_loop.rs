@@ -1,0 +1,214 @@
+//! List, then watch, for ever.
+//!
+//! Not kube's `watcher`: that one swallows bookmarks and does not tell when a broken watch works again before the next
+//! object changes, so neither the revision the ordering rules need nor the health an ADD asks for can be had from it.
+//!
+//! Every request has an end: pages and the opening of a watch by a deadline, an open watch by the timeout the server is
+//! asked for plus a margin. Pauses after errors are capped at a few seconds: a node must go on soon after the API server is
+//! back, and the jitter keeps a thousand of them apart.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::api::{ListParams, WatchParams};
+use kube::core::{DeserializeGuard, WatchEvent};
+use kube::{Api, Resource};
+use tokio::time::Instant;
+
+use super::{Cache, Object};
+use crate::backoff::Backoff;
+use crate::client::WATCH_TIMEOUT;
+use crate::deadline::{Failure, within};
+use crate::store::{Decoded, Key, Malformed, parse_revision};
+
+const PAGE: u32 = 500;
+const REQUEST: Duration = Duration::from_secs(30);
+const WATCH_MARGIN: Duration = Duration::from_secs(5);
+
+pub(super) struct Watched<K> {
+    pub(super) api: Api<DeserializeGuard<K>>,
+    pub(super) labels: Option<String>,
+    pub(super) fields: Option<String>,
+}
+
+/// How far the watch has come.
+enum Position {
+    /// Nowhere, or the API server no longer knows the changes since: list.
+    Unknown,
+    /// Everything up to this revision was told.
+    At(String),
+}
+
+impl<K: Object> Watched<K> {
+    pub(super) async fn run(&self, cache: &Cache<K>) {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(3));
+        let mut position = Position::Unknown;
+        loop {
+            let step = match &mut position {
+                Position::Unknown => self.list(cache).await.map(|at| position = Position::At(at)),
+                Position::At(at) => self.watch(cache, at).await.map(|never| match never {}),
+            };
+            let Err(broken) = step else { continue };
+            if broken.progressed {
+                backoff.reset();
+            }
+            if broken.relist {
+                position = Position::Unknown;
+            }
+            if let Some(error) = &broken.error {
+                cache.inner.health.failed(error);
+            }
+            if broken.error.is_some() || !broken.progressed {
+                tokio::time::sleep(backoff.next().unwrap_or_default()).await;
+            }
+        }
+    }
+
+    async fn list(&self, cache: &Cache<K>) -> Result<String, Broken> {
+        let start = cache.read(|store| store.begin_list());
+        let mut params = ListParams {
+            limit: Some(PAGE),
+            ..ListParams::default()
+        };
+        params.label_selector.clone_from(&self.labels);
+        params.field_selector.clone_from(&self.fields);
+        let mut items = Vec::new();
+        let at = loop {
+            let what = format!("listing {}", cache.kind());
+            let page = within(REQUEST, what, self.api.list(&params))
+                .await
+                .map_err(Broken::before)?;
+            items.extend(page.items.into_iter().map(|item| decoded(cache, item)));
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params.continue_token = Some(token),
+                None => break page.metadata.resource_version.unwrap_or_default(),
+            }
+        };
+        cache.change(|store| store.finish_list(start, parse_revision(&at), items));
+        cache.inner.health.works();
+        cache.inner.synced.send_replace(true);
+        Ok(at)
+    }
+
+    async fn watch(&self, cache: &Cache<K>, at: &mut String) -> Result<Infallible, Broken> {
+        let params = WatchParams {
+            label_selector: self.labels.clone(),
+            field_selector: self.fields.clone(),
+            timeout: u32::try_from(WATCH_TIMEOUT.as_secs()).ok(),
+            bookmarks: true,
+            send_initial_events: false,
+        };
+        let what = format!("opening a watch of {}", cache.kind());
+        let stream = within(REQUEST, what, self.api.watch(&params, at))
+            .await
+            .map_err(Broken::before)?;
+        let mut stream = pin!(stream);
+        cache.inner.health.works();
+        let opened = Instant::now();
+        let mut progressed = false;
+        loop {
+            let event = match tokio::time::timeout(WATCH_TIMEOUT + WATCH_MARGIN, stream.next()).await {
+                // The server ends each watch after the time asked for; silence past that is a dead connection.
+                Ok(None) | Err(_) => {
+                    let progressed = progressed || opened.elapsed() > Duration::from_secs(1);
+                    return Err(Broken {
+                        error: None,
+                        progressed,
+                        relist: false,
+                    });
+                }
+                Ok(Some(Ok(event))) => event,
+                Ok(Some(Err(error))) => {
+                    let relist = matches!(error, kube::Error::SerdeError(_));
+                    let error = Some(format!("watch of {} failed: {error}", cache.kind()));
+                    return Err(Broken {
+                        error,
+                        progressed,
+                        relist,
+                    });
+                }
+            };
+            match event {
+                WatchEvent::Added(item) | WatchEvent::Modified(item) => {
+                    advance(at, item.meta().resource_version.as_deref());
+                    let item = decoded(cache, item);
+                    cache.change(|store| store.applied(item));
+                }
+                WatchEvent::Deleted(item) => {
+                    advance(at, item.meta().resource_version.as_deref());
+                    cache.change(|store| store.deleted(item.meta()));
+                }
+                WatchEvent::Bookmark(bookmark) => {
+                    let revision = bookmark.metadata.resource_version;
+                    advance(at, Some(&revision));
+                    cache.change(|store| {
+                        store.bookmark(parse_revision(&revision));
+                        Vec::new()
+                    });
+                }
+                WatchEvent::Error(status) => {
+                    // 410 is the normal end of a position the server has forgotten, and no outage.
+                    let expired = status.code == 410;
+                    let error = (!expired).then(|| format!("watch of {} failed: {status}", cache.kind()));
+                    return Err(Broken {
+                        error,
+                        progressed,
+                        relist: expired,
+                    });
+                }
+            }
+            progressed = true;
+        }
+    }
+}
+
+/// Why a step did not lead to the next one.
+struct Broken {
+    /// What to tell, unless the end was a normal one.
+    error: Option<String>,
+    /// Did anything arrive before? Then the next attempt need not wait long.
+    progressed: bool,
+    /// Is the position of no use any more?
+    relist: bool,
+}
+
+impl Broken {
+    fn before(failure: Failure<kube::Error>) -> Self {
+        // Refusals that are not about load or rights are about the revision: gone, or (storage restored) not yet there.
+        let relist = failure
+            .status()
+            .is_some_and(|status| !matches!(status.code, 401 | 403 | 429 | 503));
+        let error = (!failure.status().is_some_and(|status| status.code == 410)).then(|| failure.to_string());
+        Self {
+            error,
+            progressed: false,
+            relist,
+        }
+    }
+}
+
+fn advance(at: &mut String, to: Option<&str>) {
+    if let Some(to) = to.filter(|to| !to.is_empty()) {
+        to.clone_into(at);
+    }
+}
+
+fn decoded<K: Object>(cache: &Cache<K>, item: DeserializeGuard<K>) -> Decoded<K> {
+    match item.0 {
+        Ok(mut object) => {
+            cache.prepare(&mut object);
+            Ok(object)
+        }
+        Err(invalid) => {
+            let key = Key::of_meta(&invalid.metadata);
+            tracing::warn!(kind = cache.kind(), object = %key, error = invalid.error, "object cannot be read");
+            Err(Malformed {
+                key,
+                metadata: invalid.metadata,
+                error: invalid.error,
+            })
+        }
+    }
+}

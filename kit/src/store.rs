@@ -1,0 +1,378 @@
+//! The ordering rules of a watch cache, without any IO.
+//!
+//! A cache hears about objects on three ways that overtake each other: lists, watch events, and the answers to our own
+//! writes ([`Store::learn`], [`Store::forget`]). This module decides which of two reports about one name is the newer one.
+//!
+//! It rests on two facts of the API. A resourceVersion is the revision of the whole storage at which an object was
+//! written, so of two versions under one name, the one with the higher number is the newer, also when the object was
+//! deleted and made again in between. And a watch delivers the changes of a kind in the order of their revisions.
+//! From these follow all rules:
+//!
+//! * **Event older than what is stored**: ignored. We learnt the newer one from our own write.
+//! * **Learnt object, name unknown**: the watch has told everything up to revision `watched`. An object at or below that
+//!   is gone (its deletion overtook the answer to our write), one above it is news.
+//! * **List at revision r without a stored name**: stored at or below r, the object is gone; above r, it was learnt after
+//!   the list's snapshot was taken, and the watch that starts from r will tell about it. A list that began before the
+//!   write therefore never drops what was learnt, and one that began after it always contains it.
+//! * **Forgotten object**: its deletion was acknowledged but has no revision we know. Reports about that UID are ignored
+//!   until the watch or a list has shown it gone.
+//! * **Storage restored from a backup**: a list reads the newest state, so it cannot be older than what was stored when it
+//!   began. If it is, history was rewound; revisions mean nothing any more and the list replaces everything.
+//!
+//! A new object under an old name (other UID) is reported as a deletion followed by an addition, as nobody may take one
+//! for the other.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use kube::Resource;
+use kube::core::ObjectMeta;
+
+/// Namespace (empty for cluster-scoped kinds) and name of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Namespace, empty for cluster-scoped kinds.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl Key {
+    /// Key of a namespaced object.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    /// Key of a cluster-scoped object.
+    pub fn cluster(name: impl Into<String>) -> Self {
+        Self::new("", name)
+    }
+
+    /// Key of the object with this metadata.
+    pub fn of_meta(meta: &ObjectMeta) -> Self {
+        Self::new(
+            meta.namespace.clone().unwrap_or_default(),
+            meta.name.clone().unwrap_or_default(),
+        )
+    }
+
+    /// Key of an object.
+    pub fn of<K: Resource>(object: &K) -> Self {
+        Self::of_meta(object.meta())
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+/// An object of which only the metadata could be read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Malformed {
+    /// Which object.
+    pub key: Key,
+    /// Its metadata, enough to attach an Event to it.
+    pub metadata: ObjectMeta,
+    /// What the decoder said.
+    pub error: String,
+}
+
+/// One change of the cache's content.
+#[derive(Debug)]
+pub enum Change<K> {
+    /// An object appeared or changed.
+    Applied {
+        /// The version held before, if any.
+        old: Option<Arc<K>>,
+        /// The version held now.
+        new: Arc<K>,
+    },
+    /// An object is gone. The last version held.
+    Deleted(Arc<K>),
+    /// An object cannot be read any more. It is not deleted: it only left `get` and `list`.
+    Malformed(Arc<Malformed>),
+    /// A list was taken in, or this receiver was too slow and missed changes: compare the whole content.
+    Resynced,
+}
+
+impl<K> Clone for Change<K> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Applied { old, new } => Self::Applied {
+                old: old.clone(),
+                new: new.clone(),
+            },
+            Self::Deleted(object) => Self::Deleted(object.clone()),
+            Self::Malformed(bad) => Self::Malformed(bad.clone()),
+            Self::Resynced => Self::Resynced,
+        }
+    }
+}
+
+/// An object as decoded from the API, or what is known of one that did not decode.
+pub type Decoded<K> = Result<K, Malformed>;
+
+/// Handed out when a list begins, to be given back with its result.
+#[derive(Debug, Clone, Copy)]
+pub struct ListStart {
+    highest: u64,
+}
+
+#[derive(Debug)]
+enum Entry<K> {
+    Good(Arc<K>),
+    /// With the last version that could be read, whose end has to be told when the object goes.
+    Bad(Arc<Malformed>, Option<Arc<K>>),
+}
+
+impl<K: Resource> Entry<K> {
+    fn meta(&self) -> &ObjectMeta {
+        match self {
+            Self::Good(object) => object.meta(),
+            Self::Bad(bad, _) => &bad.metadata,
+        }
+    }
+
+    fn last_good(&self) -> Option<&Arc<K>> {
+        match self {
+            Self::Good(object) => Some(object),
+            Self::Bad(_, last) => last.as_ref(),
+        }
+    }
+}
+
+/// The objects of one kind, by name.
+#[derive(Debug)]
+pub struct Store<K> {
+    entries: HashMap<Key, Entry<K>>,
+    forgotten: HashMap<Key, String>,
+    watched: u64,
+}
+
+impl<K> Default for Store<K> {
+    fn default() -> Self {
+        Self {
+            entries: HashMap::new(),
+            forgotten: HashMap::new(),
+            watched: 0,
+        }
+    }
+}
+
+/// The revision of an object; 0 if it has none or not a number, which makes it older than everything.
+pub fn revision(meta: &ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().map_or(0, parse_revision)
+}
+
+/// As [`revision`], of the bare text.
+pub fn parse_revision(text: &str) -> u64 {
+    text.parse().unwrap_or(0)
+}
+
+fn uid(meta: &ObjectMeta) -> &str {
+    meta.uid.as_deref().unwrap_or_default()
+}
+
+impl<K: Resource> Store<K> {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The object of this key.
+    pub fn get(&self, key: &Key) -> Option<&Arc<K>> {
+        match self.entries.get(key)? {
+            Entry::Good(object) => Some(object),
+            Entry::Bad(..) => None,
+        }
+    }
+
+    /// What is known of an object that exists but cannot be read.
+    pub fn malformed(&self, key: &Key) -> Option<&Arc<Malformed>> {
+        match self.entries.get(key)? {
+            Entry::Good(_) => None,
+            Entry::Bad(bad, _) => Some(bad),
+        }
+    }
+
+    /// All readable objects, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<K>> {
+        self.entries.values().filter_map(|entry| match entry {
+            Entry::Good(object) => Some(object),
+            Entry::Bad(..) => None,
+        })
+    }
+
+    /// All objects that exist but cannot be read, in no order.
+    pub fn iter_malformed(&self) -> impl Iterator<Item = &Arc<Malformed>> {
+        self.entries.values().filter_map(|entry| match entry {
+            Entry::Good(_) => None,
+            Entry::Bad(bad, _) => Some(bad),
+        })
+    }
+
+    /// How many readable objects there are.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Is there no readable object?
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    /// Call before the first page of a list is asked for.
+    pub fn begin_list(&self) -> ListStart {
+        let stored = self
+            .entries
+            .values()
+            .map(|entry| revision(entry.meta()))
+            .max()
+            .unwrap_or(0);
+        ListStart {
+            highest: stored.max(self.watched),
+        }
+    }
+
+    /// Takes in a complete list whose snapshot has revision `at`.
+    pub fn finish_list(&mut self, start: ListStart, at: u64, items: Vec<Decoded<K>>) -> Vec<Change<K>> {
+        let mut changes = Vec::new();
+        let rewound = at < start.highest;
+        if rewound {
+            self.forgotten.clear();
+        }
+        let listed: HashSet<Key> = items.iter().map(|item| Key::of_meta(meta_of(item))).collect();
+        let gone: Vec<Key> = self
+            .entries
+            .iter()
+            .filter(|(key, entry)| !listed.contains(*key) && (rewound || revision(entry.meta()) <= at))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in gone {
+            self.remove(&key, &mut changes);
+        }
+        self.forgotten.retain(|key, _| listed.contains(key));
+        for item in items {
+            self.upsert(item, rewound, &mut changes);
+        }
+        self.watched = if rewound { at } else { self.watched.max(at) };
+        changes.push(Change::Resynced);
+        changes
+    }
+
+    /// Takes in a watch event about an object that exists.
+    pub fn applied(&mut self, item: Decoded<K>) -> Vec<Change<K>> {
+        let mut changes = Vec::new();
+        self.bookmark(revision(meta_of(&item)));
+        self.upsert(item, false, &mut changes);
+        changes
+    }
+
+    /// Takes in a watch event about an object that is gone (or left the selection).
+    pub fn deleted(&mut self, meta: &ObjectMeta) -> Vec<Change<K>> {
+        let mut changes = Vec::new();
+        let (key, at) = (Key::of_meta(meta), revision(meta));
+        self.bookmark(at);
+        if self.forgotten.get(&key).is_some_and(|forgotten| forgotten == uid(meta)) {
+            self.forgotten.remove(&key);
+        }
+        if self.entries.get(&key).is_some_and(|entry| revision(entry.meta()) <= at) {
+            self.remove(&key, &mut changes);
+        }
+        changes
+    }
+
+    /// Takes in that the watch has told everything up to revision `at`.
+    pub fn bookmark(&mut self, at: u64) {
+        self.watched = self.watched.max(at);
+    }
+
+    /// Takes in an object that our own write (or live read) returned.
+    pub fn learn(&mut self, object: K) -> Vec<Change<K>> {
+        let mut changes = Vec::new();
+        let key = Key::of(&object);
+        let known = self.entries.contains_key(&key);
+        if known || revision(object.meta()) > self.watched {
+            self.upsert(Ok(object), false, &mut changes);
+        }
+        changes
+    }
+
+    /// Takes in that the deletion of the object with this name and UID was acknowledged as complete.
+    pub fn forget(&mut self, meta: &ObjectMeta) -> Vec<Change<K>> {
+        let mut changes = Vec::new();
+        let key = Key::of_meta(meta);
+        // With no entry the watch has shown the deletion already, and nothing would ever clear the mark.
+        if self
+            .entries
+            .get(&key)
+            .is_some_and(|entry| uid(entry.meta()) == uid(meta))
+        {
+            self.remove(&key, &mut changes);
+            self.forgotten.insert(key, uid(meta).to_owned());
+        }
+        changes
+    }
+
+    fn upsert(&mut self, item: Decoded<K>, whatever_revision: bool, changes: &mut Vec<Change<K>>) {
+        let meta = meta_of(&item);
+        let key = Key::of_meta(meta);
+        match self.forgotten.get(&key) {
+            Some(forgotten) if forgotten == uid(meta) => return,
+            Some(_) => {
+                self.forgotten.remove(&key);
+            }
+            None => {}
+        }
+        if let Some(stored) = self.entries.get(&key) {
+            let (held, offered) = (revision(stored.meta()), revision(meta));
+            let same = held == offered && uid(stored.meta()) == uid(meta);
+            if same || (!whatever_revision && offered <= held) {
+                return;
+            }
+            if uid(stored.meta()) != uid(meta) {
+                self.remove(&key, changes);
+            }
+        }
+        let old = self.entries.get(&key).and_then(Entry::last_good).cloned();
+        let (entry, change) = match item {
+            Ok(object) => {
+                let new = Arc::new(object);
+                (Entry::Good(new.clone()), Change::Applied { old, new })
+            }
+            Err(bad) => {
+                let bad = Arc::new(bad);
+                (Entry::Bad(bad.clone(), old), Change::Malformed(bad))
+            }
+        };
+        self.entries.insert(key, entry);
+        changes.push(change);
+    }
+
+    fn remove(&mut self, key: &Key, changes: &mut Vec<Change<K>>) {
+        // An object that was never readable was never told of, so nobody needs to hear of its end.
+        if let Some(last) = self.entries.remove(key).as_ref().and_then(Entry::last_good) {
+            changes.push(Change::Deleted(last.clone()));
+        }
+    }
+}
+
+fn meta_of<K: Resource>(item: &Decoded<K>) -> &ObjectMeta {
+    match item {
+        Ok(object) => object.meta(),
+        Err(bad) => &bad.metadata,
+    }
+}
+
+#[cfg(test)]
+mod tests;
