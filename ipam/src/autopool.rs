@@ -3,6 +3,14 @@
 //! The plan is a function of what was observed: the subnet, the pools that exist, its accounting, and what applications
 //! want. It is safe to compute again after a crash at any point: an accounting entry without a pool is a reservation that
 //! the next plan uses up or drops, and the accounting of a pool never holds less than the pool itself.
+//!
+//! What was observed may be old, since pools come from a cache. A plan from old observations does no harm if whoever
+//! applies it
+//! - writes the accounting against the version of the subnet that was observed, or where the accounting stays as it is,
+//!   reads live that it still does, before any pool is made or grown;
+//! - reads the pools of [`Plan::released`] live before the accounting is written, and plans again if one of them holds
+//!   more than was observed;
+//! - writes a pool against the version that was observed.
 
 use crate::accounting::{Entries, Entry, taken};
 use crate::set::RangeSet;
@@ -90,6 +98,8 @@ pub enum Blocked {
     SubnetTerminating,
     /// The application's pool is being deleted; a new one is made when it is gone.
     PoolTerminating,
+    /// The pool of that name is not the application's; the new one needs another name.
+    NameTaken,
     /// The shrink waits for this many addresses in use.
     InUse {
         /// Addresses above the wanted number that are in use.
@@ -107,6 +117,9 @@ pub struct Plan {
     /// Accounting entries that go although nobody deleted their pool as far as was observed. Whoever applies the plan
     /// makes sure by a live read that these pools do not exist.
     pub dropped: BTreeSet<String>,
+    /// Addresses that leave the accounting of a pool, by pool name, because the pool was not observed to hold them. This plan may give them to others already. Whoever applies it makes sure by a live read that the pool
+    /// does not hold them.
+    pub released: BTreeMap<String, RangeSet>,
 }
 
 /// Plans one subnet.
@@ -132,41 +145,34 @@ pub fn plan(facts: &Facts) -> Plan {
         .total
         .difference(&taken(&entries, None))
         .difference(&facts.reserved);
-    // What a crashed pass reserved for a pool is kept apart until it is that pool's turn, so that the pool gets the same
-    // addresses again and nobody who comes earlier takes them.
-    let mut reservations: BTreeMap<&str, RangeSet> = BTreeMap::new();
-    for want in &facts.wants {
-        let reserved = facts
-            .entries
-            .get(&want.pool)
-            .map(|entry| entry.ranges.intersection(&free));
-        if let Some(reserved) = reserved.filter(|set| !set.is_empty()) {
-            free = free.difference(&reserved);
-            reservations.insert(&want.pool, reserved);
-        }
-    }
+    let mut reservations = reservations(facts, &entries, &mut free);
     let mut verdicts = BTreeMap::new();
     for want in &facts.wants {
         let own = reservations.remove(want.pool.as_str()).unwrap_or_default();
         let verdict = match pools.get(want.pool.as_str()) {
-            _ if facts.terminating => Verdict::Blocked(Blocked::SubnetTerminating),
+            Some(pool) if pool.application.as_ref() != Some(&want.application) => Verdict::Blocked(Blocked::NameTaken),
             Some(pool) if pool.terminating => Verdict::Blocked(Blocked::PoolTerminating),
+            Some(pool) if facts.terminating && pool.ranges.count() < want.size => {
+                Verdict::Blocked(Blocked::SubnetTerminating)
+            }
+            None if facts.terminating => Verdict::Blocked(Blocked::SubnetTerminating),
             Some(pool) => resize(pool, want, &own, &free),
             None => create(want, &own, &free),
         };
-        let given = match &verdict {
-            Verdict::Create(ranges) | Verdict::Grow { ranges, .. } => Some(ranges),
-            Verdict::Nothing | Verdict::Shrink { .. } | Verdict::Blocked(_) => None,
-        };
         // Reserved addresses that were not needed are free again.
-        free = free.union(&own);
-        if let Some(ranges) = given {
-            free = free.difference(ranges);
-            let entry = Entry {
-                ranges: ranges.clone(),
-                application: Some(want.application.clone()),
-            };
-            entries.insert(want.pool.clone(), entry);
+        if !own.is_empty() {
+            free = free.union(&own);
+        }
+        match &verdict {
+            Verdict::Create(ranges) | Verdict::Grow { ranges, .. } => {
+                free = free.difference(ranges);
+                let entry = Entry {
+                    ranges: ranges.clone(),
+                    application: Some(want.application.clone()),
+                };
+                entries.insert(want.pool.clone(), entry);
+            }
+            Verdict::Nothing | Verdict::Shrink { .. } | Verdict::Blocked(_) => {}
         }
         verdicts.insert(want.pool.clone(), verdict);
     }
@@ -176,11 +182,57 @@ pub fn plan(facts: &Facts) -> Plan {
         .filter(|name| !entries.contains_key(*name))
         .cloned()
         .collect();
+    let released = released(facts, &entries);
     Plan {
         entries,
         verdicts,
         dropped,
+        released,
     }
+}
+
+/// What a crashed pass reserved for a pool is kept apart until it is that pool's turn, so that the pool gets the same
+/// addresses again and nobody who comes earlier takes them.
+fn reservations<'a>(facts: &'a Facts, entries: &Entries, free: &mut RangeSet) -> BTreeMap<&'a str, RangeSet> {
+    let mut reservations: BTreeMap<&str, RangeSet> = BTreeMap::new();
+    for want in &facts.wants {
+        let Some(before) = facts.entries.get(&want.pool) else {
+            continue;
+        };
+        if before.application.as_ref() != Some(&want.application) || reservations.contains_key(want.pool.as_str()) {
+            continue;
+        }
+        let beyond = match entries.get(&want.pool) {
+            Some(now) => before.ranges.difference(&now.ranges),
+            None => before.ranges.clone(),
+        };
+        let reserved = beyond.intersection(free);
+        if !reserved.is_empty() {
+            *free = free.difference(&reserved);
+            reservations.insert(&want.pool, reserved);
+        }
+    }
+    reservations
+}
+
+/// Addresses that leave the accounting of a pool. That of a user's pool only holds what lies in the subnet, so a subnet
+/// made smaller takes from it what the pool rightly keeps.
+fn released(facts: &Facts, entries: &Entries) -> BTreeMap<String, RangeSet> {
+    let mut released = BTreeMap::new();
+    for (name, before) in &facts.entries {
+        let leaving = match entries.get(name) {
+            Some(now) => before.ranges.difference(&now.ranges),
+            None => before.ranges.clone(),
+        };
+        let leaving = match before.application {
+            Some(_) => leaving,
+            None => leaving.intersection(&facts.total),
+        };
+        if !leaving.is_empty() {
+            released.insert(name.clone(), leaving);
+        }
+    }
+    released
 }
 
 /// The lowest `count` addresses, those reserved earlier first.

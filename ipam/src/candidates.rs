@@ -123,29 +123,54 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// The reason as a sentence about the named pool.
+    /// The reason as a sentence about the named pool, where the NIC is not known.
     pub fn about<'a>(&'a self, pool: &'a str) -> impl fmt::Display + 'a {
-        struct About<'a>(&'a Rejection, &'a str);
-        impl fmt::Display for About<'_> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let pool = self.1;
-                match self.0 {
-                    Rejection::Terminating => write!(f, "IPPool {pool} is being deleted"),
-                    Rejection::Disabled => write!(f, "IPPool {pool} is disabled"),
-                    Rejection::Family => write!(f, "IPPool {pool} does not hold addresses of this family"),
-                    Rejection::Node => write!(f, "unmatched Node name of IPPool {pool}"),
-                    Rejection::Namespace => write!(f, "unmatched Namespace of IPPool {pool}"),
-                    Rejection::Pod => write!(f, "unmatched Pod labels of IPPool {pool}"),
-                    Rejection::Application(app) => write!(f, "IPPool {pool} belongs to application {app}"),
-                    Rejection::Multus(names) => write!(
-                        f,
-                        "the spec.multusName [{}] in the IPPool {pool} used by the Pod interface is not matched",
-                        names.join(" ")
-                    ),
+        About {
+            rejection: self,
+            pool,
+            nic: None,
+        }
+    }
+
+    /// The reason as a sentence about the named pool and NIC.
+    pub fn about_nic<'a>(&'a self, pool: &'a str, nic: &'a str) -> impl fmt::Display + 'a {
+        About {
+            rejection: self,
+            pool,
+            nic: Some(nic),
+        }
+    }
+}
+
+struct About<'a> {
+    rejection: &'a Rejection,
+    pool: &'a str,
+    nic: Option<&'a str>,
+}
+
+impl fmt::Display for About<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pool = self.pool;
+        match self.rejection {
+            Rejection::Terminating => write!(f, "IPPool {pool} is being deleted"),
+            Rejection::Disabled => write!(f, "IPPool {pool} is disabled"),
+            Rejection::Family => write!(f, "IPPool {pool} does not hold addresses of this family"),
+            Rejection::Node => write!(f, "unmatched Node name of IPPool {pool}"),
+            Rejection::Namespace => write!(f, "unmatched Namespace of IPPool {pool}"),
+            Rejection::Pod => write!(f, "unmatched Pod labels of IPPool {pool}"),
+            Rejection::Application(app) => write!(f, "IPPool {pool} belongs to application {app}"),
+            Rejection::Multus(names) => {
+                let names = names.join(" ");
+                write!(
+                    f,
+                    "the spec.multusName [{names}] in the IPPool {pool} used by the Pod interface "
+                )?;
+                if let Some(nic) = self.nic {
+                    write!(f, "{nic} ")?;
                 }
+                f.write_str("is not matched")
             }
         }
-        About(self, pool)
     }
 }
 
@@ -197,4 +222,19 @@ pub fn check(pool: &PoolFacts, family: Family, pod: &PodFacts) -> Result<(), Rej
     } else {
         Err(Rejection::Multus(pool.multus_names.clone()))
     }
+}
+
+/// Puts pools in the order in which they are tried: those made for few pods come before those for many, so that the
+/// latter stay for pods that have no choice. The order of the list decides between equals.
+pub fn order(pools: &mut [PoolFacts]) {
+    pools.sort_by_key(|pool| {
+        [
+            pool.pods == PodRule::Any,
+            pool.node_names.is_empty(),
+            pool.nodes.is_none(),
+            pool.namespace_names.is_empty(),
+            pool.namespaces.is_none(),
+            pool.multus_names.is_empty(),
+        ]
+    });
 }

@@ -1,6 +1,5 @@
 //! The free addresses of a pool, kept so that taking the lowest one and giving one back cost a look-up each.
 
-use crate::range::Range;
 use crate::set::RangeSet;
 use std::collections::BTreeMap;
 
@@ -25,12 +24,19 @@ impl FreeList {
 
     /// The lowest free address that is not blocked. Costs time in the blocked ranges passed over.
     pub(crate) fn lowest(&self, blocked: &RangeSet) -> Option<u128> {
-        if blocked.is_empty() {
-            return self.by_first.keys().next().copied();
+        let mut addr = *self.by_first.keys().next()?;
+        while let Some(cut) = blocked.range_of(addr) {
+            addr = self.at_or_above(cut.last().checked_add(1)?)?;
         }
-        self.by_first
-            .iter()
-            .find_map(|(first, last)| RangeSet::from(Range::between(*first, *last)).first_outside(blocked))
+        Some(addr)
+    }
+
+    /// The lowest free address from an address on.
+    fn at_or_above(&self, addr: u128) -> Option<u128> {
+        if self.contains(addr) {
+            return Some(addr);
+        }
+        self.by_first.range(addr..).next().map(|(first, _)| *first)
     }
 
     pub(crate) fn contains(&self, addr: u128) -> bool {

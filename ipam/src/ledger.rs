@@ -80,7 +80,15 @@ impl Ledger {
 
     fn record(&mut self, addr: u128, owner: Owner) {
         self.free.remove(addr);
-        self.by_uid.entry(owner.uid.clone()).or_default().push(addr);
+        match self.by_uid.get_mut(&owner.uid) {
+            Some(addrs) => {
+                let at = addrs.partition_point(|other| *other < addr);
+                addrs.insert(at, addr);
+            }
+            None => {
+                self.by_uid.insert(owner.uid.clone(), vec![addr]);
+            }
+        }
         self.records.insert(addr, owner);
     }
 
@@ -102,13 +110,28 @@ impl Ledger {
         true
     }
 
-    /// The lowest address of a pod's NIC.
+    /// The lowest address of a pod's NIC. A record that names the NIC comes before one without a NIC, which may be that
+    /// of another NIC of the pod.
     pub fn owned_by(&self, uid: &str, nic: &str) -> Option<u128> {
-        let own = |addr: &&u128| self.records.get(addr).is_some_and(|owner| owner.is(uid, nic));
-        self.by_uid.get(uid)?.iter().filter(own).min().copied()
+        self.of_pod(uid)
+            .filter(|(_, owner)| owner.is(uid, nic))
+            .min_by_key(|(addr, owner)| (owner.nic.is_none(), *addr))
+            .map(|(addr, _)| addr)
     }
 
-    /// Every record of a pod.
+    /// Settles which NIC a record without one belongs to, so that no other NIC of the pod is given its address; false if
+    /// there is no such record of that pod.
+    pub fn name_nic(&mut self, addr: u128, uid: &str, nic: &str) -> bool {
+        match self.records.get_mut(&addr) {
+            Some(owner) if owner.uid == uid && owner.nic.is_none() => {
+                owner.nic = Some(nic.to_owned());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Every record of a pod, ascending by address.
     pub fn of_pod<'a>(&'a self, uid: &str) -> impl Iterator<Item = (u128, &'a Owner)> {
         self.by_uid
             .get(uid)

@@ -18,10 +18,11 @@ pub fn pool_name(app: &str, family: Family, nic: &str, uid: &str) -> String {
     let head = format!("auto{}", family.number());
     let dashes = 3;
     let room = NAME_MAX.saturating_sub(head.len() + nic.len() + suffix.len() + dashes);
-    let mut cut = app.len().min(room);
-    while !app.is_char_boundary(cut) {
-        cut -= 1;
+    let mut name = app;
+    if app.len() > room {
+        name = app.get(..app.floor_char_boundary(room)).unwrap_or_default();
+        // A dot before the next dash would not be a legal object name.
+        name = name.trim_end_matches(['.', '-']);
     }
-    let app = app.get(..cut).unwrap_or_default();
-    format!("{head}-{app}-{nic}-{suffix}").to_lowercase()
+    format!("{head}-{name}-{nic}-{suffix}").to_ascii_lowercase()
 }

@@ -117,8 +117,20 @@ impl RangeSet {
     /// Addresses that are in both sets.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
+        // Only the part of the longer set that the shorter one spans is walked.
+        let (short, long) = if self.ranges.len() <= other.ranges.len() {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        let (Some(low), Some(high)) = (short.ranges.first(), short.ranges.last()) else {
+            return Self::new();
+        };
+        let from = long.ranges.partition_point(|r| r.last() < low.first());
+        let to = long.ranges.partition_point(|r| r.first() <= high.last());
+        let spanned = long.ranges.get(from..to).unwrap_or_default();
         let mut ranges = Vec::new();
-        let (mut left, mut right) = (self.ranges.iter().peekable(), other.ranges.iter().peekable());
+        let (mut left, mut right) = (short.ranges.iter().peekable(), spanned.iter().peekable());
         while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
             if let Some(common) = Range::new(a.first().max(b.first()), a.last().min(b.last())) {
                 ranges.push(common);
@@ -157,11 +169,13 @@ impl RangeSet {
     pub fn nth(&self, position: u128) -> Option<u128> {
         let mut left = position;
         for range in &self.ranges {
-            let count = range.count();
-            if left < count {
+            // The highest position in the range, which unlike the count does not saturate.
+            let top = range.last() - range.first();
+            if left <= top {
                 return Some(range.first() + left);
             }
-            left -= count;
+            left -= top;
+            left -= 1;
         }
         None
     }
@@ -204,6 +218,11 @@ impl RangeSet {
         self.ranges.first().map(Range::first)
     }
 
+    /// The range that holds an address.
+    pub fn range_of(&self, addr: u128) -> Option<Range> {
+        self.find(addr).ok().and_then(|at| self.ranges.get(at)).copied()
+    }
+
     /// The lowest address that is not in the other set. Costs time in the ranges passed over only.
     pub fn first_outside(&self, other: &Self) -> Option<u128> {
         self.ranges.iter().find_map(|range| {
@@ -233,7 +252,8 @@ impl From<Range> for RangeSet {
 impl FromIterator<Range> for RangeSet {
     fn from_iter<I: IntoIterator<Item = Range>>(ranges: I) -> Self {
         let mut all: Vec<Range> = ranges.into_iter().collect();
-        all.sort_unstable();
+        // The stable sort finds runs that are in order already, of which a union has two.
+        all.sort();
         let mut joined: Vec<Range> = Vec::with_capacity(all.len());
         for range in all {
             match joined.last_mut() {
