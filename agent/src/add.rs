@@ -1,0 +1,225 @@
+//! ADD: a NIC of a pod gets its addresses.
+//!
+//! All families of the request are claimed or none: what was claimed by a failing request is given back. A repeated
+//! request finds the addresses of the first one by the pod's UID and the NIC, whatever happened in between.
+
+use crate::choose::{self, Choice, Defaults, Level};
+use crate::context::Context;
+use crate::endpoints;
+use crate::error::RequestError;
+use crate::explain;
+use crate::owner;
+use crate::pods;
+use crate::pools::{Claimed, JobError, PoolState};
+use kube::ResourceExt;
+use spiderpool_crds::app::AppKey;
+use spiderpool_crds::{Route, SpiderIPPool, annotations};
+use spiderpool_ipam::candidates::PodFacts;
+use spiderpool_ipam::{Family, Owner};
+use spiderpool_wire::{IpamAddArgs, IpamAddResponse};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long an ADD may take. The plugin waits longer (100 s); the kubelet tries again and shows the reason meanwhile, so a
+/// user reads it within half a minute.
+pub const BUDGET: Duration = Duration::from_secs(30);
+
+/// How long an ADD waits for its application's pool to have a free address. The rest of the budget is for the writes.
+const POOL_WAIT: Duration = Duration::from_secs(20);
+
+/// How long giving back may take after a failure, in addition to the budget.
+const GIVE_BACK: Duration = Duration::from_secs(5);
+
+/// Serves an ADD.
+pub async fn add(context: &Context, args: &IpamAddArgs) -> Result<IpamAddResponse, RequestError> {
+    let deadline = Instant::now() + BUDGET;
+    context.ready()?;
+    let _turn = context.turns.take(&args.pod_uid).await;
+    let pod = pods::of_add(context, &args.pod_namespace, &args.pod_name, &args.pod_uid, deadline).await?;
+    let app = owner::application(context, &pod, deadline).await?;
+    let defaults = Defaults {
+        nic: &args.if_name,
+        ipv4: &args.default_ipv4_ippool,
+        ipv6: &args.default_ipv6_ippool,
+        clean_gateway: args.clean_gateway,
+    };
+    let choice = choose::choose(context, &pod, &app, defaults)?;
+    let custom = custom_routes(&pod)?;
+    let facts = choose::pod_facts(context, &pod, &app, &choice, &args.if_name, deadline).await?;
+    let request = Request {
+        context,
+        args,
+        app: &app,
+        choice: &choice,
+        facts: &facts,
+    };
+    let claims = request.claim_all(deadline).await?;
+    let item = endpoints::item(
+        &args.if_name,
+        &args.container_id,
+        choice.clean_gateway,
+        &claims,
+        &custom,
+    );
+    match endpoints::publish(context, &pod, &app, &item, deadline).await {
+        Ok(endpoint) => Ok(endpoints::answer(&endpoint)),
+        Err(error) => {
+            request.give_back(&claims).await;
+            Err(error)
+        }
+    }
+}
+
+fn custom_routes(pod: &k8s_openapi::api::core::v1::Pod) -> Result<Vec<Route>, RequestError> {
+    let pod_name = || format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+    let routes = annotations::routes(pod.annotations()).map_err(|source| RequestError::Annotation {
+        pod: pod_name(),
+        source,
+    })?;
+    Ok(routes
+        .into_iter()
+        .map(|route| Route {
+            dst: route.dst.to_string(),
+            gw: route.gw.to_string(),
+            ..Route::default()
+        })
+        .collect())
+}
+
+/// One ADD, once it is known what it asks for.
+struct Request<'a> {
+    context: &'a Context,
+    args: &'a IpamAddArgs,
+    app: &'a AppKey,
+    choice: &'a Choice,
+    facts: &'a PodFacts,
+}
+
+impl Request<'_> {
+    /// Claims an address of each family, or none.
+    async fn claim_all(&self, deadline: Instant) -> Result<Vec<Claimed>, RequestError> {
+        let families = self.choice.names.keys().map(|family| self.claim(*family, deadline));
+        let mut claims = Vec::new();
+        let mut failure = None;
+        for result in futures::future::join_all(families).await {
+            match result {
+                Ok(claimed) => claims.push(claimed),
+                Err(error) => {
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        match failure {
+            None => Ok(claims),
+            Some(error) => {
+                self.give_back(&claims).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives back what this request took. What the pod had before stays its own.
+    async fn give_back(&self, claims: &[Claimed]) {
+        let deadline = Instant::now() + GIVE_BACK;
+        let pod = self.pod();
+        let releases = claims.iter().filter(|claimed| claimed.taken.new).map(|claimed| {
+            let (name, pod) = (claimed.pool.name_any(), &pod);
+            async move {
+                let (uid, nic) = (&self.args.pod_uid, &self.args.if_name);
+                if let Err(error) = self.context.pools.release(&name, pod, uid, nic, deadline).await {
+                    // The next ADD of this pod takes the address up again, and its end frees it.
+                    tracing::warn!(pool = name, pod, uid, nic, %error, "address not given back after a failed ADD");
+                }
+            }
+        });
+        futures::future::join_all(releases).await;
+    }
+
+    fn pod(&self) -> String {
+        format!("{}/{}", self.args.pod_namespace, self.args.pod_name)
+    }
+
+    /// Claims an address of a family from the first candidate that has one.
+    async fn claim(&self, family: Family, deadline: Instant) -> Result<Claimed, RequestError> {
+        let wait_until = deadline.min(Instant::now() + POOL_WAIT);
+        loop {
+            let pools = self.context.pools.cache().list();
+            let (candidates, mut reasons) =
+                choose::candidates(&pools, self.choice, &self.args.if_name, family, self.facts);
+            let tried: BTreeMap<String, Option<String>> = candidates
+                .iter()
+                .map(|pool| (pool.name_any(), pool.resource_version()))
+                .collect();
+            // What an earlier ADD of this pod took comes first, also from a pool that it could not choose any more.
+            let own = self.recorded(family);
+            for pool in own.into_iter().chain(candidates.iter().map(|pool| pool.name_any())) {
+                let owner = Owner {
+                    pod: self.pod(),
+                    uid: self.args.pod_uid.clone(),
+                    nic: Some(self.args.if_name.clone()),
+                };
+                match self.context.pools.claim(&pool, owner, deadline).await {
+                    Ok(claimed) => return Ok(claimed),
+                    Err(error @ (JobError::Exhausted(_) | JobError::Closed(_) | JobError::Missing(_))) => {
+                        reasons.push(error.to_string());
+                    }
+                    Err(error @ JobError::Broken(_)) => reasons.push(error.to_string()),
+                    Err(error @ (JobError::Refused { .. } | JobError::Deadline { .. })) => return Err(error.into()),
+                }
+            }
+            let waits = self.choice.level == Level::Subnets && Instant::now() < wait_until;
+            if !waits || !self.wait_for_pool(family, &tried, wait_until).await {
+                if self.choice.level == Level::Subnets {
+                    let nic = &self.args.if_name;
+                    reasons.extend(explain::no_pool(self.context, self.app, self.choice, nic, family).await);
+                }
+                return Err(RequestError::NoPool {
+                    pod: self.pod(),
+                    nic: self.args.if_name.clone(),
+                    family: family.to_string(),
+                    reasons: reasons.join("; "),
+                });
+            }
+        }
+    }
+
+    /// Pools that record an address of this NIC already.
+    fn recorded(&self, family: Family) -> Vec<String> {
+        let mut own: Vec<String> = self
+            .context
+            .pools
+            .holding(&self.args.pod_uid)
+            .into_iter()
+            .filter(|name| {
+                let pool = self.context.pools.cache().get("", name);
+                pool.and_then(|pool| PoolState::read(pool).ok()).is_some_and(|state| {
+                    state.family() == family
+                        && state
+                            .ledger()
+                            .owned_by(&self.args.pod_uid, &self.args.if_name)
+                            .is_some()
+                })
+            })
+            .collect();
+        own.sort_unstable();
+        own
+    }
+
+    /// Waits until a candidate exists that was not tried in its present version and has a free address.
+    async fn wait_for_pool(&self, family: Family, tried: &BTreeMap<String, Option<String>>, until: Instant) -> bool {
+        let context = self.context;
+        let reserved = context.pools.reserved(family);
+        let untried = |pool: &Arc<SpiderIPPool>| {
+            tried.get(&pool.name_any()) != Some(&pool.resource_version())
+                && PoolState::read(pool.clone()).is_ok_and(|state| state.ledger().has_free(&reserved))
+        };
+        let look = |store: &spiderpool_kit::cache::Store<SpiderIPPool>| {
+            let pools: Vec<Arc<SpiderIPPool>> = store.iter().filter(|pool| pool.is_automatic()).cloned().collect();
+            let (candidates, _) = choose::candidates(&pools, self.choice, &self.args.if_name, family, self.facts);
+            candidates.iter().any(untried).then_some(())
+        };
+        context.pools.cache().wait(until, look).await.is_ok()
+    }
+}

@@ -1,0 +1,75 @@
+//! What every request handler needs.
+
+use crate::config::Config;
+use crate::error::RequestError;
+use crate::metrics::Metrics;
+use crate::owner::Owners;
+use crate::pools::PoolStore;
+use crate::serial::Turns;
+use k8s_openapi::api::core::v1::Pod;
+use spiderpool_crds::SpiderEndpoint;
+use spiderpool_kit::cache::Cache;
+use std::future::Future;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Shared state of the agent.
+pub struct Context {
+    /// The node this agent runs on.
+    pub node: String,
+    /// Namespace of the agent: network attachments named without one are looked for there.
+    pub namespace: String,
+    /// Switches of the installation.
+    pub config: Config,
+    /// API client that answers promptly: it does not retry by itself.
+    pub client: kube::Client,
+    /// Pods of this node.
+    pub pods: Cache<Pod>,
+    /// Endpoints of this node.
+    pub endpoints: Cache<SpiderEndpoint>,
+    /// All pools.
+    pub pools: Arc<PoolStore>,
+    /// Applications of ReplicaSets and Jobs.
+    pub owners: Owners,
+    /// One request of a pod at a time.
+    pub turns: Turns,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+impl Context {
+    /// Runs one API call with a deadline. The error says what was attempted.
+    pub async fn call<T>(
+        &self,
+        deadline: Instant,
+        what: impl Fn() -> String,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, RequestError> {
+        let failed = |reason: String| RequestError::Api { what: what(), reason };
+        match tokio::time::timeout_at(deadline, call).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(kube::Error::Api(status))) => Err(failed(format!(
+                "the API server refused: {} (code {})",
+                status.message, status.code
+            ))),
+            Ok(Err(error)) => Err(failed(format!("the API server cannot be reached: {error}"))),
+            Err(_) => Err(failed("the API server did not answer in time".to_owned())),
+        }
+    }
+
+    /// Fails unless the agent knows the pools and pods. Before that, a missing pool means nothing.
+    pub fn ready(&self) -> Result<(), RequestError> {
+        let missing = [
+            (self.pools.cache().is_synced(), "the IPPools"),
+            (self.pods.is_synced(), "the Pods of this node"),
+            (self.endpoints.is_synced(), "the Endpoints of this node"),
+        ];
+        match missing.into_iter().find(|(synced, _)| !synced) {
+            None => Ok(()),
+            Some((_, missing)) => Err(RequestError::NotReady {
+                node: self.node.clone(),
+                missing: missing.to_owned(),
+            }),
+        }
+    }
+}

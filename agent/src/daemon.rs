@@ -1,0 +1,168 @@
+//! Wires the agent together and runs it.
+
+use crate::config::Config;
+use crate::context::Context;
+use crate::endpoints;
+use crate::metrics::Metrics;
+use crate::owner::Owners;
+use crate::pools::PoolStore;
+use crate::serial::Turns;
+use crate::{server, socket, sweep};
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use spiderpool_crds::{SpiderEndpoint, SpiderIPPool, SpiderReservedIP};
+use spiderpool_kit::cache::{Cache, Options};
+use spiderpool_kit::health::Readiness;
+use spiderpool_kit::shutdown::Process;
+use spiderpool_kit::{client, telemetry};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// How long running requests may take to end after the stop signal.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Settings of the process. Names of variables are the peer's.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The installation's configuration, key conf.yml of the ConfigMap spiderpool-conf
+    #[arg(long, default_value = "/tmp/spiderpool/config-map/conf.yml")]
+    pub config_path: PathBuf,
+    /// Name of the node that the agent runs on
+    #[arg(long, env = "SPIDERPOOL_NODE_NAME")]
+    pub node_name: String,
+    /// Namespace of the agent; network attachments named without a namespace are looked for there
+    #[arg(long, env = "SPIDERPOOL_POD_NAMESPACE", default_value = "kube-system")]
+    pub pod_namespace: String,
+    /// Log level: error, warn, info, debug or trace
+    #[arg(long, env = "SPIDERPOOL_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// Port of the health checks
+    #[arg(long, env = "SPIDERPOOL_HEALTH_PORT", default_value_t = 5710)]
+    pub health_port: u16,
+    /// Port of the metrics
+    #[arg(long, env = "SPIDERPOOL_METRIC_HTTP_PORT", default_value_t = 5711)]
+    pub metric_http_port: u16,
+    /// Serve metrics
+    #[arg(long, env = "SPIDERPOOL_ENABLED_METRIC", default_value_t = false, action = clap::ArgAction::Set)]
+    pub enabled_metric: bool,
+}
+
+/// Runs the agent until it is told to stop.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    telemetry::init("spiderpool-agent", &args.log_level, telemetry::Format::Auto)?;
+    raise_descriptor_limit();
+    let config = Config::read(&args.config_path)?;
+    let kubeconfig = client::infer().await?;
+    let patient = client::patient(kubeconfig.clone())?;
+    let prompt = client::prompt(kubeconfig)?;
+    let process = Process::new();
+    let registry = spiderpool_kit::metrics::Metrics::new();
+    let metrics = Metrics::register(&registry);
+
+    let pods = Cache::start(
+        &process,
+        patient.clone(),
+        Options::<Pod>::default()
+            .fields(format!("spec.nodeName={}", args.node_name))
+            .trim(trim_pod),
+    );
+    let label = format!("{}={}", endpoints::LABEL_NODE, endpoints::node_label(&args.node_name));
+    let own_endpoints = Cache::start(
+        &process,
+        patient.clone(),
+        Options::<SpiderEndpoint>::default().labels(label),
+    );
+    let pools = Cache::start(&process, patient.clone(), Options::<SpiderIPPool>::default());
+    let reserved = Cache::start(&process, patient, Options::<SpiderReservedIP>::default());
+    let store = PoolStore::new(pools, reserved, prompt.clone(), metrics.pools.clone());
+
+    let socket_path = config.ipam_unix_socket_path.clone();
+    let context = Arc::new(Context {
+        node: args.node_name,
+        namespace: args.pod_namespace,
+        config,
+        client: prompt,
+        pods,
+        endpoints: own_endpoints,
+        pools: store,
+        owners: Owners::default(),
+        turns: Turns::default(),
+        metrics,
+    });
+
+    let readiness = Readiness::new();
+    let listening = readiness.switch("unix socket");
+    let ready = context.clone();
+    readiness.gate("watch caches", move || ready.ready().is_ok());
+    listen_http(&process, "health server", args.health_port, readiness.router()).await?;
+    if args.enabled_metric {
+        listen_http(&process, "metrics server", args.metric_http_port, registry.router()).await?;
+    }
+    let listener = socket::listen(&socket_path)?;
+    listening.send_replace(true);
+    process.spawn_infallible(
+        "CNI socket",
+        socket::serve(listener, server::router(context.clone()), process.token()),
+    );
+    let token = process.token();
+    process.spawn_infallible("sweep", async move {
+        token.run_until_cancelled(Box::pin(sweep::run(context))).await;
+    });
+    Ok(process.run(GRACE).await?)
+}
+
+async fn listen_http(process: &Process, name: &str, port: u16, router: axum::Router) -> anyhow::Result<()> {
+    // Probes come from the node itself; metrics are scraped on the node's addresses of either family.
+    let address = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port));
+    let listener = match TcpListener::bind(address).await {
+        Ok(listener) => listener,
+        // A node without IPv6.
+        Err(_) => TcpListener::bind(SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, port)))
+            .await
+            .with_context(|| {
+                format!("cannot listen on port {port} for the {name}; the agent uses the host's network")
+            })?,
+    };
+    let token = process.token();
+    process.spawn(name, async move {
+        axum::serve(listener, router)
+            .with_graceful_shutdown(token.cancelled_owned())
+            .await
+    });
+    Ok(())
+}
+
+/// A pod is kept for its owner, annotations, labels, node and phase. Its containers are most of its size.
+fn trim_pod(pod: &mut Pod) {
+    if let Some(spec) = pod.spec.take() {
+        pod.spec = Some(PodSpec {
+            node_name: spec.node_name,
+            restart_policy: spec.restart_policy,
+            host_network: spec.host_network,
+            ..PodSpec::default()
+        });
+    }
+    if let Some(status) = pod.status.as_mut() {
+        status.container_statuses = None;
+        status.init_container_statuses = None;
+        status.conditions = None;
+    }
+}
+
+/// A thousand plugins may be connected at once, and the usual soft limit is a thousand descriptors.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    ) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}

@@ -1,0 +1,95 @@
+//! DEL: a sandbox of a pod is gone.
+//!
+//! A pod may have several sandboxes in its life, and the kubelet sends the DEL of old ones again. An address is freed only
+//! for the sandbox of the last ADD, and only when the pod itself is gone, finished or terminating; a sandbox that is
+//! replaced while its pod lives keeps the addresses for the next one.
+
+use crate::context::Context;
+use crate::endpoints;
+use crate::error::RequestError;
+use crate::pods::{self, PodState};
+use spiderpool_crds::{NicDetail, SpiderEndpoint};
+use spiderpool_wire::IpamDelArgs;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a DEL may take. The kubelet sends a failed one again.
+pub const BUDGET: Duration = Duration::from_secs(30);
+
+/// What a DEL did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// The addresses of the NIC were freed, or there were none.
+    Freed,
+    /// The pod lives on, and keeps them.
+    PodAlive,
+    /// The request is for an older sandbox than the one that has the addresses.
+    OlderSandbox,
+    /// The request names no pod.
+    NoPod,
+}
+
+/// Serves a DEL.
+pub async fn del(context: &Context, args: &IpamDelArgs) -> Result<Released, RequestError> {
+    if args.pod_uid.is_empty() || args.pod_name.is_empty() {
+        return Ok(Released::NoPod);
+    }
+    let deadline = Instant::now() + BUDGET;
+    context.ready()?;
+    let _turn = context.turns.take(&args.pod_uid).await;
+    let (namespace, name, uid, nic) = (&args.pod_namespace, &args.pod_name, &args.pod_uid, &args.if_name);
+    let pod = pods::of_del(context, namespace, name, uid, deadline).await?;
+    let endpoint = endpoints::read(context, namespace, name, deadline).await?;
+    let endpoint = endpoint.filter(|endpoint| endpoint.status.current.uid == *uid);
+    let item = endpoint
+        .as_ref()
+        .and_then(|endpoint| endpoint.status.current.ips.iter().find(|item| item.interface == *nic));
+    let sandbox = item.and_then(|item| item.container_id.as_deref());
+    if sandbox.is_some_and(|sandbox| sandbox != args.container_id) {
+        return Ok(Released::OlderSandbox);
+    }
+    if let PodState::Alive(_) = pod {
+        if let (Some(sandbox), Some(endpoint)) = (sandbox.map(str::to_owned), endpoint.clone()) {
+            endpoints::clear_sandbox(context, endpoint, nic, &sandbox, deadline).await?;
+        }
+        return Ok(Released::PodAlive);
+    }
+    let pod = format!("{namespace}/{name}");
+    free(context, &pod, uid, std::slice::from_ref(nic), endpoint, deadline).await?;
+    Ok(Released::Freed)
+}
+
+/// Frees what NICs of a pod have in any pool, and then removes them from the endpoint. The pools come first: an address
+/// that the endpoint does not name any more would be looked for by nobody.
+pub async fn free(
+    context: &Context,
+    pod: &str,
+    uid: &str,
+    nics: &[String],
+    endpoint: Option<SpiderEndpoint>,
+    deadline: Instant,
+) -> Result<(), RequestError> {
+    let own = |item: &NicDetail| nics.contains(&item.interface);
+    let mut pools: BTreeSet<String> = context.pools.holding(uid).into_iter().collect();
+    let items = endpoint
+        .iter()
+        .flat_map(|endpoint| &endpoint.status.current.ips)
+        .filter(|item| own(item));
+    pools.extend(
+        items
+            .flat_map(|item| [item.ipv4_pool.clone(), item.ipv6_pool.clone()])
+            .flatten(),
+    );
+    let releases = pools.iter().flat_map(|pool| {
+        nics.iter()
+            .map(move |nic| context.pools.release(pool, pod, uid, nic, deadline))
+    });
+    for released in futures::future::join_all(releases).await {
+        released?;
+    }
+    match endpoint {
+        Some(endpoint) => endpoints::remove_nics(context, endpoint, uid, own, deadline).await,
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,81 @@
+//! A NIC's item of the endpoint, made from claims, and the plugin's answer, made from items.
+
+use crate::pools::Claimed;
+use spiderpool_crds::{NicDetail, Route, SpiderEndpoint, SpiderIPPool};
+use spiderpool_ipam::{Cidr, Family, addr};
+use spiderpool_wire::{IpConfig, IpamAddResponse};
+
+/// The item of a NIC that was given these addresses.
+pub fn item(nic: &str, container: &str, clean_gateway: bool, claims: &[Claimed], custom: &[Route]) -> NicDetail {
+    let mut item = NicDetail {
+        interface: nic.to_owned(),
+        container_id: Some(container.to_owned()),
+        vlan: Some(0),
+        ..NicDetail::default()
+    };
+    let mut routes: Vec<Route> = Vec::new();
+    for claim in claims {
+        let pool: &SpiderIPPool = &claim.pool;
+        // A claim comes from a pool whose subnet was parsed to make it.
+        let Ok(cidr) = pool.cidr() else { continue };
+        let (family, bits) = addr::to_bits(claim.taken.ip);
+        let address = Some(cidr.with_prefix(bits));
+        let name = pool.metadata.name.clone();
+        let gateway = pool.spec.gateway.clone().filter(|gateway| !gateway.is_empty());
+        if gateway.is_some() {
+            item.clean_gateway = Some(clean_gateway);
+        }
+        match family {
+            Family::V4 => (item.ipv4, item.ipv4_pool, item.ipv4_gateway) = (address, name, gateway),
+            Family::V6 => (item.ipv6, item.ipv6_pool, item.ipv6_gateway) = (address, name, gateway),
+        }
+        routes.extend(pool.spec.routes.iter().flatten().cloned());
+        routes.extend(custom.iter().filter(|route| reaches(&cidr, route)).cloned());
+    }
+    item.routes = Some(routes).filter(|routes| !routes.is_empty());
+    item
+}
+
+/// Whether a route's gateway lies in the subnet of the address.
+fn reaches(cidr: &Cidr, route: &Route) -> bool {
+    route.gw.parse().is_ok_and(|gateway| cidr.contains(gateway))
+}
+
+/// The answer for a pod: all its NICs, IPv4 before IPv6.
+pub fn answer(endpoint: &SpiderEndpoint) -> IpamAddResponse {
+    let mut response = IpamAddResponse::default();
+    for item in &endpoint.status.current.ips {
+        let families = [
+            (Family::V4, "0.0.0.0/0", &item.ipv4, &item.ipv4_gateway, &item.ipv4_pool),
+            (Family::V6, "::/0", &item.ipv6, &item.ipv6_gateway, &item.ipv6_pool),
+        ];
+        for (family, everywhere, address, gateway, pool) in families {
+            let Some(address) = address else { continue };
+            let gateway = gateway.clone().unwrap_or_default();
+            if !gateway.is_empty() && item.clean_gateway != Some(true) {
+                response.routes.push(route(item, everywhere, &gateway));
+            }
+            response.ips.push(IpConfig {
+                address: address.clone(),
+                gateway,
+                ip_pool: pool.clone().unwrap_or_default(),
+                nic: item.interface.clone(),
+                version: family.number(),
+                vlan: item.vlan.unwrap_or_default(),
+                ..IpConfig::default()
+            });
+        }
+        response
+            .routes
+            .extend(item.routes.iter().flatten().map(|own| route(item, &own.dst, &own.gw)));
+    }
+    response
+}
+
+fn route(item: &NicDetail, dst: &str, gw: &str) -> spiderpool_wire::Route {
+    spiderpool_wire::Route {
+        if_name: item.interface.clone(),
+        dst: dst.to_owned(),
+        gw: gw.to_owned(),
+    }
+}

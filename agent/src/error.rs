@@ -1,0 +1,104 @@
+//! Why a request of the CNI plugin failed, as the user reads it in the pod's Event.
+
+use crate::pools::JobError;
+use spiderpool_crds::annotations::AnnotationError;
+
+/// Why a request failed. Every text says what was attempted, on what, and what the reader can do.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// No pod of that UID is known to the API server.
+    #[error(
+        "Pod {pod} with UID {uid} is not known: {seen}; if the Pod exists, the kubelet tries again with its present UID"
+    )]
+    UnknownPod {
+        /// `namespace/name`.
+        pod: String,
+        /// UID of the request.
+        uid: String,
+        /// What a live read showed.
+        seen: String,
+    },
+    /// The pod runs elsewhere.
+    #[error("Pod {pod} is scheduled to node {node:?}, not to this node {own:?}")]
+    OtherNode {
+        /// `namespace/name`.
+        pod: String,
+        /// Its node.
+        node: String,
+        /// The agent's node.
+        own: String,
+    },
+    /// The pod is terminating or has finished.
+    #[error("Pod {pod} with UID {uid} is terminating or has finished, so it gets no address")]
+    DeadPod {
+        /// `namespace/name`.
+        pod: String,
+        /// UID of the request.
+        uid: String,
+    },
+    /// An annotation does not parse.
+    #[error("Pod {pod}: {source}")]
+    Annotation {
+        /// `namespace/name`.
+        pod: String,
+        /// What is wrong.
+        #[source]
+        source: AnnotationError,
+    },
+    /// The pod's annotation asks for what does not fit the pod.
+    #[error("Pod {pod}: {reason}")]
+    Unfit {
+        /// `namespace/name`.
+        pod: String,
+        /// What does not fit, and what to write.
+        reason: String,
+    },
+    /// No pool has an address for the pod.
+    #[error("no IPPool available for Pod {pod} NIC {nic} {family}: {reasons}")]
+    NoPool {
+        /// `namespace/name`.
+        pod: String,
+        /// The interface.
+        nic: String,
+        /// `IPv4` or `IPv6`.
+        family: String,
+        /// One reason for each pool that was looked at.
+        reasons: String,
+    },
+    /// A pool's records could not be written.
+    #[error("{0}")]
+    Pool(#[from] JobError),
+    /// The API server did not answer in time, or refused.
+    #[error("cannot {what}: {reason}")]
+    Api {
+        /// What was attempted.
+        what: String,
+        /// Why it failed.
+        reason: String,
+    },
+    /// The agent has just started and does not know the cluster yet.
+    #[error(
+        "the spiderpool agent of node {node} has not read {missing} from the API server yet; the kubelet tries again"
+    )]
+    NotReady {
+        /// The agent's node.
+        node: String,
+        /// What it waits for.
+        missing: String,
+    },
+}
+
+impl RequestError {
+    /// The class for logs and metrics: a closed set.
+    pub const fn class(&self) -> &'static str {
+        match self {
+            Self::UnknownPod { .. } | Self::OtherNode { .. } | Self::DeadPod { .. } => "pod",
+            Self::Annotation { .. } | Self::Unfit { .. } => "wrong_input",
+            Self::NoPool { .. } => "no_available_pool",
+            Self::Pool(JobError::Exhausted(_) | JobError::Closed(_) | JobError::Missing(_)) => "ip_used_out",
+            Self::Pool(JobError::Broken(_)) => "wrong_input",
+            Self::Pool(JobError::Refused { .. } | JobError::Deadline { .. }) | Self::Api { .. } => "api",
+            Self::NotReady { .. } => "not_ready",
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The node agent: answers the CNI plugin on a unix socket, allocates and releases addresses.
+//!
+//! An ADD runs in four steps, each in a module of its own: find the pod ([`pods`]) and its application ([`owner`]), choose
+//! the pools it may use ([`choose`]), claim an address of each family ([`pools`]), and write the pod's endpoint
+//! ([`endpoints`]). [`add`] and [`del`] put them together. What decides is in `spiderpool-ipam`; here it is observed and
+//! acted upon.
+//!
+//! Ownership of an address is settled by nothing but the acknowledged write of the pool that records it. Caches, locks and
+//! queues of this process only save requests: each of them may be stale or lost at any time without two pods getting one
+//! address.
+
+pub mod add;
+pub mod choose;
+pub mod config;
+pub mod context;
+pub mod daemon;
+pub mod del;
+pub mod endpoints;
+pub mod error;
+pub mod explain;
+pub mod install;
+pub mod metrics;
+pub mod owner;
+pub mod pause;
+pub mod pods;
+pub mod pools;
+pub mod serial;
+pub mod server;
+pub mod socket;
+pub mod sweep;

@@ -1,0 +1,197 @@
+//! The pod of a request, by its UID.
+//!
+//! Names are reused, UIDs are not: a request acts on the pod object of its own UID or on none.
+
+use crate::context::Context;
+use crate::error::RequestError;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use spiderpool_kit::cache::Key;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a request waits for a pod that a live read did not show. The kubelet has the object already, so another
+/// replica of the API server may be behind by this much.
+const APPEARANCE: Duration = Duration::from_secs(3);
+
+/// How long one read may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is known of a request's pod.
+#[derive(Clone, Debug)]
+pub enum PodState {
+    /// It exists and may use addresses.
+    Alive(Arc<Pod>),
+    /// It exists but is terminating or has finished for good.
+    Dead(Arc<Pod>),
+    /// No pod of that name exists, or one with another UID.
+    Gone {
+        /// What the live read showed, for messages.
+        seen: String,
+    },
+}
+
+/// Whether a pod may still use addresses: it is not being deleted and not finished for good.
+pub fn is_alive(pod: &Pod) -> bool {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return false;
+    }
+    let status = pod.status.as_ref();
+    let restart = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.restart_policy.as_deref())
+        .unwrap_or("Always");
+    match status.and_then(|status| status.phase.as_deref()) {
+        Some("Succeeded") => restart == "Always",
+        Some("Failed") => restart != "Never" && status.and_then(|status| status.reason.as_deref()) != Some("Evicted"),
+        _ => true,
+    }
+}
+
+/// Whether an object is the pod of a UID.
+fn has_uid(pod: &Pod, uid: &str) -> bool {
+    pod.metadata.uid.as_deref() == Some(uid)
+}
+
+fn state(pod: Arc<Pod>) -> PodState {
+    if is_alive(&pod) {
+        PodState::Alive(pod)
+    } else {
+        PodState::Dead(pod)
+    }
+}
+
+/// Finds the pod of an ADD: in the cache, else by one live read, else by waiting for it to appear.
+pub async fn of_add(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    deadline: Instant,
+) -> Result<Arc<Pod>, RequestError> {
+    let full = format!("{namespace}/{name}");
+    let cached = context.pods.get(namespace, name).filter(|pod| has_uid(pod, uid));
+    let found = match cached {
+        Some(pod) => state(pod),
+        None => match read(context, namespace, name, uid, deadline).await? {
+            PodState::Gone { seen } => {
+                let until = deadline.min(Instant::now() + APPEARANCE);
+                let key = Key::new(namespace, name);
+                let appeared = context
+                    .pods
+                    .wait(until, |store| store.get(&key).filter(|pod| has_uid(pod, uid)).cloned())
+                    .await;
+                appeared.map_or(PodState::Gone { seen }, state)
+            }
+            other => other,
+        },
+    };
+    match found {
+        PodState::Alive(pod) => {
+            let node = pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.node_name.clone())
+                .unwrap_or_default();
+            if node == context.node {
+                Ok(pod)
+            } else {
+                Err(RequestError::OtherNode {
+                    pod: full,
+                    node,
+                    own: context.node.clone(),
+                })
+            }
+        }
+        PodState::Dead(_) => Err(RequestError::DeadPod {
+            pod: full,
+            uid: uid.to_owned(),
+        }),
+        PodState::Gone { seen } => Err(RequestError::UnknownPod {
+            pod: full,
+            uid: uid.to_owned(),
+            seen,
+        }),
+    }
+}
+
+/// Finds the pod of a DEL. Being dead is for ever, so the cache may say it; that a pod is alive or gone is read live,
+/// because an address is freed or kept for it.
+pub async fn of_del(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    deadline: Instant,
+) -> Result<PodState, RequestError> {
+    if let Some(pod) = context
+        .pods
+        .get(namespace, name)
+        .filter(|pod| has_uid(pod, uid) && !is_alive(pod))
+    {
+        return Ok(PodState::Dead(pod));
+    }
+    read(context, namespace, name, uid, deadline).await
+}
+
+async fn read(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    deadline: Instant,
+) -> Result<PodState, RequestError> {
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let what = || format!("read Pod {namespace}/{name}");
+    let limit = deadline.min(Instant::now() + READ_TIMEOUT);
+    let found = context.call(limit, what, api.get_opt(name)).await?;
+    Ok(match found {
+        None => PodState::Gone {
+            seen: "the API server has no Pod of that name".to_owned(),
+        },
+        Some(pod) if has_uid(&pod, uid) => state(Arc::new(pod)),
+        Some(pod) => PodState::Gone {
+            seen: format!(
+                "the Pod of that name has UID {}",
+                pod.metadata.uid.as_deref().unwrap_or("none")
+            ),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_pod_is_dead_when_terminating_or_finished_for_good() {
+        let pod = |deleted: bool, restart: &str, phase: &str, reason: &str| -> Pod {
+            let mut value = json!({"metadata": {"name": "p"}, "spec": {"containers": [], "restartPolicy": restart},
+                "status": {"phase": phase, "reason": reason}});
+            if deleted {
+                value["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            }
+            serde_json::from_value(value).unwrap()
+        };
+        for (deleted, restart, phase, reason, alive) in [
+            (false, "Always", "Running", "", true),
+            (true, "Always", "Running", "", false),
+            (false, "Always", "Succeeded", "", true),
+            (false, "OnFailure", "Succeeded", "", false),
+            (false, "Never", "Succeeded", "", false),
+            (false, "Never", "Failed", "", false),
+            (false, "OnFailure", "Failed", "", true),
+            (false, "Always", "Failed", "Evicted", false),
+            (false, "Always", "Pending", "", true),
+        ] {
+            assert_eq!(
+                is_alive(&pod(deleted, restart, phase, reason)),
+                alive,
+                "{restart} {phase} {reason}"
+            );
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The pools as this node sees them, and the way to change their records.
+
+mod state;
+mod writer;
+
+pub use state::{PoolState, Taken, Unusable};
+pub use writer::{Claimed, JobError};
+
+use crate::metrics::PoolMetrics;
+use kube::Api;
+use spiderpool_crds::{SpiderIPPool, SpiderReservedIP};
+use spiderpool_ipam::{Family, Owner, RangeSet};
+use spiderpool_kit::cache::Cache;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use writer::Job;
+
+/// Jobs that may wait for one pool's writer. More are told to wait by the channel itself, until their deadline.
+const QUEUE: usize = 1024;
+
+/// All pools: a cache to look at, and one writer task for each pool in use.
+pub struct PoolStore {
+    cache: Cache<SpiderIPPool>,
+    reserved: Cache<SpiderReservedIP>,
+    api: Api<SpiderIPPool>,
+    metrics: PoolMetrics,
+    writers: Mutex<HashMap<String, mpsc::Sender<Job>>>,
+}
+
+impl PoolStore {
+    /// A store over two watch caches. `client` must not retry by itself: the writer does.
+    pub fn new(
+        cache: Cache<SpiderIPPool>,
+        reserved: Cache<SpiderReservedIP>,
+        client: kube::Client,
+        metrics: PoolMetrics,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            cache,
+            reserved,
+            api: Api::all(client),
+            metrics,
+            writers: Mutex::default(),
+        })
+    }
+
+    /// The watch cache of pools.
+    pub const fn cache(&self) -> &Cache<SpiderIPPool> {
+        &self.cache
+    }
+
+    /// Takes an address of a pool for an owner, or gives the one that it has there.
+    pub async fn claim(self: &Arc<Self>, pool: &str, owner: Owner, deadline: Instant) -> Result<Claimed, JobError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(pool, Job::Claim { owner, deadline, reply }, deadline).await?;
+        answer.await.unwrap_or_else(|_| Err(stopped(pool)))
+    }
+
+    /// Frees what a pod's NIC has in a pool, comparing the whole owner. Returns what was freed; nothing is no error.
+    pub async fn release(
+        self: &Arc<Self>,
+        pool: &str,
+        pod: &str,
+        uid: &str,
+        nic: &str,
+        deadline: Instant,
+    ) -> Result<Vec<IpAddr>, JobError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Release {
+            pod: pod.to_owned(),
+            uid: uid.to_owned(),
+            nic: nic.to_owned(),
+            deadline,
+            reply,
+        };
+        self.send(pool, job, deadline).await?;
+        answer.await.unwrap_or_else(|_| Err(stopped(pool)))
+    }
+
+    /// Names of the cached pools that record an address of a pod.
+    pub fn holding(&self, uid: &str) -> Vec<String> {
+        self.cache
+            .list()
+            .into_iter()
+            .filter(|pool| {
+                let records = pool.status.as_ref().and_then(|status| status.allocated_ips.as_deref());
+                records.is_some_and(|text| text.contains(uid))
+            })
+            .filter_map(|pool| pool.metadata.name.clone())
+            .collect()
+    }
+
+    async fn send(self: &Arc<Self>, pool: &str, job: Job, deadline: Instant) -> Result<(), JobError> {
+        loop {
+            let sender = self.writer(pool);
+            match tokio::time::timeout_at(deadline, sender.reserve()).await {
+                Ok(Ok(slot)) => {
+                    slot.send(job);
+                    return Ok(());
+                }
+                // The writer went idle between the look-up and now; the next look-up starts another.
+                Ok(Err(_)) => self.forget(pool, &sender),
+                Err(_) => {
+                    let message = "too many requests wait for this pool".to_owned();
+                    return Err(JobError::Deadline {
+                        pool: pool.to_owned(),
+                        message,
+                    });
+                }
+            }
+        }
+    }
+
+    fn forget(&self, pool: &str, sender: &mpsc::Sender<Job>) {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        if writers.get(pool).is_some_and(|own| own.same_channel(sender)) {
+            writers.remove(pool);
+        }
+    }
+
+    fn writer(self: &Arc<Self>, pool: &str) -> mpsc::Sender<Job> {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = writers.get(pool) {
+            return sender.clone();
+        }
+        let (sender, jobs) = mpsc::channel(QUEUE);
+        writers.insert(pool.to_owned(), sender.clone());
+        tokio::spawn(writer::run(self.clone(), pool.to_owned(), jobs));
+        sender
+    }
+
+    fn cached(&self, pool: &str) -> Option<Arc<SpiderIPPool>> {
+        self.cache.get("", pool)
+    }
+
+    /// Takes in what a write or live read returned, so that the next look at the cache sees it.
+    fn learn(&self, object: SpiderIPPool) -> Arc<SpiderIPPool> {
+        self.cache.learn(object.clone());
+        Arc::new(object)
+    }
+
+    const fn api(&self) -> &Api<SpiderIPPool> {
+        &self.api
+    }
+
+    const fn metrics(&self) -> &PoolMetrics {
+        &self.metrics
+    }
+
+    /// Reserved addresses of a family. A reservation that does not parse reserves nothing; the webhook refuses such.
+    pub fn reserved(&self, family: Family) -> RangeSet {
+        self.reserved
+            .list()
+            .iter()
+            .filter(|reserved| reserved.metadata.deletion_timestamp.is_none())
+            .filter_map(|reserved| reserved.addresses().ok())
+            .filter(|(of, _)| *of == family)
+            .fold(RangeSet::new(), |all, (_, more)| all.union(&more))
+    }
+}
+
+fn stopped(pool: &str) -> JobError {
+    JobError::Deadline {
+        pool: pool.to_owned(),
+        message: "the agent is stopping".to_owned(),
+    }
+}

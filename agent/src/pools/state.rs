@@ -1,0 +1,155 @@
+//! One pool as it was read: the object, its records, and the ledger made of them.
+
+use spiderpool_crds::SpiderIPPool;
+use spiderpool_crds::parse::SpecError;
+use spiderpool_crds::records::{PoolRecords, RecordsError};
+use spiderpool_ipam::{Cidr, Family, Ledger, Owner, RangeSet, addr};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Why a pool cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// The spec does not parse.
+    #[error("the spec of IPPool {pool} is broken: {source}; repair it with `kubectl edit sp {pool}`")]
+    Spec {
+        /// Name of the pool.
+        pool: String,
+        /// What is broken.
+        source: SpecError,
+    },
+    /// `status.allocatedIPs` does not parse. Nothing may be allocated, since nobody knows what is in use.
+    #[error("the records of IPPool {pool} are broken: {source}")]
+    Records {
+        /// Name of the pool.
+        pool: String,
+        /// What is broken.
+        source: RecordsError,
+    },
+}
+
+/// A pool that requests can be planned on.
+#[derive(Clone, Debug)]
+pub struct PoolState {
+    object: Arc<SpiderIPPool>,
+    cidr: Cidr,
+    records: PoolRecords,
+    ledger: Ledger,
+    /// Addresses that must not be given out although no pod has them.
+    held: RangeSet,
+}
+
+impl PoolState {
+    /// Reads a pool object.
+    pub fn read(object: Arc<SpiderIPPool>) -> Result<Self, Unusable> {
+        let pool = object.metadata.name.clone().unwrap_or_default();
+        let spec = |source| Unusable::Spec {
+            pool: pool.clone(),
+            source,
+        };
+        let cidr = object.cidr().map_err(spec)?;
+        let total = object.total().map_err(spec)?;
+        let broken = |source| Unusable::Records {
+            pool: pool.clone(),
+            source,
+        };
+        let records = object.records().map_err(broken)?;
+        let held = held_addresses(&object, cidr.family()).map_err(broken)?;
+        let ledger = Ledger::with_records(total, records.owners(cidr.family()).map_err(broken)?);
+        Ok(Self {
+            cidr,
+            ledger,
+            held,
+            records,
+            object,
+        })
+    }
+
+    /// The object as it was read.
+    pub const fn object(&self) -> &Arc<SpiderIPPool> {
+        &self.object
+    }
+
+    /// Who has which address.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Family of the pool.
+    pub const fn family(&self) -> Family {
+        self.cidr.family()
+    }
+
+    /// Whether new addresses may be taken: not while the object is being deleted or disabled.
+    pub fn is_open(&self) -> bool {
+        self.object.metadata.deletion_timestamp.is_none() && self.object.spec.disable != Some(true)
+    }
+
+    /// Takes the lowest free address, or gives the one that the owner already has.
+    pub fn claim(&mut self, owner: &Owner, reserved: &RangeSet) -> Option<Taken> {
+        let nic = owner.nic.as_deref().unwrap_or_default();
+        if let Some(bits) = self.ledger.owned_by(&owner.uid, nic) {
+            return Some(Taken {
+                ip: addr::from_bits(self.family(), bits),
+                new: false,
+            });
+        }
+        if !self.is_open() {
+            return None;
+        }
+        let blocked = self.held.union(reserved);
+        let bits = self.ledger.take(owner.clone(), &blocked)?;
+        let ip = addr::from_bits(self.family(), bits);
+        self.records.insert(ip, owner.clone().into());
+        Some(Taken { ip, new: true })
+    }
+
+    /// Frees what a pod's NIC has, comparing the whole owner. Returns what was freed.
+    pub fn release(&mut self, pod: &str, uid: &str, nic: &str) -> Vec<IpAddr> {
+        let own: Vec<(u128, Owner)> = self
+            .ledger
+            .of_pod(uid)
+            .filter(|(_, owner)| owner.pod == pod && owner.is(uid, nic))
+            .map(|(bits, owner)| (bits, owner.clone()))
+            .collect();
+        let mut freed = Vec::with_capacity(own.len());
+        for (bits, owner) in own {
+            if self.ledger.give_back(bits, &owner) {
+                let ip = addr::from_bits(self.family(), bits);
+                self.records.remove(ip);
+                freed.push(ip);
+            }
+        }
+        freed
+    }
+
+    /// The object to write: the one that was read, with the records of now.
+    pub fn to_write(&self) -> SpiderIPPool {
+        let mut object = SpiderIPPool::clone(&self.object);
+        let status = object.status.get_or_insert_default();
+        status.allocated_ips = self.records.to_status();
+        status.allocated_ip_count = Some(i64::try_from(self.records.len()).unwrap_or(i64::MAX));
+        object
+    }
+}
+
+/// What a claim gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The address.
+    pub ip: IpAddr,
+    /// Whether this claim took it; otherwise the owner had it before.
+    pub new: bool,
+}
+
+/// Addresses in `status.heldIPs`: quarantined or cooling down.
+fn held_addresses(object: &SpiderIPPool, family: Family) -> Result<RangeSet, RecordsError> {
+    let text = object.status.as_ref().and_then(|status| status.held_ips.as_deref());
+    let held = PoolRecords::parse_opt(text)?;
+    Ok(held
+        .iter()
+        .map(|(ip, _)| addr::to_bits(ip))
+        .filter(|(of, _)| *of == family)
+        .map(|(_, bits)| bits)
+        .collect())
+}

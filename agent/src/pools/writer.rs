@@ -1,0 +1,310 @@
+//! The one task that writes a pool's records: group commit by compare-and-swap.
+//!
+//! Every claim and release that waits when a write begins goes into that write. A lone request is written at once. The
+//! first try uses the cached object and its resourceVersion, without a read. On a conflict the fresh object is read and the
+//! whole batch is planned again, so contention costs a retry and is never mistaken for exhaustion. A write whose outcome is
+//! unknown (a timeout) is followed by a read of the pool: the batch is planned on what that shows, and a claim that did land
+//! finds its own record.
+
+use super::PoolStore;
+use super::state::{PoolState, Taken, Unusable};
+use crate::pause::{pause, pauses};
+use kube::api::PostParams;
+use spiderpool_crds::SpiderIPPool;
+use spiderpool_ipam::Owner;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Most jobs in one write; more wait for the next one.
+const BATCH_MAX: usize = 512;
+
+/// How long one request to the API server may take. The caller's deadline cuts it further.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an idle writer stays. Its state is the cache's, so nothing is lost with it.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What a claim gave, with the pool that it is from.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The address.
+    pub taken: Taken,
+    /// The pool as written, or as read if the owner had the address before.
+    pub pool: Arc<SpiderIPPool>,
+}
+
+/// Why a claim or release failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum JobError {
+    /// No free address, seen on the newest object.
+    #[error("all IP addresses used out in IPPool {0}")]
+    Exhausted(String),
+    /// The pool takes no new owners: it is being deleted or disabled.
+    #[error("IPPool {0} gives out no addresses: it is disabled or being deleted")]
+    Closed(String),
+    /// The pool does not exist.
+    #[error("IPPool {0} does not exist")]
+    Missing(String),
+    /// The object is broken.
+    #[error("{0}")]
+    Broken(Arc<Unusable>),
+    /// The API server refused the write.
+    #[error("the API server refused to write the records of IPPool {pool}: {message}")]
+    Refused {
+        /// Name of the pool.
+        pool: String,
+        /// The API server's answer.
+        message: String,
+    },
+    /// The deadline passed. What was sent may have been written; the next request of the same pod finds it.
+    #[error("no acknowledged write of IPPool {pool} in time: {message}; the kubelet tries again")]
+    Deadline {
+        /// Name of the pool.
+        pool: String,
+        /// What the last try met.
+        message: String,
+    },
+}
+
+/// One request to a pool's writer.
+pub(super) enum Job {
+    /// Take an address.
+    Claim {
+        owner: Owner,
+        deadline: Instant,
+        reply: oneshot::Sender<Result<Claimed, JobError>>,
+    },
+    /// Give back what a pod's NIC has.
+    Release {
+        pod: String,
+        uid: String,
+        nic: String,
+        deadline: Instant,
+        reply: oneshot::Sender<Result<Vec<IpAddr>, JobError>>,
+    },
+}
+
+impl Job {
+    const fn deadline(&self) -> Instant {
+        match self {
+            Self::Claim { deadline, .. } | Self::Release { deadline, .. } => *deadline,
+        }
+    }
+
+    fn fail(self, error: JobError) {
+        // A caller that went away needs no answer.
+        match self {
+            Self::Claim { reply, .. } => drop(reply.send(Err(error))),
+            Self::Release { reply, .. } => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// What planning a batch gave to one job.
+enum Outcome {
+    Claim(Option<Taken>),
+    Release(Vec<IpAddr>),
+}
+
+impl Outcome {
+    fn is_change(&self) -> bool {
+        match self {
+            Self::Claim(taken) => taken.is_some_and(|taken| taken.new),
+            Self::Release(freed) => !freed.is_empty(),
+        }
+    }
+}
+
+/// Serves a pool's jobs until none came for a while or the store is gone.
+pub(super) async fn run(store: Arc<PoolStore>, name: String, mut jobs: mpsc::Receiver<Job>) {
+    loop {
+        let first = match tokio::time::timeout(IDLE, jobs.recv()).await {
+            Ok(Some(job)) => job,
+            Ok(None) => return,
+            Err(_) => {
+                // Refuse new senders first, so that a job sent meanwhile is still served.
+                jobs.close();
+                match jobs.recv().await {
+                    Some(job) => job,
+                    None => return,
+                }
+            }
+        };
+        let mut batch = vec![first];
+        while batch.len() < BATCH_MAX
+            && let Ok(job) = jobs.try_recv()
+        {
+            batch.push(job);
+        }
+        commit(&store, &name, batch).await;
+    }
+}
+
+/// Plans and writes a batch until it is acknowledged or every job's deadline passed.
+async fn commit(store: &PoolStore, name: &str, mut batch: Vec<Job>) {
+    // The cached object is tried first; whatever goes wrong, the next try is on the object as read live.
+    let mut current = store.cached(name).map(|object| (object, Source::Cache));
+    let mut backoff = pauses();
+    let mut last_error = String::from("the API server did not answer");
+    loop {
+        batch = expire(batch, name, &last_error);
+        let Some(latest) = batch.iter().map(Job::deadline).max() else {
+            return;
+        };
+        let limit = latest.min(Instant::now() + REQUEST_TIMEOUT);
+        let (object, source) = match current.take() {
+            Some(found) => found,
+            None => match read(store, name, limit).await {
+                Ok(Some(object)) => (object, Source::Live),
+                Ok(None) => return missing(batch, name),
+                Err(message) => {
+                    last_error = message;
+                    pause(&mut backoff).await;
+                    continue;
+                }
+            },
+        };
+        let mut state = match PoolState::read(object) {
+            Ok(state) => state,
+            Err(unusable) => {
+                let unusable = Arc::new(unusable);
+                batch
+                    .into_iter()
+                    .for_each(|job| job.fail(JobError::Broken(unusable.clone())));
+                return;
+            }
+        };
+        let outcomes = plan(&mut state, &batch, store);
+        if !outcomes.iter().any(Outcome::is_change) {
+            let refused = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Claim(None)));
+            // "No free address" may be said only of an object that was read live: the cache may be behind a release.
+            if refused && source == Source::Cache {
+                continue;
+            }
+            let object = state.object().clone();
+            return answer(batch, outcomes, &state, &object, name);
+        }
+        match write(store, name, &state, limit).await {
+            // An acknowledged write proves that the object was the newest, so what it refused is truly refused.
+            Write::Done(object) => return answer(batch, outcomes, &state, &object, name),
+            Write::Missing => return missing(batch, name),
+            Write::Refused(message) => {
+                let error = JobError::Refused {
+                    pool: name.to_owned(),
+                    message,
+                };
+                batch.into_iter().for_each(|job| job.fail(error.clone()));
+                return;
+            }
+            Write::Conflict => {
+                store.metrics().conflicts.inc();
+                last_error = "other writers were faster each time".to_owned();
+            }
+            Write::Unknown(message) => last_error = message,
+        }
+        pause(&mut backoff).await;
+    }
+}
+
+/// Where the object of a try comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Cache,
+    Live,
+}
+
+fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome> {
+    let reserved = store.reserved(state.family());
+    // Releases first, so that what they free serves the claims of the same batch.
+    let freed: Vec<Option<Vec<IpAddr>>> = batch
+        .iter()
+        .map(|job| match job {
+            Job::Release { pod, uid, nic, .. } => Some(state.release(pod, uid, nic)),
+            Job::Claim { .. } => None,
+        })
+        .collect();
+    batch
+        .iter()
+        .zip(freed)
+        .map(|(job, freed)| match job {
+            Job::Release { .. } => Outcome::Release(freed.unwrap_or_default()),
+            Job::Claim { owner, .. } => Outcome::Claim(state.claim(owner, &reserved)),
+        })
+        .collect()
+}
+
+fn answer(batch: Vec<Job>, outcomes: Vec<Outcome>, state: &PoolState, pool: &Arc<SpiderIPPool>, name: &str) {
+    for (job, outcome) in batch.into_iter().zip(outcomes) {
+        // A caller that went away needs no answer.
+        match (job, outcome) {
+            (Job::Claim { reply, .. }, Outcome::Claim(Some(taken))) => {
+                drop(reply.send(Ok(Claimed {
+                    taken,
+                    pool: pool.clone(),
+                })));
+            }
+            (Job::Release { reply, .. }, Outcome::Release(freed)) => drop(reply.send(Ok(freed))),
+            (job, _) if state.is_open() => job.fail(JobError::Exhausted(name.to_owned())),
+            (job, _) => job.fail(JobError::Closed(name.to_owned())),
+        }
+    }
+}
+
+fn missing(batch: Vec<Job>, name: &str) {
+    for job in batch {
+        match job {
+            // A pool that is gone holds nothing, which is all that a release wants.
+            Job::Release { reply, .. } => drop(reply.send(Ok(Vec::new()))),
+            claim @ Job::Claim { .. } => claim.fail(JobError::Missing(name.to_owned())),
+        }
+    }
+}
+
+fn expire(batch: Vec<Job>, name: &str, message: &str) -> Vec<Job> {
+    let now = Instant::now();
+    let (live, dead): (Vec<Job>, Vec<Job>) = batch.into_iter().partition(|job| job.deadline() > now);
+    for job in dead {
+        job.fail(JobError::Deadline {
+            pool: name.to_owned(),
+            message: message.to_owned(),
+        });
+    }
+    live
+}
+
+enum Write {
+    Done(Arc<SpiderIPPool>),
+    Conflict,
+    Missing,
+    Refused(String),
+    Unknown(String),
+}
+
+async fn write(store: &PoolStore, name: &str, state: &PoolState, limit: Instant) -> Write {
+    let object = state.to_write();
+    store.metrics().writes.inc();
+    let params = PostParams::default();
+    let put = store.api().replace_status(name, &params, &object);
+    match tokio::time::timeout_at(limit, put).await {
+        Ok(Ok(object)) => Write::Done(store.learn(object)),
+        Ok(Err(kube::Error::Api(status))) if status.is_conflict() => Write::Conflict,
+        Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Write::Missing,
+        Ok(Err(kube::Error::Api(status))) if (400..500).contains(&status.code) && status.code != 429 => {
+            Write::Refused(status.message)
+        }
+        Ok(Err(error)) => Write::Unknown(format!("the API server did not take the write: {error}")),
+        Err(_) => Write::Unknown("the API server did not answer".to_owned()),
+    }
+}
+
+async fn read(store: &PoolStore, name: &str, limit: Instant) -> Result<Option<Arc<SpiderIPPool>>, String> {
+    match tokio::time::timeout_at(limit, store.api().get_opt(name)).await {
+        Ok(Ok(Some(object))) => Ok(Some(store.learn(object))),
+        Ok(Ok(None)) => Ok(None),
+        Ok(Err(error)) => Err(format!("the API server did not answer a read: {error}")),
+        Err(_) => Err("the API server did not answer a read in time".to_owned()),
+    }
+}

@@ -1,0 +1,97 @@
+//! Frees the addresses of pods that ended after their sandbox was gone.
+//!
+//! The DEL of a pod's last sandbox may come while the pod still counts as alive: the kubelet reports a finished job's pod
+//! only after it tore the sandbox down, and sends no further DEL. Such a DEL only notes in the endpoint that the sandbox is
+//! gone. When the watch then shows the pod finished or gone, nothing uses the addresses any more, and they are freed here.
+
+use crate::context::Context;
+use crate::del;
+use crate::endpoints;
+use crate::error::RequestError;
+use crate::pods::{self, PodState};
+use kube::ResourceExt;
+use spiderpool_crds::SpiderEndpoint;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long freeing one pod's addresses may take.
+const BUDGET: Duration = Duration::from_secs(15);
+
+/// Pause after a failure, before everything is looked at again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Runs until the process stops.
+pub async fn run(context: Arc<Context>) {
+    let mut pods = context.pods.subscribe();
+    let mut endpoints = context.endpoints.subscribe();
+    loop {
+        let mut failed = false;
+        if context.ready().is_ok() {
+            for endpoint in context.endpoints.list() {
+                if let Err(error) = visit(&context, &endpoint).await {
+                    let (namespace, name) = (endpoint.namespace().unwrap_or_default(), endpoint.name_any());
+                    tracing::warn!(namespace, pod = name, %error, "addresses of an ended pod not freed yet");
+                    failed = true;
+                }
+            }
+        }
+        let more = async {
+            tokio::select! {
+                change = pods.next() => change.is_some(),
+                change = endpoints.next() => change.is_some(),
+            }
+        };
+        let limit = if failed { RETRY } else { Duration::MAX };
+        match tokio::time::timeout(limit, more).await {
+            Ok(true) | Err(_) => {}
+            Ok(false) => return,
+        }
+    }
+}
+
+/// Whether nothing is set up with the endpoint's addresses, and its pod may not come back for them.
+fn may_have_ended(context: &Context, endpoint: &SpiderEndpoint) -> bool {
+    let current = &endpoint.status.current;
+    if current.node != context.node || current.ips.iter().any(|item| item.container_id.is_some()) {
+        return false;
+    }
+    let pod = context
+        .pods
+        .get(&endpoint.namespace().unwrap_or_default(), &endpoint.name_any());
+    pod.is_none_or(|pod| pod.uid().as_ref() != Some(&current.uid) || !pods::is_alive(&pod))
+}
+
+async fn visit(context: &Context, seen: &SpiderEndpoint) -> Result<(), RequestError> {
+    if !may_have_ended(context, seen) {
+        return Ok(());
+    }
+    let deadline = Instant::now() + BUDGET;
+    let uid = &seen.status.current.uid;
+    let (namespace, name) = (seen.namespace().unwrap_or_default(), seen.name_any());
+    let _turn = context.turns.take(uid).await;
+    if let PodState::Alive(_) = pods::of_del(context, &namespace, &name, uid, deadline).await? {
+        return Ok(());
+    }
+    let Some(endpoint) = endpoints::read(context, &namespace, &name, deadline).await? else {
+        return Ok(());
+    };
+    if endpoint.status.current.uid != *uid || !may_have_ended(context, &endpoint) {
+        return Ok(());
+    }
+    let nics: Vec<String> = endpoint
+        .status
+        .current
+        .ips
+        .iter()
+        .map(|item| item.interface.clone())
+        .collect();
+    let pod = format!("{namespace}/{name}");
+    tracing::info!(
+        pod,
+        uid,
+        ?nics,
+        "freeing the addresses of a pod that ended after its sandbox"
+    );
+    del::free(context, &pod, uid, &nics, Some(endpoint), deadline).await
+}
