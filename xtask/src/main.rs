@@ -1,2 +1,177 @@
-//! Under construction.
-fn main() {}
+//! `cargo xtask`: the command line of the project's task runner. What the commands do is in the library.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use xtask::cluster::{Cluster, ClusterName, UpOptions, status};
+use xtask::images::product::{self, Registry};
+use xtask::sh;
+use xtask::ui::Ui;
+
+/// Builds, runs and tests Spiderpool; what is missing on the machine is said, with the remedy.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// A real Kubernetes cluster on this machine, in namespaces of its own
+    ///
+    /// etcd, control plane and nodes (containerd, kubelet, kube-proxy) as on any cluster, but nothing is installed and
+    /// the machine's own network is left alone. The first run builds Kubernetes, which takes minutes; later ones seconds.
+    Cluster(ClusterArgs),
+    /// Builds the container images as docker-archive files, without docker
+    ///
+    /// Import them with `ctr -n k8s.io images import FILE`, `docker load -i FILE` or `kind load image-archive FILE`.
+    Images {
+        /// Folder for the files
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// First part of the images' names; the chart's value global.imageRegistryOverride has to say the same
+        #[arg(long, default_value_t)]
+        registry: Registry,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = false)]
+struct ClusterArgs {
+    /// Which cluster; a checkout has one of its own unless told otherwise
+    #[arg(long, global = true, value_name = "NAME", env = "SPIDERPOOL_CLUSTER")]
+    name: Option<ClusterName>,
+    #[command(subcommand)]
+    command: ClusterTask,
+}
+
+#[derive(Debug, Subcommand)]
+enum ClusterTask {
+    /// Starts the cluster, or what does not run of it
+    ///
+    /// May be repeated: a running cluster is kept, nodes that are asked for are added, and what a killed run left is
+    /// cleared away.
+    Up {
+        /// How many nodes at least; 0 is a control plane alone
+        #[arg(long, default_value_t = 2)]
+        nodes: usize,
+        /// Also builds the images and installs the chart
+        #[arg(long)]
+        install: bool,
+        /// etcd writes through to the disk, for benchmarks
+        #[arg(long)]
+        fsync: bool,
+    },
+    /// Ends the cluster and removes all of it
+    Down,
+    /// Shows what runs and how to use it; fails if something does not run
+    Status,
+    /// Runs kubectl on the cluster: cargo xtask cluster kubectl get pods -A
+    #[command(disable_help_flag = true)]
+    Kubectl {
+        /// Arguments for kubectl
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Runs a command inside a node: cargo xtask cluster exec n1 ip addr
+    Exec {
+        /// The node: n1, n2, ...
+        node: String,
+        /// The command and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ui = Ui::new();
+    match run(cli.command, &ui) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            ui.say(&format!("error: {err:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task, ui: &Ui) -> Result<()> {
+    match task {
+        Task::Cluster(args) => cluster(args, ui),
+        Task::Images { out, registry } => product::build(&out, &registry, ui).map(|_| ()),
+    }
+}
+
+fn cluster(args: ClusterArgs, ui: &Ui) -> Result<()> {
+    let name = args.name;
+    match args.command {
+        ClusterTask::Up { nodes, install, fsync } => {
+            let cluster = Cluster::up(&UpOptions { name, nodes, fsync }, ui)?;
+            if install {
+                cluster.install(&[])?;
+            }
+            ui.answer(&status::how_to_use(&cluster));
+            Ok(())
+        }
+        ClusterTask::Down => Cluster::remove(name, ui),
+        ClusterTask::Status => status::show(&Cluster::open(name, ui)?),
+        ClusterTask::Kubectl { args } => {
+            sh::replace_with(Cluster::open(name, ui)?.command_in_fabric("kubectl")?.args(args))
+        }
+        ClusterTask::Exec { node, command } => {
+            let (program, rest) = command
+                .split_first()
+                .map_or(("sh", &[][..]), |(first, rest)| (first.as_str(), rest));
+            sh::replace_with(Cluster::open(name, ui)?.command_in_node(&node, program)?.args(rest))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn trailing_arguments_pass_through() {
+        let words = [
+            "x", "cluster", "--name", "b", "kubectl", "get", "pods", "-A", "--name", "c", "-o=yaml", "--help",
+        ];
+        let Task::Cluster(ClusterArgs {
+            name,
+            command: ClusterTask::Kubectl { args },
+        }) = Cli::parse_from(words).command
+        else {
+            panic!("not kubectl");
+        };
+        assert_eq!(name.unwrap().to_string(), "b");
+        assert_eq!(args, ["get", "pods", "-A", "--name", "c", "-o=yaml", "--help"]);
+    }
+
+    #[test]
+    fn commands_for_nodes_pass_through() {
+        let words = ["x", "cluster", "exec", "n1", "ls", "--help", "-l"];
+        let Task::Cluster(ClusterArgs {
+            command: ClusterTask::Exec { node, command },
+            ..
+        }) = Cli::parse_from(words).command
+        else {
+            panic!("not exec");
+        };
+        assert_eq!((node.as_str(), command.join(" ")), ("n1", "ls --help -l".to_owned()));
+    }
+
+    #[test]
+    fn bad_names_are_refused() {
+        assert!(Cli::try_parse_from(["x", "cluster", "--name", "A_b", "down"]).is_err());
+    }
+}

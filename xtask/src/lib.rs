@@ -1,0 +1,11 @@
+//! The project's task runner as a library, so that its commands (test cluster, images, demo, tests) can use each other.
+//!
+//! `main.rs` only reads the command line. Nothing here ends up in an image.
+
+pub mod cache;
+pub mod cluster;
+pub mod images;
+pub mod paths;
+pub mod sh;
+pub mod toolchain;
+pub mod ui;
