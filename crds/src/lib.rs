@@ -15,7 +15,7 @@ pub mod parse;
 pub mod records;
 mod types;
 
-pub use generate::{all_crds, yaml_files};
+pub use generate::{YamlError, all_crds, yaml_files};
 pub use types::{
     EndpointStatus, IPPoolSpec, IPPoolStatus, NicDetail, PodAllocation, ReservedIPSpec, Route, SpiderEndpoint,
     SpiderIPPool, SpiderReservedIP, SpiderSubnet, SubnetSpec, SubnetStatus, UnknownMembers,

@@ -7,6 +7,7 @@ use kube::core::schema::{OptionalEnum, OptionalIntOrString, StructuralSchemaRewr
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::AddNullable;
+use serde_json::Value;
 
 /// The schema of a whole object, made as kube's derive makes it.
 pub(crate) fn root_schema<T: JsonSchema>() -> Option<JSONSchemaProps> {
@@ -29,14 +30,19 @@ pub(crate) fn root_schema<T: JsonSchema>() -> Option<JSONSchemaProps> {
 ///
 /// An absent member is never written as null by us, and the API server drops a null that is not allowed, so `nullable`
 /// would only tell readers something they need not know.
+///
+/// Members that reading replaces by something empty when they are missing are required of writers.
 pub(super) fn finish(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     schema.title = None;
     if let Some(values) = &mut schema.enum_ {
         values.retain(|value| !value.0.is_null());
     }
-    if let Some(properties) = &mut schema.properties {
-        properties.values_mut().for_each(finish);
+    for (name, member) in schema.properties.iter_mut().flatten() {
+        finish(member);
+        if member.default.take_if(|default| is_fallback(&default.0)).is_some() {
+            schema.required.get_or_insert_default().push(name.clone());
+        }
     }
     match &mut schema.items {
         Some(JSONSchemaPropsOrArray::Schema(items)) => finish(items),
@@ -46,4 +52,9 @@ pub(super) fn finish(schema: &mut JSONSchemaProps) {
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
         finish(values);
     }
+}
+
+/// Whether a default is what reading falls back to, and not one that users are promised.
+fn is_fallback(default: &Value) -> bool {
+    matches!(default, Value::String(_) | Value::Array(_) | Value::Object(_))
 }

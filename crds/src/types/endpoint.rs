@@ -27,6 +27,7 @@ pub struct SpiderEndpoint {
 
     /// What the pod was given.
     #[serde(default)]
+    #[schemars(with = "Option<EndpointStatus>")]
     pub status: EndpointStatus,
 }
 
@@ -36,17 +37,14 @@ pub struct SpiderEndpoint {
 pub struct EndpointStatus {
     /// What the pod that exists now was given.
     #[serde(default)]
-    #[schemars(required)]
     pub current: PodAllocation,
 
     /// Kind of the workload the pod belongs to, for example Deployment; Pod when there is none.
     #[serde(default)]
-    #[schemars(required)]
     pub owner_controller_type: String,
 
     /// Name of the workload the pod belongs to; the pod's own name when there is none.
     #[serde(default)]
-    #[schemars(required)]
     pub owner_controller_name: String,
 
     /// Members this version does not know.
@@ -61,17 +59,14 @@ pub struct EndpointStatus {
 pub struct PodAllocation {
     /// UID of the pod.
     #[serde(default)]
-    #[schemars(required)]
     pub uid: String,
 
     /// Node the pod runs on.
     #[serde(default)]
-    #[schemars(required)]
     pub node: String,
 
     /// One item for each interface of the pod.
     #[serde(default)]
-    #[schemars(required)]
     pub ips: Vec<NicDetail>,
 
     /// Members this version does not know.
@@ -86,7 +81,6 @@ pub struct PodAllocation {
 pub struct NicDetail {
     /// Name of the interface inside the pod. Empty while it is not known yet.
     #[serde(default)]
-    #[schemars(required)]
     pub interface: String,
 
     /// IPv4 address with prefix length, for example 10.6.0.5/16.

@@ -27,12 +27,12 @@ pub type UnknownMembers = BTreeMap<String, serde_json::Value>;
 pub struct Route {
     /// Destination network in CIDR notation, for example 192.168.200.0/24.
     #[serde(default)]
-    #[schemars(required, length(max = 64))]
+    #[schemars(length(max = 64))]
     pub dst: String,
 
     /// Address of the next hop, of the same IP version as dst.
     #[serde(default)]
-    #[schemars(required, length(max = 64))]
+    #[schemars(length(max = 64))]
     pub gw: String,
 
     /// Members this version does not know.

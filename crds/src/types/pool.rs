@@ -32,7 +32,7 @@ pub struct IPPoolSpec {
     /// The network of the pool's addresses in CIDR notation with no host bits set and, for IPv6, in its shortest lower-case
     /// form, for example 10.6.0.0/16 or fd00:10::/64. Cannot be changed.
     #[serde(default)]
-    #[schemars(required, length(max = 64))]
+    #[schemars(length(max = 64))]
     pub subnet: String,
 
     /// Addresses of the pool. Each item is one address or a range "first-last", for example 10.6.1.10-10.6.1.250. All of

@@ -32,7 +32,7 @@ pub struct SubnetSpec {
     /// The network in CIDR notation with no host bits set and, for IPv6, in its shortest lower-case form, for example
     /// 10.6.0.0/16 or fd00:10::/64. Cannot be changed.
     #[serde(default)]
-    #[schemars(required, length(max = 64))]
+    #[schemars(length(max = 64))]
     pub subnet: String,
 
     /// Addresses that may be handed to pools. Each item is one address or a range "first-last", for example
