@@ -8,6 +8,8 @@ pub mod health;
 pub mod lease;
 pub mod metrics;
 pub mod queue;
+pub mod serve;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
