@@ -91,7 +91,7 @@ pub fn ensure_node(state: &State, node: &NodeState) -> Result<()> {
              addr add {}/64 dev eth0 nodad\n\
              link set eth0 up\n\
              route add default via {API_ADDRESS} dev eth0\n\
-             -6 route add default via fd99::1 dev eth0\n",
+             route add default via fd99::1 dev eth0\n",
             node.ip, node.ipv6
         ),
     )?;
