@@ -2,10 +2,14 @@
 //!
 //! `main.rs` only reads the command line. Nothing here ends up in an image.
 
+pub mod bench;
 pub mod cache;
 pub mod cluster;
+pub mod crds;
+pub mod demo;
 pub mod images;
 pub mod paths;
 pub mod sh;
+pub mod test;
 pub mod toolchain;
 pub mod ui;

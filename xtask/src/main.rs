@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use xtask::cluster::{Cluster, ClusterName, UpOptions, status};
+use xtask::demo;
 use xtask::images::product::{self, Registry};
-use xtask::sh;
+use xtask::test::{self, Which};
 use xtask::ui::Ui;
+use xtask::{bench, crds, sh};
 
 /// Builds, runs and tests Spiderpool; what is missing on the machine is said, with the remedy.
 #[derive(Debug, Parser)]
@@ -20,6 +22,45 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Shows the main job on a real cluster: pools that follow a Deployment, pods that reach each other
+    ///
+    /// Does all the set-up itself: cluster with two nodes, images, chart, examples. Ends with status 0 only if every
+    /// expectation held, and removes the cluster.
+    Demo {
+        /// Leave the cluster and the application running, and say how to use them
+        #[arg(long)]
+        keep: bool,
+        /// Name of the cluster; the checkout's own if absent
+        #[arg(long, value_name = "NAME", env = "SPIDERPOOL_CLUSTER")]
+        name: Option<ClusterName>,
+    },
+    /// Runs all tests: formatting, lints, unit and property tests, end-to-end tests on a cluster of their own
+    ///
+    /// cargo xtask test              all of it, as CI does
+    /// cargo xtask test unit         what needs no cluster
+    /// cargo xtask test e2e NAME     the end-to-end tests whose name contains NAME
+    #[command(verbatim_doc_comment)]
+    Test {
+        /// Which part; all of it if absent
+        #[arg(value_enum)]
+        part: Option<Part>,
+        /// Part of the name of end-to-end tests
+        #[arg(requires = "part")]
+        filter: Option<String>,
+        /// Leave the test cluster running
+        #[arg(long)]
+        keep: bool,
+        /// Name of the cluster; the checkout's own test cluster if absent
+        #[arg(long, value_name = "NAME")]
+        name: Option<ClusterName>,
+    },
+    /// Measures; nothing is asserted
+    Bench {
+        /// Which group: ipam, cni; all if absent
+        group: Option<String>,
+    },
+    /// Writes the CRDs that the chart ships from the Rust types
+    Crds,
     /// A real Kubernetes cluster on this machine, in namespaces of its own
     ///
     /// etcd, control plane and nodes (containerd, kubelet, kube-proxy) as on any cluster, but nothing is installed and
@@ -36,6 +77,14 @@ enum Task {
         #[arg(long, default_value_t)]
         registry: Registry,
     },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Formatting, lints, unit and property tests
+    Unit,
+    /// End-to-end tests
+    E2e,
 }
 
 #[derive(Debug, Args)]
@@ -101,6 +150,22 @@ fn main() -> ExitCode {
 fn run(task: Task, ui: &Ui) -> Result<()> {
     match task {
         Task::Cluster(args) => cluster(args, ui),
+        Task::Demo { keep, name } => demo::run(&demo::Options { name, keep }, ui),
+        Task::Test {
+            part,
+            filter,
+            keep,
+            name,
+        } => {
+            let which = match part {
+                None => Which::All,
+                Some(Part::Unit) => Which::Unit,
+                Some(Part::E2e) => Which::EndToEnd(filter),
+            };
+            test::run(&test::Options { which, name, keep }, ui)
+        }
+        Task::Bench { group } => bench::run(group.as_deref(), ui),
+        Task::Crds => crds::write(ui),
         Task::Images { out, registry } => product::build(&out, &registry, ui).map(|_| ()),
     }
 }

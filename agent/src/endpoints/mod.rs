@@ -70,6 +70,8 @@ pub async fn publish(
                 // It is on its way out with its pod. What that pod still holds is in the pools' records, and its DEL finds
                 // it there.
                 let mut gone = old;
+                // An agent may write only what is of its own node, so it takes the endpoint over as it lets it go.
+                gone.status.current.node.clone_from(&context.node);
                 gone.finalizers_mut().retain(|finalizer| finalizer != names::FINALIZER);
                 attempt(
                     context,

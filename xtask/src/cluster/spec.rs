@@ -36,13 +36,26 @@ pub struct ClusterName(String);
 impl ClusterName {
     /// The name for a checkout: part of the folder's name to be recognised, and a hash of its path to be unique.
     pub fn of_checkout(checkout: &Path) -> Self {
+        Self::derived('c', checkout)
+    }
+
+    /// The name of a checkout's test cluster, which runs beside the one that its developer uses.
+    pub fn of_tests(checkout: &Path) -> Self {
+        Self::derived('t', checkout)
+    }
+
+    fn derived(letter: char, checkout: &Path) -> Self {
         let folder = checkout
             .file_name()
             .map(|name| name.to_string_lossy().to_lowercase())
             .unwrap_or_default();
         let readable: String = folder.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
         let digest = paths::hash(checkout.as_os_str().as_encoded_bytes());
-        Self(format!("c{}-{readable}", &digest[..6]).trim_end_matches('-').to_owned())
+        Self(
+            format!("{letter}{}-{readable}", &digest[..6])
+                .trim_end_matches('-')
+                .to_owned(),
+        )
     }
 
     /// Network namespace of the control plane and the bridges.

@@ -1,0 +1,163 @@
+//! End-to-end tests: on a cluster of their own, through the chart.
+//!
+//! The tests are an ordinary Rust test binary that runs inside the cluster's network namespace. Tests that disturb the whole
+//! cluster have names that begin with `exclusive_` and run one after the other once the parallel ones are done.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use super::{END_TO_END, Options};
+use crate::cluster::{Cluster, ClusterName, State, UpOptions, status};
+use crate::paths;
+use crate::ui::Ui;
+
+/// How many tests run at once. They mostly wait, so more than there are cores; bounded by what two nodes hold.
+const PARALLEL: usize = 6;
+
+/// Begins the names of tests that disturb others.
+const EXCLUSIVE: &str = "exclusive_";
+
+/// How many nodes.
+const NODES: usize = 2;
+
+/// Where logs and objects are left when a test fails.
+fn logs() -> PathBuf {
+    paths::checkout().join("target/e2e-logs")
+}
+
+/// Runs the tests whose name contains `filter`, or all.
+pub(super) fn run(options: &Options, filter: Option<&str>, ui: &Ui) -> Result<()> {
+    let binary = ui.step("end-to-end tests built", |_| build())?;
+    let name = match &options.name {
+        Some(name) => name.clone(),
+        None => ClusterName::of_tests(&paths::checkout()),
+    };
+    // What an earlier run left, whole or in pieces, must not decide how this one ends.
+    Cluster::remove(Some(name.clone()), ui)?;
+    let cluster = Cluster::up(
+        &UpOptions {
+            name: Some(name),
+            nodes: NODES,
+            fsync: false,
+        },
+        ui,
+    )?;
+    let result = on_cluster(&cluster, &binary, filter, ui);
+    if result.is_err() {
+        let folder = logs();
+        match cluster.collect_logs(&folder) {
+            Ok(()) => ui.say(&format!("logs and objects are in {}", folder.display())),
+            Err(error) => ui.say(&format!("collecting logs failed: {error:#}")),
+        }
+    }
+    if options.keep {
+        ui.answer(&status::how_to_use(&cluster));
+    } else {
+        cluster.down()?;
+    }
+    result
+}
+
+fn on_cluster(cluster: &Cluster, binary: &Path, filter: Option<&str>, ui: &Ui) -> Result<()> {
+    let folder = logs();
+    let _ = std::fs::remove_dir_all(&folder);
+    paths::make_folder(&folder)?;
+    cluster.install(&[])?;
+    let phases: [(&str, &[&str]); 2] = [
+        ("end-to-end tests, in parallel", &["--skip", EXCLUSIVE]),
+        ("end-to-end tests, one by one", &[EXCLUSIVE]),
+    ];
+    let mut failed = Vec::new();
+    for (phase, (what, selection)) in phases.into_iter().enumerate() {
+        let exclusive = phase == 1;
+        let mut args: Vec<String> = selection.iter().map(|&word| word.to_owned()).collect();
+        match filter {
+            // libtest joins several filters by "or", so an exclusive test is chosen by its whole condition here.
+            Some(name) if exclusive && !name.contains(EXCLUSIVE) => {
+                let chosen = names(binary, name)?;
+                args = chosen.into_iter().filter(|name| name.contains(EXCLUSIVE)).collect();
+                if args.is_empty() {
+                    continue;
+                }
+                args.push("--exact".to_owned());
+            }
+            Some(name) if exclusive => args = vec![name.to_owned()],
+            Some(name) => args.push(name.to_owned()),
+            None => {}
+        }
+        let threads = if exclusive { 1 } else { PARALLEL };
+        args.push(format!("--test-threads={threads}"));
+        let outcome = ui.step(what, |_| {
+            let mut command = cluster.command_in_fabric(binary)?;
+            command
+                .args(&args)
+                .env("SPIDERPOOL_E2E_CLUSTER", State::file(&cluster.state().name))
+                .env("SPIDERPOOL_E2E_LOGS", &folder)
+                .current_dir(paths::checkout().join("tests/e2e"));
+            let status = command.status().context("starting the end-to-end tests")?;
+            ensure!(status.success(), "tests failed ({status})");
+            Ok(())
+        });
+        if outcome.is_err() {
+            failed.push(what);
+        }
+    }
+    ensure!(
+        failed.is_empty(),
+        "failed: {}; run one alone with `cargo xtask test e2e NAME`",
+        failed.join(", ")
+    );
+    Ok(())
+}
+
+/// Names of the tests that contain a text.
+fn names(binary: &Path, filter: &str) -> Result<Vec<String>> {
+    let output = Command::new(binary)
+        .args(["--list", "--format=terse", filter])
+        .output()
+        .context("listing the end-to-end tests")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(text
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"))
+        .map(str::to_owned)
+        .collect())
+}
+
+/// What cargo says about an artifact.
+#[derive(Deserialize)]
+struct Artifact {
+    #[serde(default)]
+    executable: Option<PathBuf>,
+    #[serde(default)]
+    target: Target,
+}
+
+#[derive(Default, Deserialize)]
+struct Target {
+    #[serde(default)]
+    kind: Vec<String>,
+}
+
+/// Builds the test binary and returns its path.
+fn build() -> Result<PathBuf> {
+    let output = Command::new(env!("CARGO"))
+        .args(["test", "-p", END_TO_END, "--test", "e2e", "--no-run", "--locked"])
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(paths::checkout())
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("starting cargo")?;
+    if !output.status.success() {
+        bail!("building the end-to-end tests failed ({})", output.status);
+    }
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Artifact>(line).ok())
+        .filter(|artifact| artifact.target.kind.iter().any(|kind| kind == "test"))
+        .find_map(|artifact| artifact.executable)
+        .context("cargo named no test binary")
+}

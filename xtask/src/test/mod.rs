@@ -1,0 +1,100 @@
+//! `cargo xtask test`: everything that CI runs, in the order from cheap to dear. The first failing step ends the run.
+
+mod e2e;
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cluster::ClusterName;
+use crate::paths;
+use crate::ui::Ui;
+
+/// Which tests.
+#[derive(Clone, Debug)]
+pub enum Which {
+    /// Formatting, lints, unit and property tests, and the end-to-end tests.
+    All,
+    /// Only what needs no cluster.
+    Unit,
+    /// Only end-to-end tests, those whose name contains the text if one is given.
+    EndToEnd(Option<String>),
+}
+
+/// What the test run is asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which tests.
+    pub which: Which,
+    /// The cluster's name; one of its own beside the demo's if absent.
+    pub name: Option<ClusterName>,
+    /// Leave the cluster running at the end.
+    pub keep: bool,
+}
+
+/// The package with the end-to-end tests: they run inside the cluster's network only.
+const END_TO_END: &str = "spiderpool-e2e";
+
+/// Runs the tests.
+pub fn run(options: &Options, ui: &Ui) -> Result<()> {
+    match &options.which {
+        Which::All => {
+            unit(ui)?;
+            e2e::run(options, None, ui)?;
+        }
+        Which::Unit => unit(ui)?,
+        Which::EndToEnd(name) => e2e::run(options, name.as_deref(), ui)?,
+    }
+    ui.answer("all tests passed");
+    Ok(())
+}
+
+/// What needs neither root nor a cluster.
+fn unit(ui: &Ui) -> Result<()> {
+    cargo(ui, "formatting", &["fmt", "--all", "--check"])?;
+    cargo(
+        ui,
+        "lints",
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    )?;
+    cargo(
+        ui,
+        "unit and property tests",
+        &[
+            "test",
+            "--workspace",
+            "--exclude",
+            END_TO_END,
+            "--locked",
+            "--no-fail-fast",
+        ],
+    )
+}
+
+/// Runs cargo as a step, with its output where ours goes.
+fn cargo(ui: &Ui, what: &str, args: &[&str]) -> Result<()> {
+    ui.say(&format!("     {what}: cargo {}", args.join(" ")));
+    ui.step(what, |_| {
+        let status = Command::new(env!("CARGO"))
+            .args(args)
+            .current_dir(paths::checkout())
+            .status()
+            .context("starting cargo")?;
+        if !status.success() {
+            bail!(
+                "{what} failed ({status}); run `cargo {}` to see it alone",
+                args.join(" ")
+            );
+        }
+        Ok(())
+    })
+}
