@@ -1,2 +1,148 @@
-//! Under construction.
-fn main() {}
+//! What the decisions cost at the sizes that the largest clusters have.
+
+use divan::{Bencher, black_box};
+use spiderpool_ipam::accounting::{Entries, Entry};
+use spiderpool_ipam::autopool::{Facts, PoolFact, Want, plan};
+use spiderpool_ipam::text::parse_ranges;
+use spiderpool_ipam::{Family, Ledger, Owner, Range, RangeSet, pool_name};
+
+const TEN_NET: u128 = 10 << 24;
+const EXCLUSIONS: u128 = 10_000;
+
+fn main() {
+    divan::main();
+}
+
+fn span(first: u128, count: u128) -> RangeSet {
+    Range::new(first, first + (count - 1)).into_iter().collect()
+}
+
+/// Small ranges all over a /8.
+fn exclusions() -> Vec<Range> {
+    let step = (1 << 24) / EXCLUSIONS;
+    (0..EXCLUSIONS)
+        .filter_map(|n| Range::new(TEN_NET + n * step, TEN_NET + n * step + n % 7))
+        .collect()
+}
+
+fn owner(n: u128) -> Owner {
+    Owner {
+        pod: format!("retail/shop-6b9c4-{n:05}"),
+        uid: format!("7c9e6679-7425-40de-944b-{n:012x}"),
+        nic: Some("eth0".into()),
+    }
+}
+
+#[divan::bench]
+fn count_of_a_slash_8_minus_exclusions(bencher: Bencher<'_, '_>) {
+    let (total, excluded) = (span(TEN_NET, 1 << 24), exclusions());
+    bencher.bench(|| {
+        let excluded: RangeSet = black_box(&excluded).iter().copied().collect();
+        black_box(&total).difference(&excluded).count()
+    });
+}
+
+#[divan::bench]
+fn count_of_a_slash_8_minus_exclusions_with_parsing(bencher: Bencher<'_, '_>) {
+    let total = span(TEN_NET, 1 << 24);
+    let texts: Vec<String> = exclusions()
+        .iter()
+        .map(|range| spiderpool_ipam::text::print_range(Family::V4, range))
+        .collect();
+    bencher.bench(|| {
+        let excluded = parse_ranges(Family::V4, black_box(&texts)).unwrap_or_default();
+        total.difference(&excluded).count()
+    });
+}
+
+/// Gives back and takes in a pool of which every address is taken. Every round hits another address, so that the caches
+/// hold no more of the ledger than they would.
+#[divan::bench]
+fn give_back_and_take_in_a_full_pool(bencher: Bencher<'_, '_>) {
+    let count: u128 = 1 << 20;
+    let records = (0..count).map(|n| (TEN_NET + n, owner(n)));
+    let mut ledger = Ledger::with_records(span(TEN_NET, count), records);
+    let none = RangeSet::new();
+    let mut at = 0;
+    bencher.bench_local(|| {
+        at = (at + 611_953) % count;
+        let addr = TEN_NET + at;
+        if let Some(owner) = ledger.owner(addr).cloned()
+            && ledger.give_back(addr, &owner)
+        {
+            black_box(ledger.take(owner, &none));
+        }
+    });
+}
+
+/// The pool of a /64 with many records, of which every other address of the lower part is taken; some are reserved.
+#[divan::bench]
+fn pick_in_a_slash_64_with_records(bencher: Bencher<'_, '_>) {
+    let base = 0xfd00_u128 << 112;
+    let records = (0..100_000).map(|n| (base + n * 2, owner(n)));
+    let mut ledger = Ledger::with_records(span(base, 1 << 64), records);
+    let reserved = span(base, 256);
+    let newcomer = owner(200_000);
+    bencher.bench_local(|| {
+        if let Some(addr) = ledger.take(newcomer.clone(), black_box(&reserved)) {
+            ledger.give_back(addr, &newcomer);
+        }
+    });
+}
+
+#[divan::bench]
+fn name_of_a_pool() -> String {
+    let uid = black_box("7c9e6679-7425-40de-944b-e07fc1f90ae7");
+    pool_name(black_box("shop"), Family::V4, "eth0", uid)
+}
+
+/// A subnet with pools of four addresses, gaps between them, and a few in use.
+fn subnet(pools: u128) -> Facts {
+    let mut facts = Facts {
+        total: span(TEN_NET, 1 << 16),
+        reserved: span(TEN_NET + 60_000, 16),
+        ..Facts::default()
+    };
+    let mut entries = Entries::new();
+    for n in 0..pools {
+        let ranges = span(TEN_NET + n * 6, 4);
+        let (name, application) = (
+            format!("auto4-app{n}-eth0-e07fc"),
+            format!("apps_v1_Deployment_retail_app{n}"),
+        );
+        let entry = Entry {
+            ranges: ranges.clone(),
+            application: Some(application.clone()),
+        };
+        entries.insert(name.clone(), entry);
+        facts.pools.push(PoolFact {
+            name: name.clone(),
+            application: Some(application.clone()),
+            used: ranges.first_n(2),
+            ranges,
+            terminating: false,
+        });
+        facts.wants.push(Want {
+            application,
+            pool: name,
+            size: 4,
+        });
+    }
+    facts.entries = entries;
+    facts
+}
+
+#[divan::bench]
+fn plan_of_1000_settled_pools(bencher: Bencher<'_, '_>) {
+    let facts = subnet(1000);
+    bencher.bench(|| plan(black_box(&facts)));
+}
+
+#[divan::bench]
+fn plan_of_1000_pools_that_all_grow(bencher: Bencher<'_, '_>) {
+    let mut facts = subnet(1000);
+    for want in &mut facts.wants {
+        want.size = 6;
+    }
+    bencher.bench(|| plan(black_box(&facts)));
+}

@@ -8,8 +8,8 @@
 //! applies it
 //! - writes the accounting against the version of the subnet that was observed, or where the accounting stays as it is,
 //!   reads live that it still does, before any pool is made or grown;
-//! - reads the pools of [`Plan::released`] live before the accounting is written, and plans again if one of them holds
-//!   more than was observed;
+//! - reads the pools of [`Plan::released`] and [`Plan::dropped`] live before the accounting is written, and plans again
+//!   if one of them holds more than was observed;
 //! - writes a pool against the version that was observed.
 
 use crate::accounting::{Entries, Entry, taken};
@@ -117,8 +117,9 @@ pub struct Plan {
     /// Accounting entries that go although nobody deleted their pool as far as was observed. Whoever applies the plan
     /// makes sure by a live read that these pools do not exist.
     pub dropped: BTreeSet<String>,
-    /// Addresses that leave the accounting of a pool, by pool name, because the pool was not observed to hold them. This plan may give them to others already. Whoever applies it makes sure by a live read that the pool
-    /// does not hold them.
+    /// Addresses that leave the accounting of a pool, by pool name, because the pool was not observed to hold them.
+    /// The next plan may give them to others, so whoever applies this one makes sure by a live read that the pool does
+    /// not hold them, and plans again after the write.
     pub released: BTreeMap<String, RangeSet>,
 }
 
@@ -127,7 +128,7 @@ pub fn plan(facts: &Facts) -> Plan {
     let mut entries: Entries = Entries::new();
     for pool in &facts.pools {
         let ranges = match pool.application {
-            Some(_) => pool.ranges.clone(),
+            Some(_) => pool.ranges.difference(&foreign(facts, pool)),
             None => pool.ranges.intersection(&facts.total),
         };
         if pool.application.is_some() || !ranges.is_empty() {
@@ -141,11 +142,17 @@ pub fn plan(facts: &Facts) -> Plan {
         }
     }
     let pools: BTreeMap<&str, &PoolFact> = facts.pools.iter().map(|pool| (pool.name.as_str(), pool)).collect();
-    let mut free = facts
-        .total
-        .difference(&taken(&entries, None))
-        .difference(&facts.reserved);
-    let mut reservations = reservations(facts, &entries, &mut free);
+    let held: RangeSet = facts
+        .pools
+        .iter()
+        .flat_map(|pool| pool.ranges.ranges())
+        .copied()
+        .collect();
+    // What the accounting gives up in this plan is not given to anybody before the next one, so that whoever came first
+    // is served first, and so that nothing is given that was not free by the accounting either.
+    let open = facts.total.difference(&held).difference(&facts.reserved);
+    let mut free = open.difference(&taken(&facts.entries, None));
+    let mut reservations = reservations(facts, &entries, &open);
     let mut verdicts = BTreeMap::new();
     for want in &facts.wants {
         let own = reservations.remove(want.pool.as_str()).unwrap_or_default();
@@ -159,18 +166,15 @@ pub fn plan(facts: &Facts) -> Plan {
             Some(pool) => resize(pool, want, &own, &free),
             None => create(want, &own, &free),
         };
-        // Reserved addresses that were not needed are free again.
-        if !own.is_empty() {
-            free = free.union(&own);
-        }
         match &verdict {
             Verdict::Create(ranges) | Verdict::Grow { ranges, .. } => {
                 free = free.difference(ranges);
-                let entry = Entry {
-                    ranges: ranges.clone(),
-                    application: Some(want.application.clone()),
+                let entry = entries.entry(want.pool.clone()).or_default();
+                entry.application = Some(want.application.clone());
+                entry.ranges = match pools.get(want.pool.as_str()) {
+                    Some(pool) => ranges.difference(&foreign(facts, pool)),
+                    None => ranges.clone(),
                 };
-                entries.insert(want.pool.clone(), entry);
             }
             Verdict::Nothing | Verdict::Shrink { .. } | Verdict::Blocked(_) => {}
         }
@@ -179,7 +183,7 @@ pub fn plan(facts: &Facts) -> Plan {
     let dropped = facts
         .entries
         .keys()
-        .filter(|name| !entries.contains_key(*name))
+        .filter(|name| !entries.contains_key(*name) && !pools.contains_key(name.as_str()))
         .cloned()
         .collect();
     let released = released(facts, &entries);
@@ -191,10 +195,24 @@ pub fn plan(facts: &Facts) -> Plan {
     }
 }
 
-/// What a crashed pass reserved for a pool is kept apart until it is that pool's turn, so that the pool gets the same
-/// addresses again and nobody who comes earlier takes them.
-fn reservations<'a>(facts: &'a Facts, entries: &Entries, free: &mut RangeSet) -> BTreeMap<&'a str, RangeSet> {
+/// Addresses that an automatic pool was observed to hold although they are accounted to others only: it gave them up and
+/// was observed before that. The accounting is right then, and nobody is given them on the word of the old observation.
+fn foreign(facts: &Facts, pool: &PoolFact) -> RangeSet {
+    let unaccounted = match facts.entries.get(&pool.name) {
+        Some(entry) => pool.ranges.difference(&entry.ranges),
+        None => pool.ranges.clone(),
+    };
+    if unaccounted.is_empty() {
+        return unaccounted;
+    }
+    unaccounted.intersection(&taken(&facts.entries, Some(&pool.name)))
+}
+
+/// What a crashed pass reserved for pools that have a want still: they get the same addresses again. An address that two
+/// entries hold is the first want's.
+fn reservations<'a>(facts: &'a Facts, entries: &Entries, open: &RangeSet) -> BTreeMap<&'a str, RangeSet> {
     let mut reservations: BTreeMap<&str, RangeSet> = BTreeMap::new();
+    let mut left: Option<RangeSet> = None;
     for want in &facts.wants {
         let Some(before) = facts.entries.get(&want.pool) else {
             continue;
@@ -206,9 +224,9 @@ fn reservations<'a>(facts: &'a Facts, entries: &Entries, free: &mut RangeSet) ->
             Some(now) => before.ranges.difference(&now.ranges),
             None => before.ranges.clone(),
         };
-        let reserved = beyond.intersection(free);
+        let reserved = beyond.intersection(left.as_ref().unwrap_or(open));
         if !reserved.is_empty() {
-            *free = free.difference(&reserved);
+            left = Some(left.as_ref().unwrap_or(open).difference(&reserved));
             reservations.insert(&want.pool, reserved);
         }
     }

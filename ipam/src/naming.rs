@@ -20,7 +20,8 @@ pub fn pool_name(app: &str, family: Family, nic: &str, uid: &str) -> String {
     let room = NAME_MAX.saturating_sub(head.len() + nic.len() + suffix.len() + dashes);
     let mut name = app;
     if app.len() > room {
-        name = app.get(..app.floor_char_boundary(room)).unwrap_or_default();
+        let boundary = (0..=room).rev().find(|at| app.is_char_boundary(*at));
+        name = app.get(..boundary.unwrap_or(0)).unwrap_or_default();
         // A dot before the next dash would not be a legal object name.
         name = name.trim_end_matches(['.', '-']);
     }
