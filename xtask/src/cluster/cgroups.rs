@@ -71,6 +71,19 @@ impl Layout {
         }
     }
 
+    /// Where cgroups of ours may be: on v1 also the v2 hierarchy of a mixed set-up, to which runc adds containers.
+    fn all_roots(&self) -> Vec<PathBuf> {
+        let mut roots: Vec<PathBuf> = self.roots().into_iter().map(Path::to_path_buf).collect();
+        if let Self::V1(hierarchies) = self {
+            let unified = hierarchies
+                .first()
+                .and_then(|root| root.parent())
+                .map(|root| root.join("unified"));
+            roots.extend(unified.filter(|root| root.join("cgroup.procs").is_file()));
+        }
+        roots
+    }
+
     /// The hierarchy in which daemons are kept together.
     fn tracking(&self) -> &Path {
         let roots = self.roots();
@@ -165,7 +178,7 @@ impl Cgroups {
             let base = root.join(&self.base);
             part.map_or(base.clone(), |part| base.join(part))
         };
-        self.layout.roots().into_iter().map(below).collect()
+        self.layout.all_roots().iter().map(|root| below(root)).collect()
     }
 }
 
@@ -242,6 +255,7 @@ mod tests {
         let v1 = Layout::detect_at(scratch.path()).unwrap();
         assert_eq!(v1.roots(), [scratch.path().join("cpu"), scratch.path().join("pids")]);
         assert_eq!(v1.tracking(), scratch.path().join("pids"));
+        assert!(v1.all_roots().contains(&scratch.path().join("unified")));
         std::fs::write(scratch.path().join("cgroup.controllers"), "cpu memory").unwrap();
         let v2 = Layout::detect_at(scratch.path()).unwrap();
         assert_eq!(v2.tracking(), scratch.path());

@@ -218,9 +218,10 @@ impl Cluster {
             return Ok(state);
         }
         if removal::leftovers(name, cgroups) {
-            ui.step("leftovers of an earlier run removed", |_| {
-                removal::remove_cluster(name, cgroups)
-            })?;
+            ui.step(
+                "what was there under this name, unfinished or of other versions, removed",
+                |_| removal::remove_cluster(name, cgroups),
+            )?;
         }
         let state = State::new(name, tools, options.fsync);
         for folder in [state.folder().join("processes"), state.logs.clone()] {

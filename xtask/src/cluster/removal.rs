@@ -3,6 +3,7 @@
 //! Ours is what carries the cluster's name: processes in its cgroups, network namespaces, mounts below its folder.
 //! Nothing is looked up by what a process is called.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub fn leftovers(name: &ClusterName, cgroups: &Cgroups) -> bool {
 
 /// Ends and removes all of a cluster.
 pub fn remove_cluster(name: &ClusterName, cgroups: &Cgroups) -> Result<()> {
+    // First: should this be killed half way, the rest must not be taken for a cluster.
+    remove_file(&State::file(name))?;
     cgroups.kill(None, DEADLINE, |_| false)?;
     for netns in fabric::netns_of(name) {
         fabric::delete_netns(&netns)?;
@@ -42,12 +45,18 @@ pub fn remove_node(state: &State, cgroups: &Cgroups, node: &NodeState) -> Result
     unmount_below(&node.root)?;
     cgroups.remove(Some(&node.name))?;
     for daemon in DAEMONS {
-        let file = state.record_file(&Daemon::of_node(daemon, &node.name).name);
-        if file.exists() {
-            std::fs::remove_file(&file).with_context(|| format!("removing {}", file.display()))?;
-        }
+        remove_file(&state.record_file(&Daemon::of_node(daemon, &node.name).name))?;
     }
     cache::remove_all(&node.root)
+}
+
+fn remove_file(file: &Path) -> Result<()> {
+    match std::fs::remove_file(file) {
+        Err(err) if err.kind() != ErrorKind::NotFound => {
+            Err(err).with_context(|| format!("removing {}", file.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Mounts of nodes live in the nodes' namespaces; below the folder here there is one only when a node's process was
