@@ -32,7 +32,7 @@ pub fn all_crds() -> Vec<CustomResourceDefinition> {
                 .as_mut()
                 .and_then(|validation| validation.open_api_v3_schema.as_mut())
             {
-                schema::finish(root);
+                schema::finish_root(root);
                 rules::add(&crd.spec.names.kind, root);
             }
         }

@@ -27,7 +27,6 @@ pub struct SpiderEndpoint {
 
     /// What the pod was given.
     #[serde(default)]
-    #[schemars(with = "Option<EndpointStatus>")]
     pub status: EndpointStatus,
 }
 

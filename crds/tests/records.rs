@@ -1,0 +1,180 @@
+//! The status strings: exact text, tolerance for what others write, and no guessing about what is broken.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail the test")]
+
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+use serde_json::json;
+use spiderpool_crds::records::{ControlledPools, PoolRecords, Problem, Record};
+use spiderpool_ipam::accounting::Entry;
+use spiderpool_ipam::{Family, Owner, text};
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn problem(text: &str) -> Problem {
+    PoolRecords::parse(text).unwrap_err().problem
+}
+
+#[test]
+fn members_have_a_fixed_order_and_keys_are_ordered_as_text() {
+    let mut records = PoolRecords::new();
+    for address in ["10.0.0.9", "10.0.0.10"] {
+        let owner = Owner {
+            pod: "ns/p".to_owned(),
+            uid: "u".to_owned(),
+            nic: (address == "10.0.0.9").then(|| "eth0".to_owned()),
+        };
+        records.insert(ip(address), owner.into());
+    }
+    assert_eq!(
+        records.to_status().unwrap(),
+        r#"{"10.0.0.10":{"pod":"ns/p","podUid":"u"},"10.0.0.9":{"pod":"ns/p","podUid":"u","nic":"eth0"}}"#
+    );
+}
+
+#[test]
+fn no_records_are_no_text() {
+    assert_eq!(PoolRecords::new().to_status(), None);
+    assert_eq!(ControlledPools::new().to_status(), None);
+    for empty in ["", " ", "{}", "null"] {
+        assert!(PoolRecords::parse(empty).unwrap().is_empty(), "{empty:?}");
+        assert!(ControlledPools::parse(empty).unwrap().is_empty(), "{empty:?}");
+    }
+    assert!(PoolRecords::parse_opt(None).unwrap().is_empty());
+}
+
+#[test]
+fn member_names_are_read_in_any_case_and_unknown_ones_stay() {
+    let text = r#"{"10.0.0.1":{"POD":"ns/p","poduid":"u","Nic":"net1","zone":{"a":[1]},"since":5}}"#;
+    let records = PoolRecords::parse(text).unwrap();
+    let record = records.get(ip("10.0.0.1")).unwrap();
+    assert_eq!(
+        Owner::from(record),
+        Owner {
+            pod: "ns/p".to_owned(),
+            uid: "u".to_owned(),
+            nic: Some("net1".to_owned())
+        }
+    );
+    assert_eq!(
+        records.to_status().unwrap(),
+        r#"{"10.0.0.1":{"pod":"ns/p","podUid":"u","nic":"net1","since":5,"zone":{"a":[1]}}}"#
+    );
+}
+
+#[test]
+fn a_record_without_members_still_keeps_its_address() {
+    let records = PoolRecords::parse(r#"{"10.0.0.1":null,"10.0.0.2":{}}"#).unwrap();
+    assert_eq!(records.len(), 2);
+}
+
+#[test]
+fn broken_text_is_refused_with_its_place() {
+    assert_eq!(
+        problem(r#"{"10.0.0.300":{}}"#),
+        Problem::Address("10.0.0.300".to_owned())
+    );
+    assert_eq!(
+        problem(r#"{"FD00::1":{}}"#),
+        Problem::NotCanonical {
+            key: "FD00::1".to_owned(),
+            canonical: ip("fd00::1")
+        }
+    );
+    assert_eq!(
+        problem(r#"{"::ffff:10.0.0.1":{}}"#),
+        Problem::NotCanonical {
+            key: "::ffff:10.0.0.1".to_owned(),
+            canonical: ip("10.0.0.1")
+        }
+    );
+    assert_eq!(
+        problem(r#"{"10.0.0.1":{"pod":"a"},"10.0.0.1":{"pod":"b"}}"#),
+        Problem::Duplicate("10.0.0.1".to_owned())
+    );
+    for text in [
+        "[]",
+        "7",
+        r#"{"10.0.0.1":"#,
+        r#"{"10.0.0.1":[]}"#,
+        r#"{"10.0.0.1":{"pod":7}}"#,
+    ] {
+        assert!(matches!(problem(text), Problem::Json(_)), "{text}");
+    }
+    let message = PoolRecords::parse("{").unwrap_err().to_string();
+    assert!(message.starts_with("status.allocatedIPs is corrupted: "), "{message}");
+    assert!(message.contains("repair that field"), "{message}");
+}
+
+#[test]
+fn a_record_of_the_other_family_is_an_error() {
+    let records = PoolRecords::parse(r#"{"fd00::1":{"pod":"a/b","podUid":"u"}}"#).unwrap();
+    assert_eq!(records.owners(Family::V6).unwrap().len(), 1);
+    assert!(records.owners(Family::V4).unwrap_err().to_string().contains("fd00::1"));
+}
+
+#[test]
+fn controlled_pools_keep_what_did_not_change() {
+    let text = r#"{"a":{"ips":["10.0.0.1","10.0.0.2"],"application":"apps_v1_Deployment_n_a","x":1},"b":{"ips":null},"c":{"ips":[]}}"#;
+    let mut pools = ControlledPools::parse(text).unwrap();
+    assert_eq!(pools.to_status().unwrap(), text);
+    let mut entries = pools.entries(Family::V4).unwrap();
+    pools.set_entries(Family::V4, &entries);
+    assert_eq!(pools.to_status().unwrap(), text);
+
+    entries.remove("b");
+    entries.insert("d".to_owned(), Entry::default());
+    let grown = text::parse_ranges(Family::V4, &["10.0.0.1-10.0.0.3"]).unwrap();
+    entries.get_mut("a").unwrap().ranges = grown;
+    pools.set_entries(Family::V4, &entries);
+    assert_eq!(
+        pools.to_status().unwrap(),
+        r#"{"a":{"ips":["10.0.0.1-10.0.0.3"],"application":"apps_v1_Deployment_n_a","x":1},"c":{"ips":[]},"d":{"ips":null}}"#
+    );
+}
+
+#[test]
+fn controlled_pools_are_read_in_any_case_and_errors_name_the_pool() {
+    let pools = ControlledPools::parse(r#"{"a":{"IPs":["10.0.0.9-10.0.0.1"],"Application":"x"}}"#).unwrap();
+    assert_eq!(pools.get("a").unwrap().application.as_deref(), Some("x"));
+    let message = pools.entries(Family::V4).unwrap_err().to_string();
+    assert!(
+        message.contains("\"a\"") && message.contains("10.0.0.9-10.0.0.1"),
+        "{message}"
+    );
+    assert!(ControlledPools::parse(r#"{"a":{},"a":{}}"#).is_err());
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let other = prop::collection::btree_map("x[a-z]{0,4}", any::<i32>().prop_map(|n| json!(n)), 0..3);
+    (".{0,12}", ".{0,12}", prop::option::of(".{0,6}"), other).prop_map(|(pod, pod_uid, nic, other)| Record {
+        pod,
+        pod_uid,
+        nic,
+        other,
+    })
+}
+
+proptest! {
+    #[test]
+    fn pool_records_round_trip(entries in prop::collection::btree_map(any::<IpAddr>(), record(), 0..20)) {
+        let mut records = PoolRecords::new();
+        for (address, record) in entries {
+            records.insert(address.to_canonical(), record);
+        }
+        let text = records.to_status();
+        let parsed = PoolRecords::parse_opt(text.as_deref()).unwrap();
+        prop_assert_eq!(&parsed, &records);
+        prop_assert_eq!(parsed.to_status(), text);
+    }
+
+    #[test]
+    fn arbitrary_text_never_panics(text in ".{0,60}", json in r#"[{}\[\]",:0-9a-z. ]{0,40}"#) {
+        for text in [text, json] {
+            let _ = PoolRecords::parse(&text);
+            let _ = ControlledPools::parse(&text);
+        }
+    }
+}
