@@ -35,7 +35,7 @@ const GIVE_BACK: Duration = Duration::from_secs(5);
 /// Serves an ADD.
 pub async fn add(context: &Context, args: &IpamAddArgs) -> Result<IpamAddResponse, RequestError> {
     let deadline = Instant::now() + BUDGET;
-    context.ready()?;
+    context.wait_ready(deadline).await?;
     let _turn = context.turns.take(&args.pod_uid).await;
     let pod = pods::of_add(context, &args.pod_namespace, &args.pod_name, &args.pod_uid, deadline).await?;
     let app = owner::application(context, &pod, deadline).await?;

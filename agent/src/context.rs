@@ -11,7 +11,11 @@ use spiderpool_crds::SpiderEndpoint;
 use spiderpool_kit::cache::Cache;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
+
+/// How long a request waits for the first lists of a starting agent.
+const SYNC_WAIT: Duration = Duration::from_secs(10);
 
 /// Shared state of the agent.
 pub struct Context {
@@ -57,10 +61,23 @@ impl Context {
         }
     }
 
+    /// Waits for [`Self::ready`]: an agent that was just restarted is so within a moment, and a failed ADD is repeated by the
+    /// kubelet only after ten seconds.
+    pub async fn wait_ready(&self, deadline: Instant) -> Result<(), RequestError> {
+        let deadline = deadline.min(Instant::now() + SYNC_WAIT);
+        // What does not come in time is named by the check below.
+        let _ = self.pools.cache().synced(deadline).await;
+        let _ = self.pools.reservations().synced(deadline).await;
+        let _ = self.pods.synced(deadline).await;
+        let _ = self.endpoints.synced(deadline).await;
+        self.ready()
+    }
+
     /// Fails unless the agent knows the pools and pods. Before that, a missing pool means nothing.
     pub fn ready(&self) -> Result<(), RequestError> {
         let missing = [
             (self.pools.cache().is_synced(), "the IPPools"),
+            (self.pools.reservations().is_synced(), "the ReservedIPs"),
             (self.pods.is_synced(), "the Pods of this node"),
             (self.endpoints.is_synced(), "the Endpoints of this node"),
         ];

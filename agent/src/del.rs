@@ -36,7 +36,7 @@ pub async fn del(context: &Context, args: &IpamDelArgs) -> Result<Released, Requ
         return Ok(Released::NoPod);
     }
     let deadline = Instant::now() + BUDGET;
-    context.ready()?;
+    context.wait_ready(deadline).await?;
     let _turn = context.turns.take(&args.pod_uid).await;
     let (namespace, name, uid, nic) = (&args.pod_namespace, &args.pod_name, &args.pod_uid, &args.if_name);
     let pod = pods::of_del(context, namespace, name, uid, deadline).await?;

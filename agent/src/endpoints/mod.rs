@@ -292,7 +292,14 @@ fn merge(old: &mut SpiderEndpoint, fresh: &SpiderEndpoint, item: &NicDetail) {
 }
 
 fn learn(context: &Context, endpoint: SpiderEndpoint) -> SpiderEndpoint {
-    context.endpoints.learn(endpoint.clone());
+    // The cache holds what has this node's label; an object without it would stay there for ever.
+    if endpoint
+        .labels()
+        .get(LABEL_NODE)
+        .is_some_and(|label| *label == node_label(&context.node))
+    {
+        context.endpoints.learn(endpoint.clone());
+    }
     endpoint
 }
 

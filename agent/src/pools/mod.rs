@@ -52,6 +52,11 @@ impl PoolStore {
         &self.cache
     }
 
+    /// The watch cache of reservations.
+    pub const fn reservations(&self) -> &Cache<SpiderReservedIP> {
+        &self.reserved
+    }
+
     /// Takes an address of a pool for an owner, or gives the one that it has there.
     pub async fn claim(self: &Arc<Self>, pool: &str, owner: Owner, deadline: Instant) -> Result<Claimed, JobError> {
         let (reply, answer) = oneshot::channel();
