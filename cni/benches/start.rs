@@ -1,8 +1,8 @@
 //! From starting the plugin to its request at the agent's socket, and to its end.
 //!
 //! Not a micro benchmark: each run is a process as the container runtime starts it, so the figures are percentiles over many
-//! runs rather than a mean. The binary is the one cargo built for benches; `SPIDERPOOL_PLUGIN` names another, such as the
-//! static one that is shipped.
+//! runs rather than a mean. The binary is the one cargo built for benches; `SPIDERPOOL_PLUGIN` names another by its
+//! absolute path, such as the static one that is shipped.
 
 use std::{
     env,

@@ -117,10 +117,10 @@ impl Host {
         let mut conf = json!({"cniVersion": version, "name": "hall", "type": "macvlan", "master": "ens5", "ipam": {
             "type": "spiderpool", "log_file_path": self.path("log/spiderpool.log"), "ipam_unix_socket_path": self.path("agent.sock"),
         }});
-        conf["ipam"]
-            .as_object_mut()
-            .unwrap()
-            .extend(ipam.as_object().unwrap().clone());
+        let Value::Object(members) = ipam else {
+            unreachable!("ipam is an object")
+        };
+        conf["ipam"].as_object_mut().unwrap().extend(members);
         conf
     }
 
