@@ -195,7 +195,7 @@ pub fn plan(facts: &Facts) -> Plan {
     }
 }
 
-/// Addresses that an automatic pool was observed to hold although they are accounted to others only: it gave them up and
+/// Addresses that an automatic pool was observed to hold although they are only accounted to, or held by, others: it gave them up and
 /// was observed before that. The accounting is right then, and nobody is given them on the word of the old observation.
 fn foreign(facts: &Facts, pool: &PoolFact) -> RangeSet {
     let unaccounted = match facts.entries.get(&pool.name) {
@@ -205,7 +205,9 @@ fn foreign(facts: &Facts, pool: &PoolFact) -> RangeSet {
     if unaccounted.is_empty() {
         return unaccounted;
     }
-    unaccounted.intersection(&taken(&facts.entries, Some(&pool.name)))
+    let others = facts.pools.iter().filter(|other| other.name != pool.name);
+    let held: RangeSet = others.flat_map(|other| other.ranges.ranges()).copied().collect();
+    unaccounted.intersection(&taken(&facts.entries, Some(&pool.name)).union(&held))
 }
 
 /// What a crashed pass reserved for pools that have a want still: they get the same addresses again. An address that two
