@@ -36,7 +36,7 @@ pub fn in_netns(netns: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
 /// Makes the fabric unless it is complete.
 pub fn ensure_fabric(state: &State) -> Result<()> {
     let fabric = &state.fabric;
-    if is_complete(state, fabric, "br1") {
+    if is_intact(state) {
         return Ok(());
     }
     delete_netns(fabric)?;
@@ -58,7 +58,7 @@ pub fn ensure_fabric(state: &State) -> Result<()> {
 
 /// Makes a node's network unless it is complete.
 pub fn ensure_node(state: &State, node: &NodeState) -> Result<()> {
-    if is_complete(state, &node.netns, "eth1") {
+    if is_node_intact(state, node) {
         return Ok(());
     }
     delete_netns(&node.netns)?;
@@ -98,6 +98,16 @@ pub fn ensure_node(state: &State, node: &NodeState) -> Result<()> {
     let forwarding = "echo 1 > /proc/sys/net/ipv4/ip_forward && echo 1 > /proc/sys/net/ipv6/conf/all/forwarding";
     sh::output(in_netns(netns, "sh").args(["-c", forwarding]), sh::SHORT)?;
     batch(state, netns, "link set eth1 up\n")
+}
+
+/// Whether the fabric is there; after a reboot, or a run killed early, it is not.
+pub fn is_intact(state: &State) -> bool {
+    is_complete(state, &state.fabric, "br1")
+}
+
+/// Whether a node's network is there.
+pub fn is_node_intact(state: &State, node: &NodeState) -> bool {
+    is_complete(state, &node.netns, "eth1")
 }
 
 /// The cluster's network namespaces that exist.

@@ -95,6 +95,10 @@ impl Cluster {
         let Some(state) = State::load(&name) else {
             bail!("there is no cluster {name}; `cargo xtask cluster up` makes one (`--name` tells which)");
         };
+        ensure!(
+            state.tools.is_complete(),
+            "the cache no longer has the programs of cluster {name}; `cargo xtask cluster up` makes them anew"
+        );
         Ok(Self { state, ui: ui.clone() })
     }
 
@@ -168,9 +172,7 @@ impl Cluster {
     /// A program inside a node's namespaces.
     pub fn command_in_node(&self, node: &str, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
         let node = self.state.node(node)?;
-        let holder = process::Daemon::of_node("holder", &node.name).running(&self.state);
-        let holder = holder.with_context(|| format!("node {} does not run; `cargo xtask cluster up`", node.name))?;
-        let mut command = node::enter(holder.pid);
+        let mut command = node::enter(self.holder(node)?);
         self.state.tools.equip(&mut command)?;
         command
             .env("CONTAINERD_ADDRESS", &node.containerd_socket)
@@ -191,7 +193,7 @@ impl Cluster {
     pub fn import_images(&self, archives: &[PathBuf]) -> Result<bool> {
         let mut imported = false;
         for node in &self.state.nodes {
-            imported |= node::import(self, node, node.holder_pid, archives)?;
+            imported |= node::import(self, node, self.holder(node)?, archives)?;
         }
         Ok(imported)
     }
@@ -199,6 +201,13 @@ impl Cluster {
     /// Whether everything of the cluster runs.
     pub fn is_running(&self) -> bool {
         control_plane::is_running(&self.state) && self.state.nodes.iter().all(|node| node::is_running(self, node))
+    }
+
+    /// The process whose namespaces are the node, looked at again: the state's process id may be somebody else's by now.
+    fn holder(&self, node: &NodeState) -> Result<i32> {
+        let record = process::Daemon::of_node("holder", &node.name).running(&self.state);
+        let record = record.with_context(|| format!("node {} does not run; `cargo xtask cluster up`", node.name))?;
+        Ok(record.pid)
     }
 
     /// The state of the cluster that runs, or of a new one in its place.
@@ -209,7 +218,7 @@ impl Cluster {
         options: &UpOptions,
         ui: &Ui,
     ) -> Result<State> {
-        if let Some(state) = State::load(name).filter(|state| state.tools == tools) {
+        if let Some(state) = State::load(name).filter(|state| state.tools == tools && fabric::is_intact(state)) {
             ensure!(
                 state.fsync == options.fsync,
                 "cluster {name} runs {} --fsync; `cargo xtask cluster down` first",

@@ -45,7 +45,7 @@ pub fn is_running(cluster: &Cluster, node: &NodeState) -> bool {
 pub fn ensure(cluster: &Cluster, cgroups: &Cgroups, node: &NodeState, images: &[std::path::PathBuf]) -> Result<i32> {
     let state = cluster.state();
     let daemon = |name: &str| Daemon::of_node(name, &node.name);
-    if daemon("holder").running(state).is_none() {
+    if daemon("holder").running(state).is_none() || !fabric::is_node_intact(state, node) {
         // Its namespaces are gone, so nothing of it can be reused.
         removal::remove_node(state, cgroups, node)?;
         prepare_files(cluster, node)?;
