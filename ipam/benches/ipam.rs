@@ -57,7 +57,7 @@ fn count_of_a_slash_8_minus_exclusions_with_parsing(bencher: Bencher<'_, '_>) {
 
 /// Gives back and takes in a pool of which every address is taken. Every round hits another address, so that the caches
 /// hold no more of the ledger than they would.
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn give_back_and_take_in_a_full_pool(bencher: Bencher<'_, '_>) {
     let count: u128 = 1 << 20;
     let records = (0..count).map(|n| (TEN_NET + n, owner(n)));
@@ -76,7 +76,7 @@ fn give_back_and_take_in_a_full_pool(bencher: Bencher<'_, '_>) {
 }
 
 /// The pool of a /64 with many records, of which every other address of the lower part is taken; some are reserved.
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn pick_in_a_slash_64_with_records(bencher: Bencher<'_, '_>) {
     let base = 0xfd00_u128 << 112;
     let records = (0..100_000).map(|n| (base + n * 2, owner(n)));
@@ -90,7 +90,7 @@ fn pick_in_a_slash_64_with_records(bencher: Bencher<'_, '_>) {
     });
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn name_of_a_pool() -> String {
     let uid = black_box("7c9e6679-7425-40de-944b-e07fc1f90ae7");
     pool_name(black_box("shop"), Family::V4, "eth0", uid)
