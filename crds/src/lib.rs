@@ -17,6 +17,6 @@ mod types;
 
 pub use generate::{YamlError, all_crds, yaml_files};
 pub use types::{
-    EndpointStatus, IPPoolSpec, IPPoolStatus, NicDetail, PodAllocation, ReservedIPSpec, Route, SpiderEndpoint,
-    SpiderIPPool, SpiderReservedIP, SpiderSubnet, SubnetSpec, SubnetStatus, UnknownMembers,
+    EndpointStatus, IPPoolSpec, IPPoolStatus, MAX_RANGES, MAX_ROUTES, NicDetail, PodAllocation, ReservedIPSpec, Route,
+    SpiderEndpoint, SpiderIPPool, SpiderReservedIP, SpiderSubnet, SubnetSpec, SubnetStatus, UnknownMembers,
 };

@@ -44,6 +44,10 @@ pub(super) fn finish_root(root: &mut JSONSchemaProps) {
 fn finish(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     schema.title = None;
+    if let Some(description) = &mut schema.description {
+        // Where a line of our source ends means nothing to whoever runs `kubectl explain`.
+        *description = description.split_whitespace().collect::<Vec<_>>().join(" ");
+    }
     if let Some(values) = &mut schema.enum_ {
         values.retain(|value| !value.0.is_null());
     }

@@ -22,6 +22,13 @@ pub use subnet::{SpiderSubnet, SubnetSpec, SubnetStatus};
 /// Members that a newer version wrote and this one does not know. They are carried through every read-modify-write.
 pub type UnknownMembers = BTreeMap<String, serde_json::Value>;
 
+/// Most items that `ips` and `excludeIPs` may have. The API server must be able to bound the cost of looking at each of
+/// them: it would take twice as many, and this leaves room for other versions to count otherwise.
+pub const MAX_RANGES: usize = 2048;
+
+/// Most items that `routes` of a subnet or pool may have, for the same reason.
+pub const MAX_ROUTES: usize = 256;
+
 /// A route that is installed in the pod.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Route {

@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Route, UnknownMembers};
+use super::{MAX_RANGES, MAX_ROUTES, Route, UnknownMembers};
 
 /// What the pool offers and to whom.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -38,12 +38,12 @@ pub struct IPPoolSpec {
     /// Addresses of the pool. Each item is one address or a range "first-last", for example 10.6.1.10-10.6.1.250. All of
     /// them lie inside subnet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048), inner(length(max = 96)))]
+    #[schemars(length(max = MAX_RANGES), inner(length(max = 96)))]
     pub ips: Option<Vec<String>>,
 
     /// Addresses taken out of ips again, in the same notation.
     #[serde(default, rename = "excludeIPs", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048), inner(length(max = 96)))]
+    #[schemars(length(max = MAX_RANGES), inner(length(max = 96)))]
     pub exclude_ips: Option<Vec<String>>,
 
     /// Default gateway of the pods. An address inside subnet. Inherited from the SpiderSubnet when left out on creation.
@@ -54,7 +54,7 @@ pub struct IPPoolSpec {
     /// Further routes of the pods. The default route is expressed by gateway. Inherited from the SpiderSubnet when left out
     /// on creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = MAX_ROUTES))]
     pub routes: Option<Vec<Route>>,
 
     /// Only pods with matching labels get addresses of this pool. In automatic pools the five ipam.spidernet.io/app-* keys

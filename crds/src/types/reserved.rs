@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::UnknownMembers;
+use super::{MAX_RANGES, UnknownMembers};
 
 /// Which addresses are kept back.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,7 +30,7 @@ pub struct ReservedIPSpec {
     /// The addresses. Each item is one address or a range "first-last", for example 10.6.1.10-10.6.1.250. All of them are
     /// of one IP version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048), inner(length(max = 96)))]
+    #[schemars(length(max = MAX_RANGES), inner(length(max = 96)))]
     pub ips: Option<Vec<String>>,
 
     /// Members this version does not know.

@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Route, UnknownMembers};
+use super::{MAX_RANGES, MAX_ROUTES, Route, UnknownMembers};
 
 /// What the user asks of a subnet.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -38,12 +38,12 @@ pub struct SubnetSpec {
     /// Addresses that may be handed to pools. Each item is one address or a range "first-last", for example
     /// 10.6.1.10-10.6.1.250. All of them lie inside subnet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048), inner(length(max = 96)))]
+    #[schemars(length(max = MAX_RANGES), inner(length(max = 96)))]
     pub ips: Option<Vec<String>>,
 
     /// Addresses taken out of ips again, in the same notation.
     #[serde(default, rename = "excludeIPs", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048), inner(length(max = 96)))]
+    #[schemars(length(max = MAX_RANGES), inner(length(max = 96)))]
     pub exclude_ips: Option<Vec<String>>,
 
     /// Default gateway that pools of this subnet inherit when they are created. An address inside subnet.
@@ -53,7 +53,7 @@ pub struct SubnetSpec {
 
     /// Further routes that pools of this subnet inherit when they are created. The default route is expressed by gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = MAX_ROUTES))]
     pub routes: Option<Vec<Route>>,
 
     /// Members this version does not know.
