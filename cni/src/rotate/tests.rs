@@ -137,3 +137,22 @@ fn devices_and_pipes_do_not_block() {
     )
     .unwrap();
 }
+
+/// The loser of a race holds the file that the winner has just renamed; the new file must stay where it is.
+#[test]
+fn a_file_that_was_rotated_meanwhile_is_not_rotated_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let conf = LogConf {
+        max_bytes: 1,
+        ..conf(directory.path())
+    };
+    append(&conf, b"a", at(0)).unwrap();
+    let stale = open(&conf.path).unwrap();
+    append(&conf, b"b", at(1)).unwrap();
+    let before = names(&conf);
+    rotate(&conf, &stale, at(2)).unwrap();
+    assert_eq!(names(&conf), before);
+    assert_eq!(fs::read(&conf.path).unwrap(), b"b");
+    fs::remove_file(&conf.path).unwrap();
+    rotate(&conf, &stale, at(3)).unwrap();
+}
