@@ -1,1 +1,23 @@
-//! Under construction.
+//! What the end-to-end tests are made of.
+//!
+//! The tests themselves are in `tests/e2e/`. They run against the test cluster (`cargo xtask test e2e`), each in a
+//! [`scene::Scene`] of its own: a namespace and a pair of subnets that nobody else uses, so that all run side by side.
+//! Everything that is waited for is watched, with a deadline, and every address that a scene's pools ever recorded is
+//! checked afterwards ([`history`]).
+
+pub mod cluster;
+pub mod dump;
+pub mod event;
+pub mod history;
+pub mod node;
+pub mod pod;
+pub mod scene;
+pub mod socket;
+pub mod wait;
+pub mod workload;
+
+/// Image with a shell, `ping`, `sleep` and `nc`, which every node of the test cluster has.
+pub const IMAGE: &str = "localhost/spiderpool-test:1";
+
+/// Namespace of the chart's release.
+pub const RELEASE_NAMESPACE: &str = "kube-system";

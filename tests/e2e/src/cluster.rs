@@ -1,0 +1,109 @@
+//! The test cluster: how to talk to it, and what it consists of on this machine.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde::Deserialize;
+
+use crate::node::Node;
+
+/// Names the file that says what the cluster consists of.
+const VARIABLE: &str = "SPIDERPOOL_E2E_CLUSTER";
+
+/// What the tests read of the file. `cargo xtask cluster up` writes it.
+#[derive(Clone, Debug, Deserialize)]
+struct State {
+    kubeconfig: PathBuf,
+    nodes: Vec<Node>,
+}
+
+/// A process of the cluster, as `cargo xtask` records it.
+#[derive(Debug, Deserialize)]
+struct ProcessRecord {
+    pid: i32,
+}
+
+/// The test cluster. A client belongs to the runtime of one test, so every test opens its own.
+#[derive(Clone)]
+pub struct Cluster {
+    /// A client with all rights.
+    pub client: Client,
+    /// The nodes, in order.
+    pub nodes: Vec<Node>,
+    config: Config,
+    folder: PathBuf,
+}
+
+impl Cluster {
+    /// The cluster that the environment names.
+    pub async fn open() -> Result<Self> {
+        let Some(file) = std::env::var_os(VARIABLE).map(PathBuf::from) else {
+            bail!("{VARIABLE} is not set: these tests need the test cluster; run `cargo xtask test e2e`");
+        };
+        let text = std::fs::read(&file).with_context(|| format!("reading {} ({VARIABLE})", file.display()))?;
+        let state: State =
+            serde_json::from_slice(&text).with_context(|| format!("understanding {} ({VARIABLE})", file.display()))?;
+        let kubeconfig = Kubeconfig::read_from(&state.kubeconfig)
+            .with_context(|| format!("reading the kubeconfig {}", state.kubeconfig.display()))?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .context("understanding the kubeconfig of the test cluster")?;
+        let client = Client::try_from(config.clone()).context("making a client of the test cluster")?;
+        let cluster = Self {
+            client,
+            nodes: state.nodes,
+            config,
+            folder: file.parent().unwrap_or(Path::new("/")).to_owned(),
+        };
+        cluster.client.apiserver_version().await.with_context(|| {
+            format!(
+                "reaching the API server {}: it is only reachable from the cluster's network namespace; run `cargo xtask test e2e`",
+                cluster.config.cluster_url
+            )
+        })?;
+        Ok(cluster)
+    }
+
+    /// A client that has nothing but a token.
+    pub fn with_token(&self, token: &str) -> Result<Client> {
+        let mut config = self.config.clone();
+        config.auth_info = AuthInfo {
+            token: Some(token.to_owned().into()),
+            ..AuthInfo::default()
+        };
+        Client::try_from(config).context("making a client with a token")
+    }
+
+    /// A client that gives up early, for what is done while the API server is away.
+    pub fn impatient(&self, timeout: std::time::Duration) -> Result<Client> {
+        let mut config = self.config.clone();
+        config.default_retry = false;
+        config.read_timeout = Some(timeout);
+        config.connect_timeout = Some(timeout);
+        Client::try_from(config).context("making an impatient client")
+    }
+
+    /// The process of a component of the control plane, for example `kube-apiserver`.
+    pub fn component(&self, name: &str) -> Result<i32> {
+        let file = self.folder.join("processes").join(format!("{name}.json"));
+        let text = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+        let record: ProcessRecord =
+            serde_json::from_slice(&text).with_context(|| format!("understanding {}", file.display()))?;
+        Ok(record.pid)
+    }
+
+    /// A node by its name.
+    pub fn node(&self, name: &str) -> Result<&Node> {
+        self.nodes
+            .iter()
+            .find(|node| node.name == name)
+            .with_context(|| format!("the test cluster has no node {name}"))
+    }
+
+    /// The first node.
+    pub fn first_node(&self) -> Result<&Node> {
+        self.nodes.first().context("the test cluster has no nodes")
+    }
+}

@@ -1,0 +1,55 @@
+//! Events: where users read why something does not go on.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use k8s_openapi::api::core::v1::Event;
+use kube::runtime::watcher;
+
+use crate::scene::Scene;
+use crate::wait;
+
+impl Scene {
+    /// Waits for an Event about an object with this reason whose message contains all of these texts.
+    pub async fn event(
+        &self,
+        kind: &str,
+        name: &str,
+        reason: &str,
+        texts: &[&str],
+        deadline: Duration,
+    ) -> Result<Event> {
+        let fields = format!("involvedObject.kind={kind},involvedObject.name={name}");
+        let what = format!("an Event {reason} about {kind} {name} with {texts:?}");
+        wait::objects(
+            &self.api(),
+            watcher::Config::default().fields(&fields),
+            &what,
+            deadline,
+            |events| {
+                let fits = |event: &&Event| {
+                    let message = event.message.as_deref().unwrap_or_default();
+                    event.reason.as_deref() == Some(reason) && texts.iter().all(|text| message.contains(text))
+                };
+                Ok(events.values().find(fits).cloned())
+            },
+        )
+        .await
+    }
+
+    /// Waits until the kubelet says about one of the pods of a workload why it has no address.
+    pub async fn sandbox_failure(&self, workload: &str, texts: &[&str], deadline: Duration) -> Result<Event> {
+        let what = format!("an Event FailedCreatePodSandBox about a pod of {workload} with {texts:?}");
+        let config = watcher::Config::default().fields("involvedObject.kind=Pod,reason=FailedCreatePodSandBox");
+        let pods = format!("{workload}-");
+        wait::objects(&self.api(), config, &what, deadline, |events| {
+            let fits = |event: &&Event| {
+                let name = event.involved_object.name.as_deref().unwrap_or_default();
+                let message = event.message.as_deref().unwrap_or_default();
+                name.starts_with(&pods) && texts.iter().all(|text| message.contains(text))
+            };
+            Ok(events.values().find(fits).cloned())
+        })
+        .await
+    }
+}

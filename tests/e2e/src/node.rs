@@ -1,0 +1,139 @@
+//! A node of the test cluster: its processes, and files as it sees them.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use serde::Deserialize;
+
+/// Program of the agent.
+pub const AGENT: &str = "spiderpool-agent";
+/// Program of the operator.
+pub const OPERATOR: &str = "spiderpool-controller";
+
+/// A node: a process tree with a network and file systems of its own.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Node {
+    /// Its name in Kubernetes.
+    pub name: String,
+    /// The process that keeps its namespaces.
+    holder_pid: i32,
+    /// Its cgroup below each hierarchy's root.
+    cgroup: String,
+}
+
+/// A process that was found running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    /// Its process id.
+    pub pid: i32,
+    /// When it started, which tells it from a later process of the same id.
+    started: u64,
+}
+
+impl Node {
+    /// The processes of this node whose program has this name.
+    pub fn processes(&self, program: &str) -> Result<Vec<Process>> {
+        self.find(|pid, _| {
+            let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            exe.file_name().is_some_and(|name| name == program)
+        })
+    }
+
+    /// The only process of a program.
+    pub fn process(&self, program: &str) -> Result<Process> {
+        match self.processes(program)?.as_slice() {
+            [process] => Ok(*process),
+            found => bail!("node {} has {} processes {program} and not one", self.name, found.len()),
+        }
+    }
+
+    /// The processes of a container, by its ID.
+    pub fn container(&self, id: &str) -> Result<Vec<Process>> {
+        self.find(|_, cgroup| cgroup.split('/').any(|part| part == id))
+    }
+
+    fn find(&self, wanted: impl Fn(i32, &str) -> bool) -> Result<Vec<Process>> {
+        let inside = format!("/{}/", self.cgroup);
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").context("listing processes")? {
+            let name = entry.context("listing processes")?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
+            // A process that ends meanwhile is none.
+            let Ok(cgroups) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else {
+                continue;
+            };
+            let mut paths = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+            let matching = paths.any(|path| format!("{path}/").contains(&inside) && wanted(pid, path));
+            if matching && let Some(started) = start_of(pid) {
+                found.push(Process { pid, started });
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// A file of the node, whatever links lead to it there.
+    pub fn open(&self, path: &str) -> Result<OwnedFd> {
+        let root = format!("/proc/{}/root", self.holder_pid);
+        let what = || format!("opening {path} of node {}", self.name);
+        let root = rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).with_context(what)?;
+        let relative = path.trim_start_matches('/');
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        rustix::fs::openat2(root, relative, flags, Mode::empty(), ResolveFlags::IN_ROOT).with_context(what)
+    }
+
+    /// Permission bits and owner of a file of the node.
+    pub fn mode(&self, path: &str) -> Result<(u32, u32)> {
+        let stat = rustix::fs::fstat(self.open(path)?).with_context(|| format!("looking at {path}"))?;
+        Ok((stat.st_mode & 0o7777, stat.st_uid))
+    }
+}
+
+impl Process {
+    /// The process of an id.
+    pub fn of(pid: i32) -> Result<Self> {
+        let started = start_of(pid).with_context(|| format!("no process {pid} runs"))?;
+        Ok(Self { pid, started })
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&self) -> bool {
+        start_of(self.pid) == Some(self.started)
+    }
+
+    /// Sends a signal; that it ended meanwhile is told by `false`.
+    pub fn signal(&self, signal: Signal) -> Result<bool> {
+        let pid = Pid::from_raw(self.pid).with_context(|| format!("{} is no process id", self.pid))?;
+        // The handle pins the process: what is compared is what gets the signal.
+        let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else {
+            return Ok(false);
+        };
+        if !self.is_alive() {
+            return Ok(false);
+        }
+        rustix::process::pidfd_send_signal(&handle, signal)
+            .with_context(|| format!("sending {signal:?} to process {}", self.pid))?;
+        Ok(true)
+    }
+
+    /// Ends it as a crash would: `kill -9`.
+    pub fn kill(&self) -> Result<bool> {
+        self.signal(Signal::KILL)
+    }
+}
+
+/// Start time in clock ticks since boot; none if the process is gone or dead.
+fn start_of(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
+    // The program's name is in parentheses and may contain any of them.
+    let rest = stat.get(stat.rfind(')')? + 2..)?;
+    let mut fields = rest.split(' ');
+    let state = fields.next()?;
+    (state != "Z" && state != "X").then(|| fields.nth(18)?.parse().ok())?
+}

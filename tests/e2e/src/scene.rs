@@ -1,0 +1,477 @@
+//! A place of its own for each test: a namespace, an IPv4 and an IPv6 subnet, and the check that nothing stays of them.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use futures::FutureExt;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
+use kube::runtime::watcher;
+use kube::{Api, Resource, ResourceExt};
+use serde_json::{Value, json};
+use spiderpool_crds::{IPPoolSpec, SpiderEndpoint, SpiderIPPool, SpiderSubnet, SubnetSpec};
+
+use crate::cluster::Cluster;
+use crate::dump;
+use crate::history::History;
+use crate::wait::{self, LONG, SOON};
+
+/// How long a whole test may take.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// Scenes have numbers from 1 to this; the number is part of their networks.
+const MOST: u16 = 250;
+
+/// A namespace and two subnets that only one test uses.
+pub struct Scene {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The namespace.
+    pub namespace: String,
+    /// The number in the scene's networks.
+    pub number: u16,
+    /// Name of the IPv4 subnet.
+    pub v4: String,
+    /// Name of the IPv6 subnet.
+    pub v6: String,
+    /// Pools and further subnets that the test made.
+    made: Mutex<Made>,
+}
+
+#[derive(Default)]
+struct Made {
+    pools: Vec<String>,
+    subnets: Vec<String>,
+}
+
+/// Runs a test in a scene. When it ends well, its workloads are deleted and nothing may stay; when it does not, all
+/// objects are written down first.
+pub async fn scene(name: &str, test: impl AsyncFnOnce(&Scene) -> Result<()>) -> Result<()> {
+    let (scene, mut history) = Scene::open(name).await?;
+    let run = async {
+        test(&scene).await?;
+        scene.close().await?;
+        history.ended(SOON).await
+    };
+    let outcome = match tokio::time::timeout(LIMIT, AssertUnwindSafe(Box::pin(run)).catch_unwind()).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(panic)) => Err(anyhow!("the test panicked: {}", words(panic.as_ref()))),
+        Err(_) => Err(anyhow!("the test did not end in {LIMIT:?}")),
+    };
+    let violations = history.violations();
+    let outcome = match (outcome, violations.is_empty()) {
+        (Ok(()), true) => return Ok(()),
+        (Ok(()), false) => Err(anyhow!("what must always hold did not:\n{}", violations.join("\n"))),
+        (Err(error), true) => Err(error),
+        (Err(error), false) => Err(error.context(format!("what must always hold did not:\n{}", violations.join("\n")))),
+    };
+    let folder = dump::objects(&scene).await;
+    scene.abandon().await;
+    match folder {
+        Some(folder) => outcome.with_context(|| format!("the objects of the test are in {}", folder.display())),
+        None => outcome,
+    }
+}
+
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text")
+}
+
+impl Scene {
+    async fn open(name: &str) -> Result<(Self, History)> {
+        let cluster = Cluster::open().await?;
+        let number = claim(&cluster).await?;
+        let namespace = format!("e2e-{number}-{}", name.replace('_', "-"))
+            .chars()
+            .take(63)
+            .collect::<String>();
+        let namespace = namespace.trim_end_matches('-').to_owned();
+        let scene = Self {
+            namespace,
+            number,
+            v4: subnet_name(number, 4),
+            v6: subnet_name(number, 6),
+            made: Mutex::default(),
+            cluster,
+        };
+        let networks = [scene.network(4), scene.network(6)];
+        let history = History::of(&scene.cluster.client, &networks).await?;
+        let object = Namespace {
+            metadata: kube::core::ObjectMeta {
+                name: Some(scene.namespace.clone()),
+                ..Default::default()
+            },
+            ..Namespace::default()
+        };
+        let namespaces: Api<Namespace> = Api::all(scene.cluster.client.clone());
+        namespaces
+            .create(&PostParams::default(), &object)
+            .await
+            .context("making the namespace")?;
+        let spec = scene.subnet_spec(6);
+        let v6 = SpiderSubnet::new(&scene.v6, spec);
+        scene
+            .subnets()
+            .create(&PostParams::default(), &v6)
+            .await
+            .context("making the IPv6 subnet")?;
+        // Pods are refused until the namespace has it.
+        let accounts = scene.api::<k8s_openapi::api::core::v1::ServiceAccount>();
+        wait::object(&accounts, "default", "the default service account", SOON, |account| {
+            account.map(drop)
+        })
+        .await?;
+        Ok((scene, history))
+    }
+
+    /// Objects of a kind in the scene's namespace.
+    pub fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self) -> Api<K> {
+        Api::namespaced(self.cluster.client.clone(), &self.namespace)
+    }
+
+    /// All pools.
+    pub fn pools(&self) -> Api<SpiderIPPool> {
+        Api::all(self.cluster.client.clone())
+    }
+
+    /// All subnets.
+    pub fn subnets(&self) -> Api<SpiderSubnet> {
+        Api::all(self.cluster.client.clone())
+    }
+
+    /// The CIDR of a subnet of the scene, by IP version.
+    pub fn network(&self, version: u8) -> String {
+        network(self.number, version)
+    }
+
+    /// An address of a subnet of the scene, by its last part: decimal for IPv4, hexadecimal for IPv6.
+    pub fn ip(&self, version: u8, last: &str) -> String {
+        let number = self.number;
+        if version == 4 {
+            format!("10.80.{number}.{last}")
+        } else {
+            format!("fd80:{number:x}::{last}")
+        }
+    }
+
+    fn subnet_spec(&self, version: u8) -> SubnetSpec {
+        subnet_spec(self.number, version)
+    }
+
+    /// The scene's pools as they are now, by name.
+    pub async fn own_pools(&self) -> Result<Vec<SpiderIPPool>> {
+        let all = self
+            .pools()
+            .list(&ListParams::default())
+            .await
+            .context("listing pools")?;
+        let networks = [self.network(4), self.network(6)];
+        Ok(all
+            .items
+            .into_iter()
+            .filter(|pool| networks.contains(&pool.spec.subnet))
+            .collect())
+    }
+
+    /// The pool that was made for a workload, once it is as wanted.
+    pub async fn pool_of(
+        &self,
+        workload: &str,
+        version: u8,
+        what: &str,
+        look: impl Fn(&SpiderIPPool) -> bool,
+    ) -> Result<SpiderIPPool> {
+        use spiderpool_crds::names::{LABEL_IP_VERSION, LABEL_OWNER_APP_NAME, LABEL_OWNER_APP_NAMESPACE};
+        let labels = format!(
+            "{LABEL_OWNER_APP_NAMESPACE}={},{LABEL_OWNER_APP_NAME}={workload},{LABEL_IP_VERSION}=IPv{version}",
+            self.namespace
+        );
+        let what = format!("the IPv{version} pool of {workload} {what}");
+        wait::objects(
+            &self.pools(),
+            watcher::Config::default().labels(&labels),
+            &what,
+            LONG,
+            |pools| {
+                ensure!(pools.len() < 2, "{workload} has several pools of one family");
+                Ok(pools.values().find(|pool| look(pool)).cloned())
+            },
+        )
+        .await
+    }
+
+    /// Makes an object in the scene's namespace.
+    pub async fn create<K>(&self, object: &K) -> Result<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + serde::Serialize
+            + serde::de::DeserializeOwned,
+    {
+        let what = || format!("making {} {}", K::kind(&()), object.name_any());
+        self.api()
+            .create(&PostParams::default(), object)
+            .await
+            .with_context(what)
+    }
+
+    /// Changes an object of the scene's namespace by a merge patch.
+    pub async fn patch<K>(&self, name: &str, change: &Value) -> Result<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + serde::de::DeserializeOwned,
+    {
+        let what = || format!("changing {} {name}", K::kind(&()));
+        self.api()
+            .patch(name, &PatchParams::default(), &Patch::Merge(change))
+            .await
+            .with_context(what)
+    }
+
+    /// Scales a Deployment.
+    pub async fn scale(&self, name: &str, replicas: i32) -> Result<()> {
+        self.patch::<Deployment>(name, &json!({"spec": {"replicas": replicas}}))
+            .await
+            .map(drop)
+    }
+
+    /// Changes the annotations of a Deployment's pods; null removes one.
+    pub async fn annotate_pods(&self, deployment: &str, annotations: &Value) -> Result<()> {
+        let change = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
+        self.patch::<Deployment>(deployment, &change).await.map(drop)
+    }
+
+    /// Deletes an object of the scene's namespace, and what it owns afterwards.
+    pub async fn delete<K>(&self, name: &str) -> Result<()>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + serde::de::DeserializeOwned,
+    {
+        let what = || format!("deleting {} {name}", K::kind(&()));
+        self.api::<K>()
+            .delete(name, &background())
+            .await
+            .with_context(what)
+            .map(drop)
+    }
+
+    /// Makes a pool in a network of the scene, as a user would; its name gets the scene's number.
+    pub async fn create_pool(&self, name: &str, version: u8, spec: IPPoolSpec) -> Result<SpiderIPPool> {
+        let name = format!("e2e-{}-{name}", self.number);
+        let spec = IPPoolSpec {
+            subnet: self.network(version),
+            ..spec
+        };
+        self.made
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pools
+            .push(name.clone());
+        let pool = SpiderIPPool::new(&name, spec);
+        self.pools()
+            .create(&PostParams::default(), &pool)
+            .await
+            .with_context(|| format!("making the pool {name}"))
+    }
+
+    /// Makes a further subnet; its name gets the scene's number.
+    pub async fn create_subnet(&self, name: &str, spec: SubnetSpec) -> Result<SpiderSubnet> {
+        let subnet = SpiderSubnet::new(&self.own(name), spec);
+        self.made
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .subnets
+            .push(subnet.name_any());
+        let what = || format!("making the subnet {}", subnet.name_any());
+        self.subnets()
+            .create(&PostParams::default(), &subnet)
+            .await
+            .with_context(what)
+    }
+
+    /// A cluster-wide name that no other scene has.
+    pub fn own(&self, name: &str) -> String {
+        format!("e2e-{}-{name}", self.number)
+    }
+
+    /// Deletes everything of the scene and checks that nothing stays.
+    async fn close(&self) -> Result<()> {
+        self.delete_workloads().await?;
+        self.nothing_stays().await?;
+        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+        for name in &made.pools {
+            delete_if_there(&self.pools(), name).await?;
+            wait::gone(&self.pools(), name, SOON).await?;
+        }
+        for name in [&self.v4, &self.v6].into_iter().chain(&made.subnets) {
+            delete_if_there(&self.subnets(), name).await?;
+            wait::gone(&self.subnets(), name, SOON).await?;
+        }
+        let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
+        delete_if_there(&namespaces, &self.namespace).await?;
+        wait::gone(&namespaces, &self.namespace, LONG).await
+    }
+
+    /// Deletes the workloads and waits until their pods are gone.
+    pub async fn delete_workloads(&self) -> Result<()> {
+        let all = ListParams::default();
+        self.api::<Deployment>()
+            .delete_collection(&background(), &all)
+            .await
+            .context("deleting Deployments")?;
+        self.api::<Job>()
+            .delete_collection(&background(), &all)
+            .await
+            .context("deleting Jobs")?;
+        let bare = self.api::<Pod>().list(&all).await.context("listing pods")?;
+        for pod in bare.items.iter().filter(|pod| pod.owner_references().is_empty()) {
+            delete_if_there(&self.api::<Pod>(), &pod.name_any()).await?;
+        }
+        wait::objects(
+            &self.api::<Pod>(),
+            watcher::Config::default(),
+            "no pods to be left",
+            LONG,
+            |pods| Ok(pods.is_empty().then_some(())),
+        )
+        .await
+    }
+
+    /// Waits until nothing stays of workloads that were deleted: no endpoint, no automatic pool, no record, no addresses
+    /// given out by a subnet.
+    pub async fn nothing_stays(&self) -> Result<()> {
+        wait::objects(
+            &self.api::<SpiderEndpoint>(),
+            watcher::Config::default(),
+            "no endpoints to be left",
+            SOON,
+            |left| Ok(left.is_empty().then_some(())),
+        )
+        .await?;
+        let networks = [self.network(4), self.network(6)];
+        wait::objects(
+            &self.pools(),
+            watcher::Config::default(),
+            "no pool or record to be left",
+            SOON,
+            |pools| {
+                let mut own = pools.values().filter(|pool| networks.contains(&pool.spec.subnet));
+                let clean = |pool: &SpiderIPPool| {
+                    let status = pool.status.clone().unwrap_or_default();
+                    !pool.is_automatic()
+                        && status.allocated_ips.is_none()
+                        && status.allocated_ip_count.unwrap_or(0) == 0
+                };
+                Ok(own.all(clean).then_some(()))
+            },
+        )
+        .await?;
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).pools.clone();
+        for name in [&self.v4, &self.v6] {
+            let what = format!("no addresses of subnet {name} to be given out");
+            wait::object(&self.subnets(), name, &what, SOON, |subnet| {
+                let Some(subnet) = subnet else { return Some(()) };
+                let Ok(controlled) = subnet.controlled() else {
+                    return None;
+                };
+                let counted = subnet
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.allocated_ip_count)
+                    .unwrap_or(0);
+                let only_made = controlled.iter().all(|(pool, _)| made.iter().any(|name| name == pool));
+                (only_made && (counted == 0 || !controlled.is_empty())).then_some(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Gives up a failed scene: its objects are deleted, and nobody waits for them.
+    async fn abandon(&self) {
+        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+        let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
+        // The failure is what is told; that its remains cannot be deleted either would only hide it.
+        let _ = delete_if_there(&namespaces, &self.namespace).await;
+        for name in &made.pools {
+            let _ = delete_if_there(&self.pools(), name).await;
+        }
+        for name in [&self.v4, &self.v6].into_iter().chain(&made.subnets) {
+            let _ = delete_if_there(&self.subnets(), name).await;
+        }
+    }
+}
+
+/// Deletes an object; that there is none is fine.
+pub async fn delete_if_there<K>(api: &Api<K>, name: &str) -> Result<()>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + serde::de::DeserializeOwned,
+{
+    match api.delete(name, &background()).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        outcome => outcome
+            .map(drop)
+            .with_context(|| format!("deleting {} {name}", K::kind(&()))),
+    }
+}
+
+fn background() -> DeleteParams {
+    DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Background),
+        ..DeleteParams::default()
+    }
+}
+
+fn network(number: u16, version: u8) -> String {
+    if version == 4 {
+        format!("10.80.{number}.0/24")
+    } else {
+        format!("fd80:{number:x}::/64")
+    }
+}
+
+fn subnet_name(number: u16, version: u8) -> String {
+    format!("e2e-{number}-v{version}")
+}
+
+fn subnet_spec(number: u16, version: u8) -> SubnetSpec {
+    let (ips, gateway) = if version == 4 {
+        (
+            format!("10.80.{number}.10-10.80.{number}.250"),
+            format!("10.80.{number}.1"),
+        )
+    } else {
+        (
+            format!("fd80:{number:x}::10-fd80:{number:x}::ffff"),
+            format!("fd80:{number:x}::1"),
+        )
+    };
+    SubnetSpec {
+        subnet: network(number, version),
+        ips: Some(vec![ips]),
+        gateway: Some(gateway),
+        ..SubnetSpec::default()
+    }
+}
+
+/// Takes a number that no other test has, in this process or another: making its IPv4 subnet is the claim.
+async fn claim(cluster: &Cluster) -> Result<u16> {
+    let subnets: Api<SpiderSubnet> = Api::all(cluster.client.clone());
+    for number in 1..=MOST {
+        let subnet = SpiderSubnet::new(&subnet_name(number, 4), subnet_spec(number, 4));
+        match subnets.create(&PostParams::default(), &subnet).await {
+            Ok(_) => return Ok(number),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            Err(error) => return Err(error).context("making the IPv4 subnet; is the chart installed?"),
+        }
+    }
+    bail!("all {MOST} numbers of scenes are taken; delete the subnets e2e-* of runs that failed")
+}

@@ -1,0 +1,91 @@
+//! The agent's unix socket, talked to as the CNI plugin does, and as nobody should.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use crate::node::Node;
+
+/// The socket's path on a node.
+pub const PATH: &str = "/var/run/spidernet/spiderpool.sock";
+/// Its path of the API for taking and giving back addresses.
+pub const IP: &str = "/v1/ipam/ip";
+
+/// Longer than the agent works on any request.
+const DEADLINE: Duration = Duration::from_secs(100);
+
+/// An answer of the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// The body as text.
+    pub body: String,
+}
+
+impl Answer {
+    /// The reason of a failure, which is a JSON string.
+    pub fn reason(&self) -> Result<String> {
+        serde_json::from_str(&self.body).with_context(|| format!("the body {:?} is not a JSON string", self.body))
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.body).with_context(|| format!("the body {:?} is not JSON", self.body))
+    }
+}
+
+/// Connects to the agent of a node.
+pub async fn connect(node: &Node) -> Result<UnixStream> {
+    let socket: OwnedFd = node.open(PATH)?;
+    // By way of the descriptor: the path leads there in the node's file system only.
+    let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
+    let stream = UnixStream::connect(path).await;
+    stream.with_context(|| format!("connecting to the agent of node {}", node.name))
+}
+
+/// Sends a request to the agent of a node.
+pub async fn request(node: &Node, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
+    let what = || format!("{method} {path} at the agent of node {}", node.name);
+    match tokio::time::timeout(DEADLINE, exchange(node, method, path, body)).await {
+        Ok(answer) => answer.with_context(what),
+        Err(_) => bail!("no answer in {DEADLINE:?} to {}", what()),
+    }
+}
+
+async fn exchange(node: &Node, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
+    let mut stream = connect(node).await?;
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    let (mut reader, mut writer) = stream.split();
+    let send = async {
+        writer.write_all(head.as_bytes()).await?;
+        writer.write_all(body).await
+    };
+    let mut answer = Vec::new();
+    // An agent that refuses a long body answers before it has read it, so a failed write is no failure yet.
+    let (_, read) = futures::future::join(send, reader.read_to_end(&mut answer)).await;
+    if answer.is_empty() {
+        read.context("reading the answer")?;
+        bail!("the connection was closed without an answer");
+    }
+    parse(&answer)
+}
+
+fn parse(answer: &[u8]) -> Result<Answer> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .context("the answer has no end of its head")?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok(Answer {
+        status: status.with_context(|| format!("the answer has no status: {head}"))?,
+        body: body.to_owned(),
+    })
+}
