@@ -195,18 +195,18 @@ impl<K: Item> Queue<K> {
                         .catch_unwind()
                         .await
                         .unwrap_or_else(|panic| Outcome::retry(format!("panicked: {}", panic_text(panic.as_ref()))));
-                    queue.settle(key, outcome);
+                    queue.settle(&key, outcome);
                 }
             });
         }
         while tasks.join_next().await.is_some() {}
     }
 
-    fn settle(&self, key: K, outcome: Outcome) {
+    fn settle(&self, key: &K, outcome: Outcome) {
         match outcome {
-            Outcome::Done => self.succeeded(&key),
+            Outcome::Done => self.succeeded(key),
             Outcome::After(pause) => {
-                self.succeeded(&key);
+                self.succeeded(key);
                 self.add_after(key.clone(), pause);
             }
             Outcome::Retry(error) => {
@@ -214,7 +214,7 @@ impl<K: Item> Queue<K> {
                 tracing::warn!(queue = self.inner.name, key = ?key, %error, again_in = ?pause, "failed, will try again");
             }
         }
-        self.finish(&key);
+        self.finish(key);
     }
 
     fn state(&self) -> MutexGuard<'_, State<K>> {

@@ -122,10 +122,12 @@ impl Server {
         let Some(tls) = self.tls.clone() else {
             return self.http(io, stop).await;
         };
-        match tokio::time::timeout(self.limits.handshake, TlsAcceptor::from(tls).accept(io)).await {
-            Ok(Ok(io)) => self.http(io, stop).await,
-            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-            Err(_) => tracing::debug!("TLS handshake took too long"),
+        let handshake = tokio::time::timeout(self.limits.handshake, TlsAcceptor::from(tls).accept(io));
+        match stop.run_until_cancelled(handshake).await {
+            Some(Ok(Ok(io))) => self.http(io, stop).await,
+            Some(Ok(Err(error))) => tracing::debug!(%error, "TLS handshake failed"),
+            Some(Err(_)) => tracing::debug!("TLS handshake took too long"),
+            None => {}
         }
     }
 

@@ -66,6 +66,14 @@ impl Process {
         self.token.is_cancelled()
     }
 
+    /// Runs `task` until it ends or the process is to stop, whichever comes first: for tasks that may be dropped at any await.
+    pub fn until_stop<F: Future<Output = ()> + Send>(&self, task: F) -> impl Future<Output = ()> + Send + use<F> {
+        let token = self.token();
+        async move {
+            token.run_until_cancelled(task).await;
+        }
+    }
+
     /// Starts a task that lives as long as the process. If it ends before the stop signal, or panics or fails after it, the
     /// process stops with an error that carries `name`.
     pub fn spawn<E: std::fmt::Display>(

@@ -14,8 +14,8 @@
 //! * **List at revision r without a stored name**: stored at or below r, the object is gone; above r, it was learnt after
 //!   the list's snapshot was taken, and the watch that starts from r will tell about it. A list that began before the
 //!   write therefore never drops what was learnt, and one that began after it always contains it.
-//! * **Forgotten object**: its deletion was acknowledged but has no revision we know. Reports about that UID are ignored
-//!   until the watch or a list has shown it gone.
+//! * **Forgotten object**: its deletion was acknowledged but has no revision we know. Reports about that UID,
+//!   and about predecessors of it, are ignored until the watch or a list has shown it gone.
 //! * **Storage restored from a backup**: a list reads the newest state, so it cannot be older than what was stored when it
 //!   began. If it is, history was rewound; revisions mean nothing any more and the list replaces everything.
 //!
@@ -120,7 +120,7 @@ impl<K> Clone for Change<K> {
 }
 
 /// An object as decoded from the API, or what is known of one that did not decode.
-pub type Decoded<K> = Result<K, Malformed>;
+pub type Decoded<K> = Result<K, Box<Malformed>>;
 
 /// Handed out when a list begins, to be given back with its result.
 #[derive(Debug, Clone, Copy)]
@@ -155,7 +155,8 @@ impl<K: Resource> Entry<K> {
 #[derive(Debug)]
 pub struct Store<K> {
     entries: HashMap<Key, Entry<K>>,
-    forgotten: HashMap<Key, String>,
+    /// UID of what was deleted, and the last revision it was held at.
+    forgotten: HashMap<Key, (String, u64)>,
     watched: u64,
 }
 
@@ -261,7 +262,9 @@ impl<K: Resource> Store<K> {
         for key in gone {
             self.remove(&key, &mut changes);
         }
-        self.forgotten.retain(|key, _| listed.contains(key));
+        // Absent from a list older than the object itself says nothing.
+        self.forgotten
+            .retain(|key, (_, held)| listed.contains(key) || *held > at);
         for item in items {
             self.upsert(item, rewound, &mut changes);
         }
@@ -283,7 +286,11 @@ impl<K: Resource> Store<K> {
         let mut changes = Vec::new();
         let (key, at) = (Key::of_meta(meta), revision(meta));
         self.bookmark(at);
-        if self.forgotten.get(&key).is_some_and(|forgotten| forgotten == uid(meta)) {
+        if self
+            .forgotten
+            .get(&key)
+            .is_some_and(|(forgotten, _)| forgotten == uid(meta))
+        {
             self.forgotten.remove(&key);
         }
         if self.entries.get(&key).is_some_and(|entry| revision(entry.meta()) <= at) {
@@ -313,13 +320,12 @@ impl<K: Resource> Store<K> {
         let mut changes = Vec::new();
         let key = Key::of_meta(meta);
         // With no entry the watch has shown the deletion already, and nothing would ever clear the mark.
-        if self
-            .entries
-            .get(&key)
-            .is_some_and(|entry| uid(entry.meta()) == uid(meta))
+        if let Some(entry) = self.entries.get(&key)
+            && uid(entry.meta()) == uid(meta)
         {
+            let held = revision(entry.meta());
             self.remove(&key, &mut changes);
-            self.forgotten.insert(key, uid(meta).to_owned());
+            self.forgotten.insert(key, (uid(meta).to_owned(), held));
         }
         changes
     }
@@ -328,7 +334,7 @@ impl<K: Resource> Store<K> {
         let meta = meta_of(&item);
         let key = Key::of_meta(meta);
         match self.forgotten.get(&key) {
-            Some(forgotten) if forgotten == uid(meta) => return,
+            Some((forgotten, held)) if forgotten == uid(meta) || revision(meta) <= *held => return,
             Some(_) => {
                 self.forgotten.remove(&key);
             }
@@ -351,7 +357,7 @@ impl<K: Resource> Store<K> {
                 (Entry::Good(new.clone()), Change::Applied { old, new })
             }
             Err(bad) => {
-                let bad = Arc::new(bad);
+                let bad: Arc<Malformed> = Arc::from(bad);
                 (Entry::Bad(bad.clone(), old), Change::Malformed(bad))
             }
         };

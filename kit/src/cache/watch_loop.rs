@@ -79,7 +79,7 @@ impl<K: Object> Watched<K> {
             let what = format!("listing {}", cache.kind());
             let page = within(REQUEST, what, self.api.list(&params))
                 .await
-                .map_err(Broken::before)?;
+                .map_err(|failure| Broken::before(&failure))?;
             items.extend(page.items.into_iter().map(|item| decoded(cache, item)));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params.continue_token = Some(token),
@@ -103,7 +103,7 @@ impl<K: Object> Watched<K> {
         let what = format!("opening a watch of {}", cache.kind());
         let stream = within(REQUEST, what, self.api.watch(&params, at))
             .await
-            .map_err(Broken::before)?;
+            .map_err(|failure| Broken::before(&failure))?;
         let mut stream = pin!(stream);
         cache.inner.health.works();
         let opened = Instant::now();
@@ -175,12 +175,15 @@ struct Broken {
 }
 
 impl Broken {
-    fn before(failure: Failure<kube::Error>) -> Self {
+    fn before(failure: &Failure<kube::Error>) -> Self {
         // Refusals that are not about load or rights are about the revision: gone, or (storage restored) not yet there.
         let relist = failure
             .status()
             .is_some_and(|status| !matches!(status.code, 401 | 403 | 429 | 503));
-        let error = (!failure.status().is_some_and(|status| status.code == 410)).then(|| failure.to_string());
+        let error = failure
+            .status()
+            .is_none_or(|status| status.code != 410)
+            .then(|| failure.to_string());
         Self {
             error,
             progressed: false,
@@ -204,11 +207,11 @@ fn decoded<K: Object>(cache: &Cache<K>, item: DeserializeGuard<K>) -> Decoded<K>
         Err(invalid) => {
             let key = Key::of_meta(&invalid.metadata);
             tracing::warn!(kind = cache.kind(), object = %key, error = invalid.error, "object cannot be read");
-            Err(Malformed {
+            Err(Box::new(Malformed {
                 key,
                 metadata: invalid.metadata,
                 error: invalid.error,
-            })
+            }))
         }
     }
 }

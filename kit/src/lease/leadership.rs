@@ -26,6 +26,8 @@ pub(super) struct Seat {
 struct Shared {
     valid_until: Mutex<Option<Instant>>,
     writers: TaskTracker,
+    /// Keeps the channel of a process without an election open.
+    _alone: Option<watch::Sender<bool>>,
 }
 
 /// Held while a leader-only write is on its way. The lease is not given back before all permits are dropped.
@@ -40,6 +42,7 @@ impl Leadership {
         let shared = Arc::new(Shared {
             valid_until: Mutex::new(None),
             writers: TaskTracker::new(),
+            _alone: None,
         });
         (
             Seat {
@@ -52,14 +55,16 @@ impl Leadership {
 
     /// Leadership without an election, for a process that is alone: it leads from the start.
     pub fn alone() -> Self {
-        let (seat, leadership) = Self::new();
-        *leadership
-            .shared
-            .valid_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = None;
-        seat.leads.send_replace(true);
-        leadership
+        let (sender, leads) = watch::channel(true);
+        let shared = Shared {
+            valid_until: Mutex::new(None),
+            writers: TaskTracker::new(),
+            _alone: Some(sender),
+        };
+        Self {
+            leads,
+            shared: Arc::new(shared),
+        }
     }
 
     /// May this process write now? Asks the clock, so a process that slept through its lease hears no.
