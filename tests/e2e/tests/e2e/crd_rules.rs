@@ -1,0 +1,270 @@
+//! What the API server itself refuses, so that no object is unsound while no webhook runs.
+
+use anyhow::{Result, bail, ensure};
+use kube::Api;
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::ApiResource;
+use serde_json::{Value, json};
+use spiderpool_crds::{IPPoolSpec, SpiderIPPool, SpiderReservedIP, SpiderSubnet};
+use spiderpool_e2e::cluster::Cluster;
+use spiderpool_e2e::scene::{Scene, scene};
+
+/// What is expected of the API server: to take an object, or to refuse it with these words.
+#[derive(Clone, Copy, Debug)]
+enum Expect {
+    Taken,
+    Refused(&'static str),
+}
+
+use Expect::{Refused, Taken};
+
+fn judge(what: &str, expected: Expect, outcome: Result<(), kube::Error>) -> Result<()> {
+    match (expected, outcome) {
+        (Taken, Ok(())) => Ok(()),
+        (Refused(words), Err(kube::Error::Api(status))) => {
+            ensure!(
+                status.reason == "Invalid" && status.message.contains(words),
+                "{what}: refused ({}) with {:?} which does not say {words:?}",
+                status.reason,
+                status.message
+            );
+            Ok(())
+        }
+        (Refused(words), Ok(())) => bail!("{what}: taken, but it should be refused with {words:?}"),
+        (_, Err(error)) => bail!("{what}: {error}"),
+    }
+}
+
+/// Whether the API server would take a new object.
+async fn create(cluster: &Cluster, kind: &ApiResource, spec: &Value, expected: Expect) -> Result<()> {
+    let api: Api<DynamicObject> = Api::all_with(cluster.client.clone(), kind);
+    let mut object = DynamicObject::new("e2e-dry-run", kind);
+    object.data = json!({"spec": spec});
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let outcome = api.create(&params, &object).await.map(drop);
+    judge(&format!("{} with {spec}", kind.kind), expected, outcome)
+}
+
+async fn create_each(kind: ApiResource, cases: &[(Value, Expect)]) -> Result<()> {
+    let cluster = Cluster::open().await?;
+    for (spec, expected) in cases {
+        create(&cluster, &kind, spec, *expected).await?;
+    }
+    Ok(())
+}
+
+/// What subnets and pools have in common.
+fn network_cases() -> Vec<(Value, Expect)> {
+    let v4 = |more: Value| merged(json!({"subnet": "10.81.0.0/16"}), more);
+    let v6 = |more: Value| merged(json!({"subnet": "fd81::/64"}), more);
+    vec![
+        (v4(json!({})), Taken),
+        (
+            v6(json!({"ipVersion": 6, "ips": ["fd81::1", "fd81::10-fd81::20"], "gateway": "fd81::ff"})),
+            Taken,
+        ),
+        (
+            v4(json!({"ipVersion": 4, "ips": ["10.81.0.1-10.81.0.9"], "excludeIPs": ["10.81.0.5"]})),
+            Taken,
+        ),
+        (
+            v4(json!({"routes": [{"dst": "192.168.0.0/24", "gw": "10.81.0.1"}]})),
+            Taken,
+        ),
+        (json!({}), Refused("spec.subnet")),
+        (json!({"subnet": "ten"}), Refused("not in CIDR notation")),
+        (json!({"subnet": "10.81.0.0"}), Refused("not in CIDR notation")),
+        (json!({"subnet": "10.81.0.1/16"}), Refused("canonical")),
+        (json!({"subnet": "FD81::/64"}), Refused("canonical")),
+        (json!({"subnet": "fd81:0::/64"}), Refused("canonical")),
+        (v4(json!({"ipVersion": 5})), Refused("ipVersion")),
+        (
+            v4(json!({"ipVersion": 6})),
+            Refused("ipVersion is not that of the subnet"),
+        ),
+        (
+            v4(json!({"ips": ["10.81.0.1 - 10.81.0.9"]})),
+            Refused("one address or a range"),
+        ),
+        (v4(json!({"ips": ["10.81.0.0/24"]})), Refused("one address or a range")),
+        (v4(json!({"ips": [""]})), Refused("one address or a range")),
+        (v4(json!({"ips": ["10.82.0.1"]})), Refused("inside subnet")),
+        (
+            v4(json!({"ips": ["10.81.255.250-10.82.0.1"]})),
+            Refused("inside subnet"),
+        ),
+        (v4(json!({"ips": ["fd81::1"]})), Refused("inside subnet")),
+        (v4(json!({"excludeIPs": ["x"]})), Refused("one address or a range")),
+        (v4(json!({"gateway": "10.81.0"})), Refused("must be an IP address")),
+        (v4(json!({"gateway": "10.82.0.1"})), Refused("inside subnet")),
+        (
+            v4(json!({"routes": [{"dst": "0.0.0.0/0", "gw": "10.81.0.1"}]})),
+            Refused("default route"),
+        ),
+        (
+            v4(json!({"routes": [{"dst": "192.168.0.0/24", "gw": "10.82.0.1"}]})),
+            Refused("inside subnet"),
+        ),
+        (
+            v4(json!({"routes": [{"dst": "fd00::/64", "gw": "10.81.0.1"}]})),
+            Refused("same IP version"),
+        ),
+        (
+            v4(
+                json!({"routes": [{"dst": "192.168.0.0/24", "gw": "10.81.0.1"}, {"dst": "192.168.0.0/24", "gw": "10.81.0.2"}]}),
+            ),
+            Refused("same dst"),
+        ),
+    ]
+}
+
+fn merged(mut base: Value, more: Value) -> Value {
+    if let (Some(base), Value::Object(more)) = (base.as_object_mut(), more) {
+        base.extend(more);
+    }
+    base
+}
+
+#[tokio::test]
+async fn unsound_subnets_are_refused_with_what_to_write() -> Result<()> {
+    create_each(ApiResource::erase::<SpiderSubnet>(&()), &network_cases()).await
+}
+
+#[tokio::test]
+async fn unsound_pools_are_refused_with_what_to_write() -> Result<()> {
+    let mut cases = network_cases();
+    let pool = |more: Value| merged(json!({"subnet": "10.81.0.0/16"}), more);
+    let term = |operator: &str, values: Value| {
+        pool(json!({"podAffinity": {"matchExpressions": [{"key": "a", "operator": operator, "values": values}]}}))
+    };
+    cases.extend([
+        (
+            pool(json!({"podAffinity": {"matchLabels": {"app": "shop"}}, "nodeName": ["n1"], "default": true})),
+            Taken,
+        ),
+        (pool(json!({"podAffinity": {}})), Refused("empty podAffinity")),
+        (term("In", json!(["x"])), Taken),
+        (term("In", json!([])), Refused("In or NotIn with values")),
+        (
+            term("Exists", json!(["x"])),
+            Refused("Exists or DoesNotExist without values"),
+        ),
+        (term("Like", json!(["x"])), Refused("operator")),
+    ]);
+    create_each(ApiResource::erase::<SpiderIPPool>(&()), &cases).await
+}
+
+#[tokio::test]
+async fn unsound_reserved_addresses_are_refused_with_what_to_write() -> Result<()> {
+    create_each(
+        ApiResource::erase::<SpiderReservedIP>(&()),
+        &[
+            (json!({"ips": ["10.81.0.1", "10.82.0.1-10.82.0.9"]}), Taken),
+            (json!({"ipVersion": 6}), Taken),
+            (json!({}), Refused("IP version is unknown")),
+            (json!({"ips": ["10.81.0.1", "fd81::1"]}), Refused("one IP version")),
+            (json!({"ipVersion": 6, "ips": ["10.81.0.1"]}), Refused("one IP version")),
+            (json!({"ips": ["10.81.0.0/24"]}), Refused("one address or a range")),
+        ],
+    )
+    .await
+}
+
+#[tokio::test]
+async fn a_list_without_bounds_is_refused() -> Result<()> {
+    let many: Vec<String> = (0..2049).map(|n| format!("10.81.{}.{}", n / 256, n % 256)).collect();
+    let spec = |count: usize| json!({"subnet": "10.81.0.0/16", "ips": many.get(..count)});
+    create_each(
+        ApiResource::erase::<SpiderIPPool>(&()),
+        &[(spec(2048), Taken), (spec(2049), Refused("2048"))],
+    )
+    .await
+}
+
+/// Whether the API server would take a change of an object that is there.
+async fn change<K>(api: &Api<K>, name: &str, spec: Value, expected: Expect) -> Result<()>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let params = PatchParams {
+        dry_run: true,
+        ..PatchParams::default()
+    };
+    let patch = json!({"spec": spec});
+    let outcome = api.patch(name, &params, &Patch::Merge(&patch)).await.map(drop);
+    judge(
+        &format!("{} {name} changed by {patch}", K::kind(&())),
+        expected,
+        outcome,
+    )
+}
+
+#[tokio::test]
+async fn what_identifies_a_subnet_cannot_be_changed() -> Result<()> {
+    scene("what_identifies_a_subnet", async |scene: &Scene| {
+        let subnets = scene.subnets();
+        let other = "10.79.0.0/24";
+        change(
+            &subnets,
+            &scene.v4,
+            json!({"subnet": other}),
+            Refused("the subnet cannot be changed"),
+        )
+        .await?;
+        change(&subnets, &scene.v4, json!({"ipVersion": 4}), Taken).await?;
+        change(&subnets, &scene.v4, json!({"ipVersion": 6}), Refused("ipVersion")).await?;
+        change(
+            &subnets,
+            &scene.v4,
+            json!({"gateway": null, "ips": [scene.ip(4, "7")]}),
+            Taken,
+        )
+        .await?;
+        change(
+            &subnets,
+            &scene.v4,
+            json!({"ips": ["10.79.0.1"]}),
+            Refused("inside subnet"),
+        )
+        .await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn ip_version_is_set_once() -> Result<()> {
+    scene("ip_version_is_set_once", async |scene: &Scene| {
+        let spec = IPPoolSpec {
+            ip_version: Some(4),
+            ..IPPoolSpec::default()
+        };
+        let pool = scene.create_pool("set-once", 4, spec).await?;
+        let name = pool.metadata.name.unwrap_or_default();
+        change(
+            &scene.pools(),
+            &name,
+            json!({"ipVersion": null}),
+            Refused("cannot be changed or removed"),
+        )
+        .await?;
+        change(
+            &scene.pools(),
+            &name,
+            json!({"ipVersion": 6}),
+            Refused("cannot be changed or removed"),
+        )
+        .await?;
+        change(
+            &scene.pools(),
+            &name,
+            json!({"subnet": scene.network(6)}),
+            Refused("cannot be changed"),
+        )
+        .await?;
+        change(&scene.pools(), &name, json!({"disable": true}), Taken).await
+    })
+    .await
+}

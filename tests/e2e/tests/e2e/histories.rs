@@ -1,0 +1,100 @@
+//! The check of histories finds what it is there for.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
+use spiderpool_e2e::history::{Seen, replay};
+
+fn pool(name: &str, ips: &str, records: &Value) -> Result<Seen> {
+    let object = json!({
+        "metadata": {"name": name, "labels": {
+            "ipam.spidernet.io/owner-application-name": "shop",
+            "ipam.spidernet.io/owner-spider-subnet": "net",
+        }},
+        "spec": {"subnet": "10.0.0.0/24", "ips": [ips]},
+        "status": {"allocatedIPs": records.to_string()},
+    });
+    let pool: SpiderIPPool = serde_json::from_value(object)?;
+    Ok(Seen::Pool(Box::new(pool)))
+}
+
+fn subnet(entries: &Value) -> Result<Seen> {
+    let object = json!({
+        "metadata": {"name": "net"},
+        "spec": {"subnet": "10.0.0.0/24"},
+        "status": {"controlledIPPools": entries.to_string()},
+    });
+    let subnet: SpiderSubnet = serde_json::from_value(object)?;
+    Ok(Seen::Subnet(Box::new(subnet)))
+}
+
+fn record(pod: &str) -> Value {
+    json!({"pod": format!("ns/{pod}"), "podUid": format!("uid-{pod}")})
+}
+
+fn wrongs(states: Vec<Result<Seen>>) -> Result<Vec<String>> {
+    let states: Vec<Seen> = states.into_iter().collect::<Result<_>>()?;
+    Ok(replay((1..).zip(states)))
+}
+
+#[test]
+fn a_sound_life_is_not_reported() -> Result<()> {
+    let none = json!({});
+    let found = wrongs(vec![
+        subnet(&none),
+        subnet(&json!({"a": {"ips": ["10.0.0.1-10.0.0.2"]}})),
+        pool("a", "10.0.0.1-10.0.0.2", &none),
+        pool("a", "10.0.0.1-10.0.0.2", &json!({"10.0.0.1": record("x")})),
+        pool("a", "10.0.0.1", &json!({"10.0.0.1": record("x")})),
+        subnet(&json!({"a": {"ips": ["10.0.0.1"]}})),
+        pool("a", "10.0.0.1", &none),
+        Ok(Seen::NoPool("a".to_owned())),
+        subnet(&none),
+        Ok(Seen::NoSubnet("net".to_owned())),
+    ])?;
+    assert_eq!(found, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn an_address_with_two_owners_is_found_however_short_it_was() -> Result<()> {
+    let both = subnet(&json!({"a": {"ips": ["10.0.0.1"]}, "b": {"ips": ["10.0.0.2"]}}));
+    let found = wrongs(vec![
+        both,
+        pool("a", "10.0.0.1", &json!({"10.0.0.1": record("x")})),
+        pool("b", "10.0.0.2", &json!({"10.0.0.1": record("y")})),
+        pool("b", "10.0.0.2", &json!({})),
+    ])?;
+    assert!(
+        found
+            .iter()
+            .any(|text| text.starts_with("at resourceVersion 3: 10.0.0.1 is recorded")),
+        "{found:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn an_address_that_the_subnet_did_not_give_is_found() -> Result<()> {
+    let found = wrongs(vec![
+        subnet(&json!({"a": {"ips": ["10.0.0.1"]}})),
+        pool("a", "10.0.0.1-10.0.0.2", &json!({})),
+    ])?;
+    assert!(
+        matches!(found.as_slice(), [text] if text.contains("pool a has")),
+        "{found:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn entries_with_common_addresses_are_found() -> Result<()> {
+    let found = wrongs(vec![subnet(
+        &json!({"a": {"ips": ["10.0.0.1-10.0.0.5"]}, "b": {"ips": ["10.0.0.5"]}}),
+    )])?;
+    assert!(
+        matches!(found.as_slice(), [text] if text.contains("twice")),
+        "{found:?}"
+    );
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! The end-to-end tests, one module for each subject. What they are made of is in the library of this crate.
+//!
+//! They run against the test cluster with the chart installed: `cargo xtask test e2e`, or `cargo xtask test e2e NAME` for
+//! those whose path contains NAME. All run side by side, except those in modules called `exclusive_...`: they stop or kill
+//! what all others need, and run alone after them.
+
+mod crd_rules;
+mod crd_shape;
+mod histories;
