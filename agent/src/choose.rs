@@ -202,18 +202,21 @@ pub fn candidates(
             }
         }
     }
-    let (mut fit, mut narrow) = (Vec::new(), Vec::new());
-    for pool in considered {
-        let pool_facts = pool_facts(&pool);
+    let mut fit: Vec<PoolFacts> = Vec::new();
+    for pool in &considered {
+        let pool_facts = pool_facts(pool);
         match candidates::check(&pool_facts, family, facts) {
-            Ok(()) if pool_facts.pods != PodRule::Any => narrow.push(pool),
-            Ok(()) => fit.push(pool),
-            Err(rejection) => reasons.push(rejection.about(&pool_facts.name).to_string()),
+            Ok(()) => fit.push(pool_facts),
+            Err(rejection) => reasons.push(rejection.about_nic(&pool_facts.name, nic).to_string()),
         }
     }
-    // Pools made for these pods go before pools for anybody; within both the order is kept.
-    narrow.append(&mut fit);
-    (narrow, reasons)
+    candidates::order(&mut fit);
+    let by_name = |facts: PoolFacts| {
+        considered
+            .iter()
+            .find(|pool| pool.metadata.name.as_ref() == Some(&facts.name))
+    };
+    (fit.into_iter().filter_map(by_name).cloned().collect(), reasons)
 }
 
 /// Whether a pool is the automatic one of an application's NIC and family.

@@ -89,9 +89,17 @@ impl PoolState {
     pub fn claim(&mut self, owner: &Owner, reserved: &RangeSet) -> Option<Taken> {
         let nic = owner.nic.as_deref().unwrap_or_default();
         if let Some(bits) = self.ledger.owned_by(&owner.uid, nic) {
+            let ip = addr::from_bits(self.family(), bits);
+            // A record without a NIC is the peer's. It becomes this NIC's, or the pod's next NIC would get it too.
+            let named = self.ledger.name_nic(bits, &owner.uid, nic);
+            if named && let Some(mut record) = self.records.remove(ip) {
+                record.nic = Some(nic.to_owned());
+                self.records.insert(ip, record);
+            }
             return Some(Taken {
-                ip: addr::from_bits(self.family(), bits),
+                ip,
                 new: false,
+                written: named,
             });
         }
         if !self.is_open() {
@@ -101,7 +109,11 @@ impl PoolState {
         let bits = self.ledger.take(owner.clone(), &blocked)?;
         let ip = addr::from_bits(self.family(), bits);
         self.records.insert(ip, owner.clone().into());
-        Some(Taken { ip, new: true })
+        Some(Taken {
+            ip,
+            new: true,
+            written: true,
+        })
     }
 
     /// Frees what a pod's NIC has, comparing the whole owner. Returns what was freed.
@@ -140,6 +152,8 @@ pub struct Taken {
     pub ip: IpAddr,
     /// Whether this claim took it; otherwise the owner had it before.
     pub new: bool,
+    /// Whether the pool's records changed.
+    pub written: bool,
 }
 
 /// Addresses in `status.heldIPs`: quarantined or cooling down.

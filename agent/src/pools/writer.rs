@@ -112,7 +112,7 @@ enum Outcome {
 impl Outcome {
     fn is_change(&self) -> bool {
         match self {
-            Self::Claim(taken) => taken.is_some_and(|taken| taken.new),
+            Self::Claim(taken) => taken.is_some_and(|taken| taken.written),
             Self::Release(freed) => !freed.is_empty(),
         }
     }
