@@ -46,7 +46,9 @@ pub fn init(service: &str, level: &str, format: Format) -> Result<(), Error> {
         Format::Text => false,
         Format::Auto => !std::io::stdout().is_terminal(),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stdout().is_terminal());
     let installed = if json {
         builder
             .json()
