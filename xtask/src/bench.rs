@@ -4,26 +4,75 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::artifact::{self, Kind};
+use crate::cluster::{Cluster, ClusterName, State, UpOptions};
 use crate::paths;
 use crate::ui::Ui;
 
-/// A group of benchmarks that needs no cluster: a package with benches of its own.
-const PACKAGES: [(&str, &str); 2] = [("ipam", "spiderpool-ipam"), ("cni", "spiderpool-cni")];
+/// A group of figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Group {
+    /// Range sets, ledgers, plans
+    Ipam,
+    /// Start of the CNI plugin
+    Cni,
+    /// The installed product on a cluster whose etcd writes through to the disk
+    Cluster,
+}
+
+impl Group {
+    const ALL: [Self; 3] = [Self::Ipam, Self::Cni, Self::Cluster];
+}
 
 /// Runs one group, or all.
-pub fn run(group: Option<&str>, ui: &Ui) -> Result<()> {
-    let chosen: Vec<_> = PACKAGES
-        .iter()
-        .filter(|(name, _)| group.is_none_or(|wanted| wanted == *name))
-        .collect();
-    for (name, package) in chosen {
-        ui.say(&format!("benchmarks of {name}"));
-        let status = Command::new(env!("CARGO"))
-            .args(["bench", "-p", package, "--locked", "--benches"])
-            .current_dir(paths::checkout())
-            .status()
-            .context("starting cargo")?;
-        ensure!(status.success(), "benchmarks of {name} failed ({status})");
+pub fn run(group: Option<Group>, ui: &Ui) -> Result<()> {
+    for group in Group::ALL
+        .into_iter()
+        .filter(|one| group.is_none_or(|wanted| wanted == *one))
+    {
+        match group {
+            Group::Ipam => package("spiderpool-ipam")?,
+            Group::Cni => package("spiderpool-cni")?,
+            Group::Cluster => on_cluster(ui)?,
+        }
     }
     Ok(())
+}
+
+/// Benches of a package that need nothing but the machine.
+fn package(name: &str) -> Result<()> {
+    let status = Command::new(env!("CARGO"))
+        .args(["bench", "-p", name, "--locked", "--benches"])
+        .current_dir(paths::checkout())
+        .status()
+        .context("starting cargo")?;
+    ensure!(status.success(), "benchmarks of {name} failed ({status})");
+    Ok(())
+}
+
+fn on_cluster(ui: &Ui) -> Result<()> {
+    let binary = ui.step("benchmark built", |_| {
+        artifact::build(Kind::Bench, "spiderpool-e2e", "cluster")
+    })?;
+    let name = ClusterName::of_tests(&paths::checkout());
+    Cluster::remove(Some(name.clone()), ui)?;
+    let cluster = Cluster::up(
+        &UpOptions {
+            name: Some(name),
+            nodes: 2,
+            fsync: true,
+        },
+        ui,
+    )?;
+    let result = cluster.install(&[]).and_then(|()| {
+        let status = cluster
+            .command_in_fabric(binary)?
+            .env("SPIDERPOOL_E2E_CLUSTER", State::file(&cluster.state().name))
+            .status()
+            .context("starting the benchmark")?;
+        ensure!(status.success(), "the benchmark failed ({status})");
+        Ok(())
+    });
+    cluster.down()?;
+    result
 }

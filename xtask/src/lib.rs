@@ -2,6 +2,7 @@
 //!
 //! `main.rs` only reads the command line. Nothing here ends up in an image.
 
+pub mod artifact;
 pub mod bench;
 pub mod cache;
 pub mod cluster;

@@ -56,8 +56,9 @@ enum Task {
     },
     /// Measures; nothing is asserted
     Bench {
-        /// Which group: ipam, cni; all if absent
-        group: Option<String>,
+        /// Which group; all if absent
+        #[arg(value_enum)]
+        group: Option<bench::Group>,
     },
     /// Writes the CRDs that the chart ships from the Rust types
     Crds,
@@ -164,7 +165,7 @@ fn run(task: Task, ui: &Ui) -> Result<()> {
             };
             test::run(&test::Options { which, name, keep }, ui)
         }
-        Task::Bench { group } => bench::run(group.as_deref(), ui),
+        Task::Bench { group } => bench::run(group, ui),
         Task::Crds => crds::write(ui),
         Task::Images { out, registry } => product::build(&out, &registry, ui).map(|_| ()),
     }

@@ -6,10 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
-use serde::Deserialize;
+use anyhow::{Context, Result, ensure};
 
 use super::{END_TO_END, Options};
+use crate::artifact::{self, Kind};
 use crate::cluster::{Cluster, ClusterName, State, UpOptions, status};
 use crate::paths;
 use crate::ui::Ui;
@@ -30,7 +30,9 @@ fn logs() -> PathBuf {
 
 /// Runs the tests whose name contains `filter`, or all.
 pub(super) fn run(options: &Options, filter: Option<&str>, ui: &Ui) -> Result<()> {
-    let binary = ui.step("end-to-end tests built", |_| build())?;
+    let binary = ui.step("end-to-end tests built", |_| {
+        artifact::build(Kind::Test, END_TO_END, "e2e")
+    })?;
     let name = match &options.name {
         Some(name) => name.clone(),
         None => ClusterName::of_tests(&paths::checkout()),
@@ -125,39 +127,4 @@ fn names(binary: &Path, filter: &str) -> Result<Vec<String>> {
         .filter_map(|line| line.strip_suffix(": test"))
         .map(str::to_owned)
         .collect())
-}
-
-/// What cargo says about an artifact.
-#[derive(Deserialize)]
-struct Artifact {
-    #[serde(default)]
-    executable: Option<PathBuf>,
-    #[serde(default)]
-    target: Target,
-}
-
-#[derive(Default, Deserialize)]
-struct Target {
-    #[serde(default)]
-    kind: Vec<String>,
-}
-
-/// Builds the test binary and returns its path.
-fn build() -> Result<PathBuf> {
-    let output = Command::new(env!("CARGO"))
-        .args(["test", "-p", END_TO_END, "--test", "e2e", "--no-run", "--locked"])
-        .arg("--message-format=json-render-diagnostics")
-        .current_dir(paths::checkout())
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .context("starting cargo")?;
-    if !output.status.success() {
-        bail!("building the end-to-end tests failed ({})", output.status);
-    }
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Artifact>(line).ok())
-        .filter(|artifact| artifact.target.kind.iter().any(|kind| kind == "test"))
-        .find_map(|artifact| artifact.executable)
-        .context("cargo named no test binary")
 }

@@ -1,0 +1,75 @@
+//! Test and benchmark binaries that run elsewhere than cargo would run them: inside the cluster's network.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::paths;
+
+/// Which kind of target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An integration test.
+    Test,
+    /// A benchmark, built with optimisation.
+    Bench,
+}
+
+impl Kind {
+    /// The word for it on cargo's command line and in its messages.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Bench => "bench",
+        }
+    }
+}
+
+/// What cargo says about an artifact.
+#[derive(Deserialize)]
+struct Artifact {
+    #[serde(default)]
+    executable: Option<PathBuf>,
+    #[serde(default)]
+    target: Target,
+}
+
+#[derive(Default, Deserialize)]
+struct Target {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    kind: Vec<String>,
+}
+
+/// Builds one target of a package and returns the path of its binary.
+pub fn build(kind: Kind, package: &str, target: &str) -> Result<PathBuf> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            kind.word(),
+            "-p",
+            package,
+            &format!("--{}", kind.word()),
+            target,
+            "--no-run",
+            "--locked",
+        ])
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(paths::checkout())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("starting cargo")?;
+    if !output.status.success() {
+        bail!("building {target} of {package} failed ({})", output.status);
+    }
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Artifact>(line).ok())
+        .filter(|artifact| {
+            artifact.target.name == target && artifact.target.kind.iter().any(|word| word == kind.word())
+        })
+        .find_map(|artifact| artifact.executable)
+        .with_context(|| format!("cargo named no binary of {target} in {package}"))
+}
