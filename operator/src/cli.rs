@@ -1,0 +1,132 @@
+//! The command line. Names of environment variables are those that charts and users know.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use spiderpool_kit::lease::Timing;
+
+/// Makes, sizes and removes the address pools of applications, and keeps subnets and pools true.
+///
+/// An application asks for its own pool by an annotation of its pod template:
+///
+///   ipam.spidernet.io/subnet: '{"ipv4":["my-subnet"]}'
+///   ipam.spidernet.io/ippool-ip-number: "+1"
+///
+/// Look at what came of it with `kubectl describe deployment NAME` and `kubectl get spiderippools,spidersubnets`.
+#[derive(Debug, Parser)]
+#[command(name = "spiderpool-controller", version, verbatim_doc_comment)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Lines of this level and above are logged: error, warn, info, debug, trace, or a filter such as info,kube=debug.
+    #[arg(long, env = "SPIDERPOOL_LOG_LEVEL", default_value = "info", global = true)]
+    pub log_level: String,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Work until stopped. Replicas elect a leader; the others stand by with warm caches.
+    Daemon(Daemon),
+    /// Delete the custom resource definitions of Spiderpool with every object of theirs, whoever still uses them.
+    Clean(Clean),
+}
+
+/// Options of `daemon`.
+#[derive(Debug, Args)]
+pub struct Daemon {
+    /// File with the settings that all programs of Spiderpool share.
+    #[arg(long, default_value = "/tmp/spiderpool/config-map/conf.yml")]
+    pub config_path: PathBuf,
+
+    /// Namespace of this pod; the lease of the election is there.
+    #[arg(long, env = "SPIDERPOOL_POD_NAMESPACE", default_value = "kube-system")]
+    pub namespace: String,
+
+    /// Name of this pod; tells replicas apart.
+    #[arg(long, env = "SPIDERPOOL_POD_NAME", default_value = "spiderpool-controller")]
+    pub pod: String,
+
+    /// Port of the probes /v1/runtime/startup, readiness and liveness.
+    #[arg(long, env = "SPIDERPOOL_HEALTH_PORT", default_value_t = 5720)]
+    pub health_port: u16,
+
+    /// Whether metrics are served.
+    #[arg(
+        long, env = "SPIDERPOOL_ENABLED_METRIC", default_value_t = false, action = clap::ArgAction::Set,
+        num_args = 0..=1, default_missing_value = "true"
+    )]
+    pub enable_metrics: bool,
+
+    /// Port of /metrics.
+    #[arg(long, env = "SPIDERPOOL_METRIC_HTTP_PORT", default_value_t = 5721)]
+    pub metrics_port: u16,
+
+    /// Seconds after which another replica takes over from a leader that went silent.
+    #[arg(long, env = "SPIDERPOOL_LEADER_DURATION", default_value_t = 15)]
+    pub lease_seconds: u64,
+
+    /// Seconds without renewal after which a leader stops leading. Less than the lease.
+    #[arg(long, env = "SPIDERPOOL_LEADER_RENEW_DEADLINE", default_value_t = 10)]
+    pub renew_deadline_seconds: u64,
+
+    /// Seconds between renewals.
+    #[arg(long, env = "SPIDERPOOL_LEADER_RETRY_PERIOD", default_value_t = 2)]
+    pub retry_seconds: u64,
+
+    /// Subnets worked on at once.
+    #[arg(long, env = "SPIDERPOOL_SUBNET_INFORMER_WORKERS", default_value_t = 5)]
+    pub subnet_workers: usize,
+
+    /// Pools worked on at once.
+    #[arg(long, env = "SPIDERPOOL_IPPOOL_INFORMER_WORKERS", default_value_t = 3)]
+    pub pool_workers: usize,
+}
+
+impl Daemon {
+    /// The times of the election.
+    pub const fn timing(&self) -> Timing {
+        Timing {
+            lease: Duration::from_secs(self.lease_seconds),
+            renew_deadline: Duration::from_secs(self.renew_deadline_seconds),
+            retry: Duration::from_secs(self.retry_seconds),
+        }
+    }
+}
+
+/// Options of `clean`.
+#[derive(Debug, Args)]
+pub struct Clean {
+    /// Seconds after which to give up.
+    #[arg(long, default_value_t = 120)]
+    pub timeout_seconds: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_chart_s_command_is_understood() {
+        let cli = Cli::try_parse_from([
+            "spiderpool-controller",
+            "daemon",
+            "--config-path=/tmp/spiderpool/config-map/conf.yml",
+        ])
+        .unwrap();
+        let Command::Daemon(daemon) = cli.command else {
+            panic!("{:?}", cli.command);
+        };
+        assert_eq!(daemon.timing(), Timing::default());
+        assert_eq!((daemon.health_port, daemon.metrics_port), (5720, 5721));
+    }
+}

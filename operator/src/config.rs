@@ -1,0 +1,140 @@
+//! `conf.yml` of the ConfigMap `spiderpool-conf`: the settings that operator, webhook and agent share.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use spiderpool_ipam::Family;
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error(
+        "failed to read the configuration {path}: {source}; mount the ConfigMap spiderpool-conf there or pass --config-path"
+    )]
+    Read {
+        /// Where it was looked for.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The text is not the YAML that is expected.
+    #[error("failed to understand the configuration {path}: {problem}")]
+    Parse {
+        /// Where it was read from.
+        path: String,
+        /// What is wrong, with line and column.
+        problem: String,
+    },
+}
+
+/// What the operator needs of the settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Whether pods get IPv4 addresses.
+    pub ipv4: bool,
+    /// Whether pods get IPv6 addresses.
+    pub ipv6: bool,
+    /// Whether applications get pools of their own. Where not, those that exist are left as they are.
+    pub automatic_pools: bool,
+    /// How many addresses more than pods an application gets that does not say.
+    pub redundant_addresses: u32,
+}
+
+#[derive(Default, Deserialize)]
+struct Text {
+    #[serde(rename = "enableIPv4")]
+    ipv4: Option<bool>,
+    #[serde(rename = "enableIPv6")]
+    ipv6: Option<bool>,
+    #[serde(rename = "enableSpiderSubnet")]
+    subnets: Option<bool>,
+    #[serde(rename = "enableAutoPoolForApplication")]
+    automatic_pools: Option<bool>,
+    // The documentation has always named the first, programs have always read the second.
+    #[serde(rename = "clusterSubnetDefaultFlexibleIPNumber")]
+    documented_redundancy: Option<u32>,
+    #[serde(rename = "clusterSubnetAutoPoolDefaultRedundantIPNumber")]
+    redundancy: Option<u32>,
+}
+
+impl Config {
+    /// Reads the file.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let shown = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
+            path: shown.clone(),
+            source,
+        })?;
+        Self::parse(&text).map_err(|problem| Error::Parse { path: shown, problem })
+    }
+
+    /// Understands the text of the file. Keys that are not there have the defaults of the chart; unknown ones are other
+    /// programs' business.
+    fn parse(text: &str) -> Result<Self, String> {
+        let text = match text.trim() {
+            "" => Text::default(),
+            some => serde_saphyr::from_str::<Text>(some).map_err(|error| error.to_string())?,
+        };
+        Ok(Self {
+            ipv4: text.ipv4.unwrap_or(true),
+            ipv6: text.ipv6.unwrap_or(true),
+            automatic_pools: text.subnets.unwrap_or(true) && text.automatic_pools.unwrap_or(true),
+            redundant_addresses: text.documented_redundancy.or(text.redundancy).unwrap_or(1),
+        })
+    }
+
+    /// Whether pods get addresses of this family.
+    pub const fn enables(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.ipv4,
+            Family::V6 => self.ipv6,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_keys_have_the_defaults_of_the_chart() {
+        let defaults = Config {
+            ipv4: true,
+            ipv6: true,
+            automatic_pools: true,
+            redundant_addresses: 1,
+        };
+        assert_eq!(Config::parse("").unwrap(), defaults);
+        assert_eq!(
+            Config::parse("ipamUnixSocketPath: /x\nenableIPv4: true").unwrap(),
+            defaults
+        );
+    }
+
+    #[test]
+    fn both_names_of_the_redundancy_are_read() {
+        let documented = "clusterSubnetDefaultFlexibleIPNumber: 3";
+        let programmed = "clusterSubnetAutoPoolDefaultRedundantIPNumber: 2";
+        assert_eq!(Config::parse(documented).unwrap().redundant_addresses, 3);
+        assert_eq!(Config::parse(programmed).unwrap().redundant_addresses, 2);
+        let both = format!("{programmed}\n{documented}");
+        assert_eq!(Config::parse(&both).unwrap().redundant_addresses, 3);
+    }
+
+    #[test]
+    fn automatic_pools_need_subnets() {
+        assert!(!Config::parse("enableSpiderSubnet: false").unwrap().automatic_pools);
+        assert!(
+            !Config::parse("enableAutoPoolForApplication: false")
+                .unwrap()
+                .automatic_pools
+        );
+    }
+
+    #[test]
+    fn nonsense_is_an_error_that_says_where() {
+        let error = Config::parse("enableIPv4: maybe").unwrap_err();
+        assert!(error.contains('1'), "{error}");
+    }
+}

@@ -1,0 +1,26 @@
+//! The operator: makes, sizes and removes the pools of applications, and keeps subnets and pools true.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`application`] | what workloads ask for |
+//! | [`subnet`] | the one writer of a subnet and of the automatic pools made from it |
+//! | [`pool`] | identity, counts, conditions and finalizer of every pool |
+//! | [`reclaim`] | addresses of pods that are gone |
+//! | [`triggers`] | from what changes to what is looked at |
+//! | [`write`] | every write: leader only, bounded, learnt at once |
+//! | [`daemon`] | wiring |
+//! | [`clean`] | leaving nothing behind |
+
+pub mod application;
+pub mod clean;
+pub mod cli;
+pub mod config;
+pub mod context;
+pub mod daemon;
+pub mod events;
+pub mod identity;
+pub mod pool;
+pub mod reclaim;
+pub mod subnet;
+pub mod triggers;
+pub mod write;

@@ -1,0 +1,81 @@
+//! Which addresses of a pool must not be taken away from it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::de::IgnoredAny;
+use spiderpool_crds::SpiderIPPool;
+use spiderpool_ipam::{Family, RangeSet, addr};
+
+/// Addresses in use or held. Where that cannot be read, all addresses of the pool.
+pub fn used(pool: &SpiderIPPool, family: Family) -> RangeSet {
+    let all = || pool.total().unwrap_or_default();
+    match (pool.owners(family), held(pool)) {
+        (Ok(owners), Some(held)) => {
+            let held = held.into_iter().map(|address| addr::to_bits(address).1);
+            owners.into_iter().map(|(bits, _)| bits).chain(held).collect()
+        }
+        _ => all(),
+    }
+}
+
+/// Whether it is certain that no address of a pool is in use or held.
+pub fn is_unused(pool: &SpiderIPPool) -> bool {
+    pool.records().is_ok_and(|records| records.is_empty()) && held(pool).is_some_and(|held| held.is_empty())
+}
+
+/// Addresses that no pod uses but that must not be given out yet; none if the text cannot be read.
+fn held(pool: &SpiderIPPool) -> Option<Vec<IpAddr>> {
+    let text = pool.status.as_ref().and_then(|status| status.held_ips.as_deref());
+    match text.map(str::trim) {
+        None | Some("") => Some(Vec::new()),
+        Some(text) => {
+            let held: BTreeMap<IpAddr, IgnoredAny> = serde_json::from_str(text).ok()?;
+            Some(held.into_keys().collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spiderpool_crds::{IPPoolSpec, IPPoolStatus};
+
+    fn pool(allocated: Option<&str>, held: Option<&str>) -> SpiderIPPool {
+        let spec = IPPoolSpec {
+            subnet: "10.0.0.0/24".to_owned(),
+            ips: Some(vec!["10.0.0.1-10.0.0.4".to_owned()]),
+            ..IPPoolSpec::default()
+        };
+        let mut pool = SpiderIPPool::new("p", spec);
+        pool.status = Some(IPPoolStatus {
+            allocated_ips: allocated.map(str::to_owned),
+            held_ips: held.map(str::to_owned),
+            ..IPPoolStatus::default()
+        });
+        pool
+    }
+
+    fn count(allocated: Option<&str>, held: Option<&str>) -> u128 {
+        used(&pool(allocated, held), Family::V4).count()
+    }
+
+    #[test]
+    fn records_and_held_addresses_are_in_use() {
+        let record = r#"{"10.0.0.1":{"pod":"ns/p","podUid":"u"}}"#;
+        assert_eq!(count(None, None), 0);
+        assert_eq!(count(Some(record), None), 1);
+        assert_eq!(count(Some(record), Some(r#"{"10.0.0.2":"cooling"}"#)), 2);
+        assert!(is_unused(&pool(None, None)));
+        assert!(!is_unused(&pool(Some(record), None)));
+        assert!(!is_unused(&pool(None, Some(r#"{"10.0.0.2":{}}"#))));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_all_in_use() {
+        assert_eq!(count(Some("{"), None), 4);
+        assert_eq!(count(None, Some("[]")), 4);
+        assert!(!is_unused(&pool(Some("{"), None)));
+        assert!(!is_unused(&pool(None, Some("?"))));
+    }
+}

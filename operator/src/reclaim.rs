@@ -1,0 +1,208 @@
+//! Frees addresses that nobody is left to give back: the pod is gone, and no endpoint tells its node's agent to do it.
+//!
+//! That happens when an agent dies between its two writes and the pod is deleted before the agent is back. The caches only
+//! raise a suspicion. An address is freed when the suspicion has lasted for [`GRACE`] and live reads confirm it, by a write
+//! that compares the whole owner and fails if anything changed meanwhile.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::core::PartialObjectMeta;
+use spiderpool_crds::records::Record;
+use spiderpool_crds::{SpiderEndpoint, SpiderIPPool};
+use spiderpool_ipam::Owner;
+use spiderpool_ipam::reclaim::{Decision, EndpointSeen, PodSeen, decide};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::context::Context;
+use crate::write;
+
+/// How long nobody must be found to own an address.
+pub const GRACE: Duration = Duration::from_secs(30);
+/// How often the caches are searched.
+const EVERY: Duration = Duration::from_secs(15);
+
+/// An address whose owner was not found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Suspect {
+    pool: String,
+    address: IpAddr,
+    owner: Owner,
+}
+
+/// Searches for ever, while this replica leads.
+pub async fn run(context: Arc<Context>) {
+    let mut since: HashMap<Suspect, Instant> = HashMap::new();
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if !context.leadership.is_leader() {
+            since.clear();
+            continue;
+        }
+        for (pool, suspects) in ripe(&mut since, suspects(&context), Instant::now()) {
+            if let Err(error) = reclaim(&context, &pool, suspects).await {
+                tracing::info!(pool, %error, "nothing reclaimed, trying again");
+            }
+        }
+    }
+}
+
+/// Keeps count of how long each suspicion has lasted, and gives out those that have lasted long enough, by pool.
+fn ripe(since: &mut HashMap<Suspect, Instant>, found: Vec<Suspect>, now: Instant) -> BTreeMap<String, Vec<Suspect>> {
+    let before = std::mem::take(since);
+    let mut ripe: BTreeMap<String, Vec<Suspect>> = BTreeMap::new();
+    for suspect in found {
+        let first = before.get(&suspect).copied().unwrap_or(now);
+        if now - first >= GRACE {
+            ripe.entry(suspect.pool.clone()).or_default().push(suspect.clone());
+        }
+        since.insert(suspect, first);
+    }
+    ripe
+}
+
+fn suspects(context: &Context) -> Vec<Suspect> {
+    let pools = context.caches.pools.list();
+    pools.iter().flat_map(|pool| suspects_of(context, pool)).collect()
+}
+
+fn suspects_of(context: &Context, pool: &SpiderIPPool) -> Vec<Suspect> {
+    // Records that cannot be read belong to somebody we do not know.
+    let records = pool.records().unwrap_or_default();
+    let unowned = |record: &Record| {
+        record.pod.split_once('/').is_some_and(|(namespace, name)| {
+            let pod = context.caches.pods.get(namespace, name);
+            let endpoint = context.caches.endpoints.get(namespace, name);
+            pod.is_none_or(|pod| pod.metadata.uid.as_ref() != Some(&record.pod_uid))
+                && endpoint.is_none_or(|endpoint| endpoint.status.current.uid != record.pod_uid)
+        })
+    };
+    records
+        .iter()
+        .filter(|(_, record)| unowned(record))
+        .map(|(address, record)| Suspect {
+            pool: pool.metadata.name.clone().unwrap_or_default(),
+            address,
+            owner: Owner::from(record),
+        })
+        .collect()
+}
+
+async fn reclaim(context: &Context, pool: &str, suspects: Vec<Suspect>) -> Result<(), write::Error> {
+    let mut guilty = Vec::new();
+    for suspect in suspects {
+        if is_free(context, &suspect.owner).await? {
+            guilty.push(suspect);
+        }
+    }
+    if guilty.is_empty() {
+        return Ok(());
+    }
+    let Some(live) = context.pools.read(pool).await? else {
+        return Ok(());
+    };
+    if let Some(freed) = without(&live, &guilty) {
+        context.pools.replace_status(&freed).await?;
+        let addresses: Vec<IpAddr> = guilty.iter().map(|suspect| suspect.address).collect();
+        tracing::warn!(
+            pool,
+            ?addresses,
+            "freed addresses whose pods are gone and that no agent gave back"
+        );
+    }
+    Ok(())
+}
+
+async fn is_free(context: &Context, owner: &Owner) -> Result<bool, write::Error> {
+    let Some((namespace, name)) = owner.pod.split_once('/') else {
+        return Ok(false);
+    };
+    let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(context.client.clone(), namespace);
+    let endpoints: Api<SpiderEndpoint> = Api::namespaced(context.client.clone(), namespace);
+    let pod = match write::look(&pods, name).await? {
+        Some(pod) if pod.metadata.uid.as_deref() == Some(&*owner.uid) => PodSeen::Alive,
+        Some(_) | None => PodSeen::Gone,
+    };
+    let endpoint = match write::look(&endpoints, name).await? {
+        Some(endpoint) if endpoint.status.current.uid == owner.uid => EndpointSeen::NamesPod,
+        Some(_) | None => EndpointSeen::Absent,
+    };
+    Ok(decide(pod, endpoint, true) == Decision::Free)
+}
+
+/// The pool without these records; none if it has none of them any more.
+fn without(pool: &SpiderIPPool, guilty: &[Suspect]) -> Option<SpiderIPPool> {
+    let mut records = pool.records().ok()?;
+    let before = records.len();
+    for suspect in guilty {
+        if records
+            .get(suspect.address)
+            .is_some_and(|record| Owner::from(record) == suspect.owner)
+        {
+            records.remove(suspect.address);
+        }
+    }
+    if records.len() == before {
+        return None;
+    }
+    let mut pool = pool.clone();
+    let status = pool.status.get_or_insert_default();
+    status.allocated_ips = records.to_status();
+    status.allocated_ip_count = i64::try_from(records.len()).ok();
+    Some(pool)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spiderpool_crds::{IPPoolSpec, IPPoolStatus};
+
+    fn suspect(address: &str, uid: &str) -> Suspect {
+        Suspect {
+            pool: "p".to_owned(),
+            address: address.parse().unwrap(),
+            owner: Owner {
+                pod: "ns/pod".to_owned(),
+                uid: uid.to_owned(),
+                nic: None,
+            },
+        }
+    }
+
+    #[test]
+    fn a_suspicion_has_to_last() {
+        let mut since = HashMap::new();
+        let start = Instant::now();
+        let one = || vec![suspect("10.0.0.1", "u")];
+        assert!(ripe(&mut since, one(), start).is_empty());
+        assert!(ripe(&mut since, one(), start + GRACE / 2).is_empty());
+        assert_eq!(ripe(&mut since, one(), start + GRACE)["p"], one());
+        assert!(ripe(&mut since, Vec::new(), start + GRACE).is_empty());
+        assert!(ripe(&mut since, one(), start + GRACE * 2).is_empty());
+    }
+
+    #[test]
+    fn only_the_whole_owner_is_freed() {
+        let mut pool = SpiderIPPool::new("p", IPPoolSpec::default());
+        let text = r#"{"10.0.0.1":{"pod":"ns/pod","podUid":"u"},"10.0.0.2":{"pod":"ns/pod","podUid":"other"}}"#;
+        pool.status = Some(IPPoolStatus {
+            allocated_ips: Some(text.to_owned()),
+            allocated_ip_count: Some(2),
+            ..IPPoolStatus::default()
+        });
+        let guilty = [suspect("10.0.0.1", "u"), suspect("10.0.0.2", "u")];
+        let status = without(&pool, &guilty).unwrap().status.unwrap();
+        assert_eq!(
+            status.allocated_ips.as_deref(),
+            Some(r#"{"10.0.0.2":{"pod":"ns/pod","podUid":"other"}}"#)
+        );
+        assert_eq!(status.allocated_ip_count, Some(1));
+        assert_eq!(without(&pool, &[suspect("10.0.0.9", "u")]), None);
+    }
+}

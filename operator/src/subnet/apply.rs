@@ -1,0 +1,151 @@
+//! Makes, resizes and deletes pools as planned.
+//!
+//! Every step stands for itself: one that fails holds up no other, and the next pass tries it again.
+
+use futures::{StreamExt, stream};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Api;
+use kube::core::PartialObjectMeta;
+use spiderpool_crds::SpiderIPPool;
+use spiderpool_crds::names::LABEL_OWNER_APP_UID;
+use spiderpool_ipam::RangeSet;
+use spiderpool_ipam::autopool::{Blocked, Plan, Verdict};
+
+use super::object::{changed, new_pool};
+use super::observe::{Purpose, Removal, Seen};
+use super::status::Recorded;
+use crate::application::{AppId, deployment};
+use crate::context::Context;
+use crate::write;
+
+/// How many pools are written at once.
+const AT_ONCE: usize = 8;
+
+/// One write.
+enum Step<'a> {
+    Create(SpiderIPPool),
+    Change(SpiderIPPool),
+    Remove(&'a SpiderIPPool, &'a Removal),
+}
+
+/// What was done.
+#[derive(Default)]
+pub struct Done {
+    /// Names of pools made or resized.
+    pub written: Vec<String>,
+    /// Names of pools deleted.
+    pub removed: Vec<String>,
+    /// Pools that the API server refused, with what it said.
+    pub refused: Vec<(String, String)>,
+    /// Why the pass has to be repeated.
+    pub failure: Option<write::Error>,
+}
+
+/// Carries the plan out. Needs the proof that the accounting is written.
+pub async fn run(context: &Context, seen: &Seen, plan: &Plan, _recorded: &Recorded) -> Done {
+    let mut steps = steps(seen, plan);
+    steps.extend(seen.removals.iter().map(|(pool, why)| Step::Remove(pool, why)));
+    for (name, verdict) in &plan.verdicts {
+        context.shrinking.set(name, waits_for_pods(seen, name, verdict));
+    }
+    let mut writes = Vec::with_capacity(steps.len());
+    for step in steps {
+        writes.push(Box::pin(take(context, seen, step)));
+    }
+    let results: Vec<_> = stream::iter(writes).buffer_unordered(AT_ONCE).collect().await;
+    let mut done = Done::default();
+    for (name, result) in results {
+        match result {
+            Ok(Effect::Written) => done.written.push(name),
+            Ok(Effect::Removed) => done.removed.push(name),
+            Ok(Effect::None) => {}
+            Err(error) => {
+                if let Some(refusal) = error.refusal() {
+                    done.refused.push((name, refusal.to_owned()));
+                }
+                // A conflict is settled soonest by looking again; it goes before errors that need a pause.
+                let sooner = matches!(error, write::Error::Stale(_)) && done.refused.is_empty();
+                if done.failure.is_none() || sooner {
+                    done.failure = Some(error);
+                }
+            }
+        }
+    }
+    done
+}
+
+/// Whether a pool is looked at again each time one of its addresses comes free.
+fn waits_for_pods(seen: &Seen, name: &str, verdict: &Verdict) -> bool {
+    let drains = matches!(seen.purposes.get(name), Some(Purpose::Drain));
+    let shrinks = match verdict {
+        Verdict::Shrink { pending, .. } | Verdict::Blocked(Blocked::InUse { pending }) => *pending > 0,
+        Verdict::Nothing | Verdict::Create(_) | Verdict::Grow { .. } | Verdict::Blocked(_) => false,
+    };
+    drains || shrinks
+}
+
+fn steps<'a>(seen: &Seen, plan: &Plan) -> Vec<Step<'a>> {
+    let mut steps = Vec::new();
+    for (name, verdict) in &plan.verdicts {
+        let purpose = seen.purposes.get(name);
+        let ranges: Option<&RangeSet> = match verdict {
+            Verdict::Create(ranges) => {
+                if let Some(Purpose::Serve { app, request, slot }) = purpose {
+                    let pool = new_pool(name, app, request, slot, &seen.subnet, seen.cidr, ranges);
+                    steps.push(Step::Create(pool));
+                }
+                continue;
+            }
+            Verdict::Grow { ranges, .. } | Verdict::Shrink { ranges, .. } => Some(ranges),
+            Verdict::Nothing | Verdict::Blocked(_) => None,
+        };
+        let Some(pool) = seen.pools.get(name).filter(|pool| !pool.is_terminating()) else {
+            continue;
+        };
+        let wanted_by = match purpose {
+            Some(Purpose::Serve { app, request, .. }) => Some((&**app, request)),
+            Some(Purpose::Drain) | None => None,
+        };
+        steps.extend(changed(pool, wanted_by, seen.cidr, ranges).map(Step::Change));
+    }
+    steps
+}
+
+/// What a step led to.
+enum Effect {
+    Written,
+    Removed,
+    None,
+}
+
+async fn take(context: &Context, seen: &Seen, step: Step<'_>) -> (String, Result<Effect, write::Error>) {
+    let name = |pool: &SpiderIPPool| pool.metadata.name.clone().unwrap_or_default();
+    match step {
+        Step::Create(pool) => (name(&pool), context.pools.create(&pool).await.map(|_| Effect::Written)),
+        Step::Change(pool) => (name(&pool), context.pools.replace(&pool).await.map(|_| Effect::Written)),
+        Step::Remove(pool, why) => (name(pool), remove(context, seen, pool, why).await),
+    }
+}
+
+async fn remove(context: &Context, seen: &Seen, pool: &SpiderIPPool, why: &Removal) -> Result<Effect, write::Error> {
+    if let Removal::Orphan(app) = why
+        && !is_gone(context, app, pool.label(LABEL_OWNER_APP_UID)).await?
+    {
+        return Ok(Effect::None);
+    }
+    context.pools.delete(pool).await?;
+    let name = pool.metadata.name.as_deref().unwrap_or_default();
+    tracing::info!(pool = name, subnet = seen.name(), ?why, "deleted a pool");
+    Ok(Effect::Removed)
+}
+
+/// Whether no application of this identity and UID exists. Read live: the cache may not have seen a new one yet, and a
+/// deleted pool does not come back.
+async fn is_gone(context: &Context, app: &AppId, uid: Option<&str>) -> Result<bool, write::Error> {
+    if !deployment::is(app) {
+        return Ok(false);
+    }
+    let api: Api<PartialObjectMeta<Deployment>> = Api::namespaced(context.client.clone(), &app.namespace);
+    let found = write::look(&api, &app.name).await?;
+    Ok(found.is_none_or(|found| found.metadata.uid.as_deref() != uid))
+}

@@ -1,0 +1,98 @@
+//! The one writer of a subnet, its accounting, and the automatic pools made from it.
+//!
+//! A pass looks at everything there is to know about one subnet, plans for all its applications at once, and acts:
+//!
+//! 1. [`observe`]: what there is, from caches
+//! 2. [`spiderpool_ipam::autopool::plan`]: what is to be done
+//! 3. [`confirm`]: whoever is to lose addresses in the accounting is looked at live
+//! 4. [`status`]: the accounting is written, before any pool gets an address of it
+//! 5. [`apply`]: pools are made, resized, deleted
+//! 6. [`tell`]: users learn what happened, and what did not and why
+//!
+//! A pass that finds nothing to do writes nothing, so passes may run as often as anything changes. A crash between two
+//! steps leaves a state that the next pass continues from.
+
+pub mod apply;
+pub mod confirm;
+pub mod fate;
+pub mod object;
+pub mod observe;
+pub mod placement;
+pub mod status;
+pub mod tell;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use spiderpool_crds::SpiderSubnet;
+use spiderpool_ipam::{Cidr, autopool};
+use spiderpool_kit::queue::Outcome;
+
+use crate::context::Context;
+use crate::events::REPEAT;
+use crate::identity;
+use crate::write;
+
+/// How often a pass starts over when what it looked at turns out to be old.
+const ATTEMPTS: usize = 5;
+/// Pause before a pass that met a conflict is repeated. The object was read afresh meanwhile.
+const AFTER_CONFLICT: Duration = Duration::from_millis(10);
+
+/// Works on one subnet.
+pub async fn reconcile(context: &Context, name: &str) -> Outcome {
+    match pass(context, name).await {
+        Ok(outcome) => outcome,
+        // Who leads now looks at everything anew.
+        Err(write::Error::NotLeader) => Outcome::Done,
+        Err(write::Error::Stale(conflict)) => {
+            tracing::debug!(subnet = name, error = %conflict, "changed meanwhile, looking again");
+            Outcome::After(AFTER_CONFLICT)
+        }
+        Err(error) => Outcome::retry(error),
+    }
+}
+
+async fn pass(context: &Context, name: &str) -> Result<Outcome, write::Error> {
+    for _ in 0..ATTEMPTS {
+        let Some(subnet) = context.caches.subnets.get("", name) else {
+            return Ok(lasting(tell::missing_subnet(context, name)));
+        };
+        let cidr = match subnet.cidr().and_then(|cidr| subnet.total().map(|_| cidr)) {
+            Ok(cidr) => cidr,
+            Err(error) => {
+                status::publish_invalid(context, &subnet, &error.to_string()).await?;
+                return Ok(lasting(tell::unusable_subnet(context, name)));
+            }
+        };
+        let subnet = identify(context, subnet, cidr).await?;
+        let seen = observe::look(context, subnet, cidr);
+        let plan = autopool::plan(&seen.facts);
+        let Some(confirmed) = confirm::losses(context, &seen, &plan).await? else {
+            continue;
+        };
+        let Some(recorded) = status::publish(context, &seen, &plan, confirmed).await? else {
+            continue;
+        };
+        let done = apply::run(context, &seen, &plan, &recorded).await;
+        let waiting = tell::outcome(context, &seen, &plan, &done);
+        observe::look_elsewhere(context, &seen, &plan);
+        status::release(context, &seen, recorded).await?;
+        return match done.failure {
+            Some(failure) => Err(failure),
+            None => Ok(lasting(waiting)),
+        };
+    }
+    Ok(Outcome::After(AFTER_CONFLICT))
+}
+
+/// Whether somebody waits for something. What they wait for wakes us; the date only makes sure that they are told again.
+fn lasting(waiting: bool) -> Outcome {
+    if waiting { Outcome::After(REPEAT) } else { Outcome::Done }
+}
+
+async fn identify(context: &Context, subnet: Arc<SpiderSubnet>, cidr: Cidr) -> Result<Arc<SpiderSubnet>, write::Error> {
+    match identity::filled(&*subnet, cidr) {
+        Some(filled) => Ok(Arc::new(context.subnets.replace(&filled).await?)),
+        None => Ok(subnet),
+    }
+}

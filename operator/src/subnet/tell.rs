@@ -1,0 +1,215 @@
+//! What a pass tells users: on the workload, in words that say what to do.
+
+use spiderpool_ipam::autopool::{Blocked, Plan, Verdict};
+
+use super::apply::Done;
+use super::observe::{Purpose, Refusal, Seen};
+use super::placement::Room;
+use crate::application::{Application, Slot};
+use crate::context::Context;
+use crate::events::{Reason, tell};
+
+/// Tells what came of a pass. Says whether somebody waits for something.
+pub fn outcome(context: &Context, seen: &Seen, plan: &Plan, done: &Done) -> bool {
+    let mut waiting = false;
+    for (name, verdict) in &plan.verdicts {
+        let Some(Purpose::Serve { app, slot, .. }) = seen.purposes.get(name) else {
+            continue;
+        };
+        let what = about(app, slot);
+        if done.written.contains(name)
+            && let Some((reason, note)) = written(seen, name, verdict, &what)
+        {
+            tracing::info!(pool = name, subnet = seen.name(), app = %app.key, "{note}");
+            tell(&context.recorder, app.reference(), reason, &note);
+        }
+        if let Some((reason, note)) = unfinished(seen, name, verdict, &what) {
+            waiting = true;
+            tell(&context.recorder, app.reference(), reason, &note);
+        }
+    }
+    for (name, why) in &done.refused {
+        if let Some(Purpose::Serve { app, .. }) = seen.purposes.get(name) {
+            let note = format!("the API server refused pool {name}: {why}");
+            tell(&context.recorder, app.reference(), Reason::PoolRefused, &note);
+        }
+    }
+    waiting | refusals(context, &seen.refusals, seen.name())
+}
+
+/// Tells the applications that name a subnet which does not exist. Says whether there are any.
+pub fn missing_subnet(context: &Context, name: &str) -> bool {
+    hopeless(context, name, &Room::Missing)
+}
+
+/// Tells the applications that name a subnet whose spec does not parse. Says whether there are any.
+pub fn unusable_subnet(context: &Context, name: &str) -> bool {
+    let room = Room::Invalid("its spec does not parse; see its condition Ready".to_owned());
+    hopeless(context, name, &room)
+}
+
+/// Applications with another choice are told by the pass over that one, unless this is their first.
+fn hopeless(context: &Context, name: &str, room: &Room) -> bool {
+    let mut waiting = false;
+    for app in context.applications.naming(name) {
+        let slots = app
+            .asked
+            .request()
+            .map(|request| request.slots.as_slice())
+            .unwrap_or_default();
+        for slot in slots.iter().filter(|slot| slot.subnets.contains(&name.to_owned())) {
+            let others = slot.subnets.iter().filter(|other| *other != name);
+            others.for_each(|other| {
+                if context.caches.subnets.get("", other).is_some() {
+                    context.queues.subnets.add(other.clone());
+                }
+            });
+            if slot.subnets.len() == 1 {
+                waiting = true;
+                let (reason, text) = refusal(name, room, slot);
+                let note = format!("{} cannot be made: {text}", about(&app, slot));
+                tell(&context.recorder, app.reference(), reason, &note);
+            }
+        }
+    }
+    waiting
+}
+
+/// Tells the applications that none of their subnets has room for. Each is told by the pass over the first of its subnets
+/// that exists, since a pass runs for each of them.
+fn refusals(context: &Context, refusals: &[Refusal], here: &str) -> bool {
+    for Refusal { app, slot, subnets } in refusals {
+        let first = subnets.iter().find(|(_, room)| *room != Room::Missing);
+        if first.is_some_and(|(name, _)| name != here) {
+            continue;
+        }
+        let told: Vec<_> = subnets.iter().map(|(name, room)| refusal(name, room, slot)).collect();
+        let Some((reason, _)) = told.first() else { continue };
+        let texts: Vec<&str> = told.iter().map(|(_, text)| text.as_str()).collect();
+        let note = format!("{} cannot be made: {}", about(app, slot), texts.join("; "));
+        tell(&context.recorder, app.reference(), *reason, &note);
+    }
+    !refusals.is_empty()
+}
+
+/// The annotations of an application that cannot be understood are told when they are read.
+pub fn unclear(context: &Context, app: &Application) {
+    if let crate::application::Asked::Unclear(error) = &app.asked {
+        let note = format!("{error}; until then its pools stay as they are");
+        tell(&context.recorder, app.reference(), Reason::AnnotationInvalid, &note);
+    }
+}
+
+fn about(app: &Application, slot: &Slot) -> String {
+    format!(
+        "the {} pool of {} {} for {}",
+        slot.family, app.key.kind, app.key.name, slot.nic
+    )
+}
+
+fn refusal(name: &str, room: &Room, slot: &Slot) -> (Reason, String) {
+    match room {
+        Room::Missing => (
+            Reason::SubnetNotFound,
+            format!("SpiderSubnet {name} does not exist; make it or correct the annotation"),
+        ),
+        Room::WrongFamily => (
+            Reason::SubnetWrongFamily,
+            format!(
+                "SpiderSubnet {name} has no {} addresses; name it under the other family",
+                slot.family
+            ),
+        ),
+        Room::Terminating => (
+            Reason::SubnetTerminating,
+            format!("SpiderSubnet {name} is being deleted; name another one"),
+        ),
+        Room::Invalid(why) => (
+            Reason::SubnetInvalid,
+            format!("SpiderSubnet {name} cannot be used: {why}"),
+        ),
+        Room::Short { free } => (
+            Reason::SubnetExhausted,
+            format!("SpiderSubnet {name} has only {free} free addresses; add addresses to its spec.ips"),
+        ),
+        Room::Enough => (
+            Reason::SubnetExhausted,
+            format!("SpiderSubnet {name} is being looked at"),
+        ),
+    }
+}
+
+fn written(seen: &Seen, name: &str, verdict: &Verdict, what: &str) -> Option<(Reason, String)> {
+    let before = seen
+        .pools
+        .get(name)
+        .and_then(|pool| pool.total().ok())
+        .unwrap_or_default()
+        .count();
+    match verdict {
+        Verdict::Create(ranges) => Some((
+            Reason::Created,
+            format!(
+                "made {name}, {what}, with {} addresses of SpiderSubnet {}",
+                ranges.count(),
+                seen.name()
+            ),
+        )),
+        Verdict::Grow { ranges, .. } | Verdict::Shrink { ranges, .. } => Some((
+            Reason::Resized,
+            format!("resized {name}, {what}, from {before} to {} addresses", ranges.count()),
+        )),
+        Verdict::Nothing | Verdict::Blocked(_) => None,
+    }
+}
+
+fn unfinished(seen: &Seen, name: &str, verdict: &Verdict, what: &str) -> Option<(Reason, String)> {
+    let subnet = seen.name();
+    match verdict {
+        Verdict::Grow { short, .. } if *short > 0 => Some(too_small(subnet, name, what, *short)),
+        Verdict::Blocked(Blocked::Exhausted { wanted, free }) => Some(if seen.pools.contains_key(name) {
+            too_small(subnet, name, what, wanted.saturating_sub(*free))
+        } else {
+            (
+                Reason::SubnetExhausted,
+                format!(
+                    "{what} cannot be made: it needs {wanted} addresses, and SpiderSubnet {subnet} has {free} free; add \
+                     addresses to spec.ips of the subnet"
+                ),
+            )
+        }),
+        Verdict::Shrink { pending, .. } | Verdict::Blocked(Blocked::InUse { pending }) if *pending > 0 => Some((
+            Reason::Shrinking,
+            format!("{name}, {what}, gives up {pending} more addresses when the pods that use them are gone"),
+        )),
+        Verdict::Blocked(Blocked::SubnetTerminating) => Some((
+            Reason::SubnetTerminating,
+            format!("{what} cannot be made or changed: SpiderSubnet {subnet} is being deleted; name another one"),
+        )),
+        Verdict::Blocked(Blocked::PoolTerminating) => Some((
+            Reason::PoolTerminating,
+            format!(
+                "{name}, {what}, is being deleted; a new one is made when the last pod with an address of it is gone"
+            ),
+        )),
+        Verdict::Blocked(Blocked::NameTaken) => Some((
+            Reason::PoolRefused,
+            format!("{what} cannot be made: a pool named {name} exists and is not its own; delete or rename that one"),
+        )),
+        Verdict::Nothing
+        | Verdict::Create(_)
+        | Verdict::Grow { .. }
+        | Verdict::Shrink { .. }
+        | Verdict::Blocked(Blocked::InUse { .. }) => None,
+    }
+}
+
+fn too_small(subnet: &str, name: &str, what: &str, short: u128) -> (Reason, String) {
+    (
+        Reason::WaitingForAddresses,
+        format!(
+            "{name}, {what}, lacks {short} addresses that SpiderSubnet {subnet} does not have; add addresses to spec.ips of \
+             the subnet"
+        ),
+    )
+}

@@ -1,0 +1,180 @@
+//! From what changes to what is to be looked at.
+//!
+//! Each kind's changes are turned into names of subnets and pools. Nothing is polled: whatever somebody waits for is a
+//! change of one of these kinds.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Resource;
+use spiderpool_crds::names::LABEL_OWNER_SUBNET;
+use spiderpool_crds::{SpiderIPPool, SpiderReservedIP};
+use spiderpool_kit::cache::{Change, Changes};
+
+use crate::application::deployment;
+use crate::context::Context;
+use crate::events::{Reason, tell};
+use crate::subnet::tell::unclear;
+
+/// Pause before the counts of a pool are looked at that agents write: a hundred pods that start at once are one look.
+const BUSY_POOL: Duration = Duration::from_millis(500);
+
+/// Looks at everything. For a new leader, who does not know what its predecessor left undone.
+pub fn everything(context: &Context) {
+    all_subnets(context);
+    for pool in context.caches.pools.list() {
+        context.queues.pools.add(pool.metadata.name.clone().unwrap_or_default());
+    }
+    for reserved in context.caches.reserved.list() {
+        check_reserved(context, &reserved);
+    }
+}
+
+fn all_subnets(context: &Context) {
+    let existing = context.caches.subnets.list();
+    let existing = existing.iter().filter_map(|subnet| subnet.metadata.name.clone());
+    let names: BTreeSet<String> = existing.chain(context.applications.subnets()).collect();
+    look_at(context, names);
+}
+
+fn look_at(context: &Context, subnets: impl IntoIterator<Item = String>) {
+    for subnet in subnets {
+        context.queues.subnets.add(subnet);
+    }
+}
+
+/// Takes in all Deployments that the cache holds, and forgets those it does not hold any more.
+pub fn index_deployments(context: &Context) {
+    let deployments = context.caches.deployments.list();
+    for deployment in &deployments {
+        put_deployment(context, deployment);
+    }
+    for id in context.applications.ids(deployment::is) {
+        if context.caches.deployments.get(&id.namespace, &id.name).is_none() {
+            look_at(context, context.applications.remove(&id));
+        }
+    }
+}
+
+fn put_deployment(context: &Context, deployment: &Deployment) {
+    let app = deployment::application(deployment, &context.config);
+    if context.config.automatic_pools && context.leadership.is_leader() {
+        unclear(context, &app);
+    }
+    look_at(context, context.applications.put(app));
+}
+
+/// Follows Deployments. They have to be indexed once before, after `changes` was subscribed to.
+pub async fn follow_deployments(context: Arc<Context>, mut changes: Changes<Deployment>) {
+    while let Some(change) = changes.next().await {
+        match change {
+            Change::Applied { new, .. } => put_deployment(&context, &new),
+            Change::Deleted(gone) => {
+                let meta = &gone.metadata;
+                let name = meta.name.as_deref().unwrap_or_default();
+                let id = deployment::id(meta.namespace.as_deref().unwrap_or_default(), name);
+                look_at(&context, context.applications.remove(&id));
+            }
+            // What it asked for before stands until it can be read again.
+            Change::Malformed(bad) => tracing::warn!(deployment = %bad.key, error = bad.error, "cannot be read"),
+            Change::Resynced => index_deployments(&context),
+        }
+    }
+}
+
+/// Follows subnets.
+pub async fn follow_subnets(context: Arc<Context>) {
+    let mut changes = context.caches.subnets.subscribe();
+    while let Some(change) = changes.next().await {
+        match change {
+            Change::Applied { new: subnet, .. } | Change::Deleted(subnet) => {
+                context
+                    .queues
+                    .subnets
+                    .add(subnet.metadata.name.clone().unwrap_or_default());
+            }
+            Change::Malformed(bad) => {
+                tracing::warn!(subnet = %bad.key, error = bad.error, "cannot be read");
+                context.queues.subnets.add(bad.key.name.clone());
+            }
+            Change::Resynced => all_subnets(&context),
+        }
+    }
+}
+
+/// Follows pools.
+pub async fn follow_pools(context: Arc<Context>) {
+    let mut changes = context.caches.pools.subscribe();
+    while let Some(change) = changes.next().await {
+        match change {
+            Change::Applied { old, new } => pool_changed(&context, old.as_deref(), &new),
+            Change::Deleted(gone) => {
+                context
+                    .shrinking
+                    .set(gone.metadata.name.as_deref().unwrap_or_default(), false);
+                look_at(&context, subnets_of(&context, &gone));
+            }
+            Change::Malformed(bad) => {
+                tracing::warn!(pool = %bad.key, error = bad.error, "cannot be read; its addresses stay booked");
+                all_subnets(&context);
+            }
+            Change::Resynced => everything(&context),
+        }
+    }
+}
+
+fn pool_changed(context: &Context, old: Option<&SpiderIPPool>, new: &SpiderIPPool) {
+    let name = new.metadata.name.clone().unwrap_or_default();
+    let counted = old.is_some_and(|old| same_but_status(old, new));
+    if context.shrinking.has(&name) || !counted {
+        look_at(context, subnets_of(context, new));
+    }
+    if counted && !new.is_terminating() {
+        context.queues.pools.add_after(name, BUSY_POOL);
+    } else {
+        context.queues.pools.add(name);
+    }
+}
+
+fn same_but_status(old: &SpiderIPPool, new: &SpiderIPPool) -> bool {
+    let (before, after) = (&old.metadata, &new.metadata);
+    old.spec == new.spec
+        && before.labels == after.labels
+        && before.finalizers == after.finalizers
+        && before.owner_references == after.owner_references
+        && before.deletion_timestamp == after.deletion_timestamp
+}
+
+/// The subnets that a pool's addresses may be counted in.
+fn subnets_of(context: &Context, pool: &SpiderIPPool) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = context.caches.subnets.read(|store| {
+        let same = store.iter().filter(|subnet| subnet.spec.subnet == pool.spec.subnet);
+        same.filter_map(|subnet| subnet.metadata.name.clone()).collect()
+    });
+    names.extend(pool.label(LABEL_OWNER_SUBNET).map(str::to_owned));
+    names
+}
+
+/// Follows reservations.
+pub async fn follow_reserved(context: Arc<Context>) {
+    let mut changes = context.caches.reserved.subscribe();
+    while let Some(change) = changes.next().await {
+        if let Change::Applied { new, .. } = &change
+            && context.leadership.is_leader()
+        {
+            check_reserved(&context, new);
+        }
+        all_subnets(&context);
+    }
+}
+
+fn check_reserved(context: &Context, reserved: &SpiderReservedIP) {
+    if let Err(error) = reserved.addresses() {
+        let about: ObjectReference = reserved.object_ref(&());
+        let note = format!("{error}; until then its addresses may be given out");
+        tell(&context.recorder, about, Reason::ReservedIPInvalid, &note);
+    }
+}
