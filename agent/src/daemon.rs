@@ -14,7 +14,7 @@ use spiderpool_crds::{SpiderEndpoint, SpiderIPPool, SpiderReservedIP};
 use spiderpool_kit::cache::{Cache, Options};
 use spiderpool_kit::health::Readiness;
 use spiderpool_kit::shutdown::Process;
-use spiderpool_kit::{client, telemetry};
+use spiderpool_kit::{client, serve, telemetry};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -103,14 +103,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     let listener = socket::listen(&socket_path)?;
     listening.send_replace(true);
-    process.spawn_infallible(
-        "CNI socket",
-        socket::serve(listener, server::router(context.clone()), process.token()),
-    );
-    let token = process.token();
-    process.spawn_infallible("sweep", async move {
-        token.run_until_cancelled(Box::pin(sweep::run(context))).await;
-    });
+    let api = server::router(context.clone());
+    process.spawn_infallible("CNI socket", serve::serve(listener, api, process.token()));
+    process.spawn_infallible("sweep", process.until_stop(Box::pin(sweep::run(context))));
     Ok(process.run(GRACE).await?)
 }
 
@@ -126,12 +121,7 @@ async fn listen_http(process: &Process, name: &str, port: u16, router: axum::Rou
                 format!("cannot listen on port {port} for the {name}; the agent uses the host's network")
             })?,
     };
-    let token = process.token();
-    process.spawn(name, async move {
-        axum::serve(listener, router)
-            .with_graceful_shutdown(token.cancelled_owned())
-            .await
-    });
+    process.spawn_infallible(name, serve::serve(listener, router, process.token()));
     Ok(())
 }
 

@@ -1,22 +1,10 @@
-//! The unix socket of the CNI plugin: made so that only root may connect, and served so that no client can hurt another.
+//! The unix socket of the CNI plugin, made so that only root may connect.
 
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::UnixListener;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-
-/// Connections served at once. Each plugin run makes one; the rest wait in the listen queue until one ends.
-const CONNECTIONS: usize = 4096;
-
-/// How long a client may take to send the head of its request. Idle connections end here and make room.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the socket could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -47,40 +35,4 @@ pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
     let listener = UnixListener::bind(path).map_err(failed("listen on"))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed("restrict"))?;
     Ok(listener)
-}
-
-/// Serves connections until told to stop.
-pub async fn serve(listener: UnixListener, router: axum::Router, stop: CancellationToken) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(permit) = room.clone().acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of descriptors, for instance: connections that end free some.
-                tracing::warn!(%error, "cannot accept a connection of the CNI plugin");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
-            let _permit = permit;
-            let mut server = hyper::server::conn::http1::Builder::new();
-            server
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .keep_alive(false)
-                .half_close(true);
-            if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-                tracing::debug!(%error, "connection of the CNI plugin ended");
-            }
-        });
-    }
 }
