@@ -4,6 +4,10 @@
 //! those whose path contains NAME. All run side by side, except those in modules called `exclusive_...`: they stop or kill
 //! what all others need, and run alone after them.
 
+mod agent_rights;
+mod agent_socket;
+mod bad_input;
 mod crd_rules;
 mod crd_shape;
+mod deployments;
 mod histories;
