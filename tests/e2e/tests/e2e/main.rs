@@ -10,4 +10,7 @@ mod bad_input;
 mod crd_rules;
 mod crd_shape;
 mod deployments;
+mod exclusive_faults;
 mod histories;
+mod pools;
+mod sandboxes;
