@@ -3,9 +3,12 @@
 //! A ledger is an opinion: it is built from a pool object as it was read, and what is taken in it is only owned once the
 //! write of that object is acknowledged. Addresses are handed out lowest first, as users of the peer expect.
 
+use crate::by_pod::ByPod;
 use crate::free::FreeList;
+use crate::hash::BuildKeyHasher;
 use crate::set::RangeSet;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// The owner of an address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,8 +33,8 @@ impl Owner {
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     total: RangeSet,
-    records: BTreeMap<u128, Owner>,
-    by_uid: HashMap<String, Vec<u128>>,
+    records: HashMap<u128, Owner, BuildKeyHasher>,
+    by_pod: ByPod,
     free: FreeList,
 }
 
@@ -48,17 +51,24 @@ impl Ledger {
     /// A pool with recorded owners. A record outside of `total` stays a record: its address is in use, whatever the
     /// pool's ranges say by now.
     pub fn with_records(total: RangeSet, records: impl IntoIterator<Item = (u128, Owner)>) -> Self {
-        let records: BTreeMap<u128, Owner> = records.into_iter().collect();
-        let mut by_uid: HashMap<String, Vec<u128>> = HashMap::with_capacity(records.len());
-        for (addr, owner) in &records {
-            by_uid.entry(owner.uid.clone()).or_default().push(*addr);
+        let given = records.into_iter();
+        let expected = given.size_hint().0;
+        let mut records = HashMap::with_capacity_and_hasher(expected, BuildKeyHasher::default());
+        // Records come ascending as a rule, and sorting these costs next to nothing, other than those of a hash map.
+        let mut used = Vec::with_capacity(expected);
+        for (addr, owner) in given {
+            used.push(addr);
+            records.insert(addr, owner);
         }
-        let used: RangeSet = records.keys().copied().collect();
+        let mut by_pod = ByPod::with_capacity(records.len());
+        for (addr, owner) in &records {
+            by_pod.add(&owner.uid, *addr);
+        }
         Self {
-            free: FreeList::new(&total.difference(&used)),
+            free: FreeList::new(&total.difference(&used.into_iter().collect())),
             total,
             records,
-            by_uid,
+            by_pod,
         }
     }
 
@@ -80,34 +90,26 @@ impl Ledger {
 
     fn record(&mut self, addr: u128, owner: Owner) {
         self.free.remove(addr);
-        match self.by_uid.get_mut(&owner.uid) {
-            Some(addrs) => {
-                let at = addrs.partition_point(|other| *other < addr);
-                addrs.insert(at, addr);
-            }
-            None => {
-                self.by_uid.insert(owner.uid.clone(), vec![addr]);
-            }
-        }
+        self.by_pod.add(&owner.uid, addr);
         self.records.insert(addr, owner);
     }
 
     /// Frees an address if, and only if, the whole owner is the recorded one.
     pub fn give_back(&mut self, addr: u128, owner: &Owner) -> bool {
-        if self.records.get(&addr) != Some(owner) {
-            return false;
-        }
-        self.records.remove(&addr);
-        if let Some(addrs) = self.by_uid.get_mut(&owner.uid) {
-            addrs.retain(|other| *other != addr);
-            if addrs.is_empty() {
-                self.by_uid.remove(&owner.uid);
-            }
-        }
+        self.take_back(addr, owner).is_some()
+    }
+
+    /// Does what [`Ledger::give_back`] does, and returns the recorded owner to whoever has use for it.
+    pub fn take_back(&mut self, addr: u128, owner: &Owner) -> Option<Owner> {
+        let recorded = match self.records.entry(addr) {
+            Entry::Occupied(entry) if entry.get() == owner => entry.remove(),
+            Entry::Occupied(_) | Entry::Vacant(_) => return None,
+        };
+        self.by_pod.remove(&owner.uid, addr);
         if self.total.contains(addr) {
             self.free.add(addr);
         }
-        true
+        Some(recorded)
     }
 
     /// The lowest address of a pod's NIC. A record that names the NIC comes before one without a NIC, which may be that
@@ -132,12 +134,12 @@ impl Ledger {
     }
 
     /// Every record of a pod, ascending by address.
-    pub fn of_pod<'a>(&'a self, uid: &str) -> impl Iterator<Item = (u128, &'a Owner)> {
-        self.by_uid
-            .get(uid)
-            .into_iter()
-            .flatten()
+    pub fn of_pod<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = (u128, &'a Owner)> {
+        self.by_pod
+            .candidates(uid)
+            .iter()
             .filter_map(|addr| self.records.get(addr).map(|owner| (*addr, owner)))
+            .filter(move |(_, owner)| owner.uid == uid)
     }
 
     /// The owner of an address.
@@ -145,9 +147,11 @@ impl Ledger {
         self.records.get(&addr)
     }
 
-    /// Every record, ascending by address.
+    /// Every record, ascending by address. Sorts them, so this is not for every request.
     pub fn records(&self) -> impl Iterator<Item = (u128, &Owner)> {
-        self.records.iter().map(|(addr, owner)| (*addr, owner))
+        let mut records: Vec<(u128, &Owner)> = self.records.iter().map(|(addr, owner)| (*addr, owner)).collect();
+        records.sort_unstable_by_key(|(addr, _)| *addr);
+        records.into_iter()
     }
 
     /// How many addresses are taken.
@@ -184,5 +188,32 @@ impl Ledger {
     pub fn resize(&mut self, total: RangeSet) {
         self.free = FreeList::new(&total.difference(&self.used()));
         self.total = total;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::tests::colliding_texts;
+    use crate::range::Range;
+
+    #[test]
+    fn pods_whose_uids_share_a_hash_are_told_apart() {
+        let [mine, other] = colliding_texts();
+        let owner = |uid: &str| Owner {
+            pod: "ns/p".into(),
+            uid: uid.to_owned(),
+            nic: None,
+        };
+        let mut ledger = Ledger::new(Range::new(1, 9).into_iter().collect());
+        let none = RangeSet::new();
+        assert_eq!(ledger.take(owner(&other), &none), Some(1));
+        assert_eq!(ledger.owned_by(&mine, "eth0"), None);
+        assert_eq!(ledger.take(owner(&mine), &none), Some(2));
+        assert_eq!(ledger.owned_by(&mine, "eth0"), Some(2));
+        assert!(!ledger.give_back(1, &owner(&mine)));
+        assert!(ledger.give_back(1, &owner(&other)));
+        assert_eq!(ledger.owned_by(&other, "eth0"), None);
+        assert_eq!(ledger.of_pod(&mine).count(), 1);
     }
 }

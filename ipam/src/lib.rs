@@ -21,9 +21,11 @@
 pub mod accounting;
 pub mod addr;
 pub mod autopool;
+mod by_pod;
 pub mod candidates;
 pub mod cidr;
 mod free;
+mod hash;
 pub mod ledger;
 pub mod naming;
 pub mod range;

@@ -82,6 +82,7 @@ impl Model {
 fn agree(ledger: &Ledger, model: &Model) -> Result<(), TestCaseError> {
     let records: BTreeMap<u128, Owner> = ledger.records().map(|(addr, owner)| (addr, owner.clone())).collect();
     prop_assert_eq!(&records, &model.records);
+    prop_assert!(ledger.records().map(|(addr, _)| addr).is_sorted());
     prop_assert_eq!(ledger.len(), model.records.len());
     prop_assert_eq!(ledger.is_empty(), model.records.is_empty());
     prop_assert_eq!(
