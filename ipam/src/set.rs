@@ -53,6 +53,30 @@ impl RangeSet {
         })
     }
 
+    /// The ranges that reach between the lowest and the highest address of the other set.
+    fn spanned_by(&self, other: &Self) -> &[Range] {
+        let (Some(low), Some(high)) = (other.ranges.first(), other.ranges.last()) else {
+            return &[];
+        };
+        let from = self.ranges.partition_point(|r| r.last() < low.first());
+        let to = self.ranges.partition_point(|r| r.first() <= high.last());
+        self.ranges.get(from..to).unwrap_or_default()
+    }
+
+    /// The set of ranges in any order, which may overlap.
+    fn join(mut all: Vec<Range>) -> Self {
+        // The stable sort finds runs that are in order already, of which a union has two.
+        all.sort();
+        all.dedup_by(|range, top| {
+            let touches = range.first() <= top.last() || range.first() - top.last() == 1;
+            if touches {
+                *top = Range::between(top.first(), top.last().max(range.last()));
+            }
+            touches
+        });
+        Self { ranges: all }
+    }
+
     /// Adds a range.
     pub fn insert(&mut self, range: Range) {
         // Neighbours that touch the new range (with no gap) become part of it.
@@ -80,14 +104,16 @@ impl RangeSet {
         let mut all: Vec<Range> = Vec::with_capacity(self.ranges.len() + other.ranges.len());
         all.extend(&self.ranges);
         all.extend(&other.ranges);
-        all.into_iter().collect()
+        Self::join(all)
     }
 
     /// Addresses of this set that are not in the other.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
-        let mut ranges = Vec::with_capacity(self.ranges.len());
-        let mut cuts = other.ranges.iter().peekable();
+        // Only the cuts between the lowest and the highest address can change anything, and each adds one range at most.
+        let spanned = other.spanned_by(self);
+        let mut ranges = Vec::with_capacity(self.ranges.len() + spanned.len());
+        let mut cuts = spanned.iter().peekable();
         for range in &self.ranges {
             let mut rest = Some(*range);
             while let (Some(left), Some(cut)) = (rest, cuts.peek()) {
@@ -123,12 +149,7 @@ impl RangeSet {
         } else {
             (other, self)
         };
-        let (Some(low), Some(high)) = (short.ranges.first(), short.ranges.last()) else {
-            return Self::new();
-        };
-        let from = long.ranges.partition_point(|r| r.last() < low.first());
-        let to = long.ranges.partition_point(|r| r.first() <= high.last());
-        let spanned = long.ranges.get(from..to).unwrap_or_default();
+        let spanned = long.spanned_by(short);
         let mut ranges = Vec::new();
         let (mut left, mut right) = (short.ranges.iter().peekable(), spanned.iter().peekable());
         while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
@@ -251,19 +272,7 @@ impl From<Range> for RangeSet {
 
 impl FromIterator<Range> for RangeSet {
     fn from_iter<I: IntoIterator<Item = Range>>(ranges: I) -> Self {
-        let mut all: Vec<Range> = ranges.into_iter().collect();
-        // The stable sort finds runs that are in order already, of which a union has two.
-        all.sort();
-        let mut joined: Vec<Range> = Vec::with_capacity(all.len());
-        for range in all {
-            match joined.last_mut() {
-                Some(top) if range.first() <= top.last() || range.first() - top.last() == 1 => {
-                    *top = Range::between(top.first(), top.last().max(range.last()));
-                }
-                _ => joined.push(range),
-            }
-        }
-        Self { ranges: joined }
+        Self::join(ranges.into_iter().collect())
     }
 }
 

@@ -135,10 +135,11 @@ pub fn parse_range(family: Family, text: &str) -> Result<Range, TextError> {
 
 /// Parses a list of ranges into one set. Overlapping ranges are merged.
 pub fn parse_ranges<S: AsRef<str>>(family: Family, texts: &[S]) -> Result<RangeSet, TextError> {
-    texts
-        .iter()
-        .map(|text| parse_range(family, text.as_ref()))
-        .collect::<Result<RangeSet, _>>()
+    let mut ranges = Vec::with_capacity(texts.len());
+    for text in texts {
+        ranges.push(parse_range(family, text.as_ref())?);
+    }
+    Ok(ranges.into_iter().collect())
 }
 
 /// Prints a range: `A` for one address, `A-B` for more.
