@@ -76,15 +76,6 @@ impl Cluster {
         Client::try_from(config).context("making a client with a token")
     }
 
-    /// A client that gives up early, for what is done while the API server is away.
-    pub fn impatient(&self, timeout: std::time::Duration) -> Result<Client> {
-        let mut config = self.config.clone();
-        config.default_retry = false;
-        config.read_timeout = Some(timeout);
-        config.connect_timeout = Some(timeout);
-        Client::try_from(config).context("making an impatient client")
-    }
-
     /// The process of a component of the control plane, for example `kube-apiserver`.
     pub fn component(&self, name: &str) -> Result<i32> {
         let file = self.folder.join("processes").join(format!("{name}.json"));

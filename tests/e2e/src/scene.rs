@@ -175,11 +175,11 @@ impl Scene {
             .await
             .context("listing pools")?;
         let networks = [self.network(4), self.network(6)];
-        Ok(all
-            .items
-            .into_iter()
-            .filter(|pool| networks.contains(&pool.spec.subnet))
-            .collect())
+        let own = |pool: &SpiderIPPool| {
+            let namespace = pool.label(spiderpool_crds::names::LABEL_OWNER_APP_NAMESPACE);
+            networks.contains(&pool.spec.subnet) || namespace == Some(self.namespace.as_str())
+        };
+        Ok(all.items.into_iter().filter(own).collect())
     }
 
     /// The pool that was made for a workload, once it is as wanted.
@@ -309,11 +309,11 @@ impl Scene {
         let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
         for name in &made.pools {
             delete_if_there(&self.pools(), name).await?;
-            wait::gone(&self.pools(), name, SOON).await?;
+            wait::gone(&self.pools(), name, LONG).await?;
         }
         for name in [&self.v4, &self.v6].into_iter().chain(&made.subnets) {
             delete_if_there(&self.subnets(), name).await?;
-            wait::gone(&self.subnets(), name, SOON).await?;
+            wait::gone(&self.subnets(), name, LONG).await?;
         }
         let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
         delete_if_there(&namespaces, &self.namespace).await?;
@@ -352,7 +352,7 @@ impl Scene {
             &self.api::<SpiderEndpoint>(),
             watcher::Config::default(),
             "no endpoints to be left",
-            SOON,
+            LONG,
             |left| Ok(left.is_empty().then_some(())),
         )
         .await?;
@@ -361,7 +361,7 @@ impl Scene {
             &self.pools(),
             watcher::Config::default(),
             "no pool or record to be left",
-            SOON,
+            LONG,
             |pools| {
                 let mut own = pools.values().filter(|pool| networks.contains(&pool.spec.subnet));
                 let clean = |pool: &SpiderIPPool| {
@@ -377,7 +377,7 @@ impl Scene {
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).pools.clone();
         for name in [&self.v4, &self.v6] {
             let what = format!("no addresses of subnet {name} to be given out");
-            wait::object(&self.subnets(), name, &what, SOON, |subnet| {
+            wait::object(&self.subnets(), name, &what, LONG, |subnet| {
                 let Some(subnet) = subnet else { return Some(()) };
                 let Ok(controlled) = subnet.controlled() else {
                     return None;

@@ -63,16 +63,16 @@ async fn agents_killed_while_pods_start() -> Result<()> {
             for _ in 0..3 {
                 killed.push(kill_next(node, AGENT, &killed).await?);
             }
-            anyhow::Ok(())
+            anyhow::Ok(killed)
         });
-        futures::future::try_join_all(killings).await?;
+        let killed = futures::future::try_join_all(killings).await?;
         let pods = scene.running("shop", 20, 2 * LONG).await?;
         let addresses = scene.distinct_addresses(&pods, 2).await?;
         ensure!(addresses.len() == 40, "twenty pods have {} addresses", addresses.len());
         // Again while they end: nothing may be lost.
         scene.scale("shop", 0).await?;
-        for node in &scene.cluster.nodes {
-            node.process(AGENT)?.kill()?;
+        for (node, killed) in scene.cluster.nodes.iter().zip(killed) {
+            kill_next(node, AGENT, &killed).await?;
         }
         agents_serve(&scene.cluster).await?;
         scene.delete_workloads().await?;
@@ -82,24 +82,23 @@ async fn agents_killed_while_pods_start() -> Result<()> {
 }
 
 /// The node that the operator's only process runs on, and that process.
-fn operator(cluster: &Cluster) -> Result<(&Node, Process)> {
-    let mut found = Vec::new();
-    for node in &cluster.nodes {
-        found.extend(node.processes(OPERATOR)?.into_iter().map(|process| (node, process)));
-    }
-    ensure!(
-        found.len() == 1,
-        "{} processes of the operator run and not one",
-        found.len()
-    );
-    found.pop().context("no operator runs")
+async fn operator(cluster: &Cluster) -> Result<(&Node, Process)> {
+    wait::until("exactly one process of the operator", RESTART, async || {
+        let mut found = Vec::new();
+        for node in &cluster.nodes {
+            found.extend(node.processes(OPERATOR)?.into_iter().map(|process| (node, process)));
+        }
+        let last = found.pop();
+        Ok(last.filter(|_| found.is_empty()))
+    })
+    .await
 }
 
 #[tokio::test]
 async fn the_operator_killed_while_deployments_come_and_go() -> Result<()> {
     scene("operator_killed", async |scene: &Scene| {
         let wish = from_subnets(&[&scene.v4], &[&scene.v6], "+2");
-        let (node, first) = operator(&scene.cluster)?;
+        let (node, first) = operator(&scene.cluster).await?;
         let names: Vec<String> = (0..8).map(|n| format!("app{n}")).collect();
         for (at, name) in names.iter().enumerate() {
             scene.create(&deployment(name, 1, &wish)?).await?;
@@ -154,7 +153,7 @@ async fn the_api_server_away_for_half_a_minute() -> Result<()> {
         scene.create(&deployment("shop", 2, &wish)?).await?;
         let pod = scene.running("shop", 2, LONG).await?.pop().context("no pod")?;
         let node = scene.cluster.node(&pod.node)?;
-        let mut processes = vec![operator(&scene.cluster)?.1];
+        let mut processes = vec![operator(&scene.cluster).await?.1];
         for node in &scene.cluster.nodes {
             processes.push(node.process(AGENT)?);
         }

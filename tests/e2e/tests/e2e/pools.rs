@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
@@ -84,7 +85,7 @@ async fn pods_get_addresses_of_the_pools_they_name() -> Result<()> {
         scene
             .sandbox_failure("shop", &["all IP addresses used out"], LONG)
             .await?;
-        scene.delete::<k8s_openapi::api::core::v1::Pod>(&first.name).await?;
+        scene.delete::<Pod>(&first.name).await?;
         scene.scale("shop", 2).await?;
         let pods = scene.running("shop", 2, LONG).await?;
         scene.distinct_addresses(&pods, 2).await.map(drop)
@@ -240,13 +241,16 @@ async fn what_newer_versions_write_into_records_survives() -> Result<()> {
     scene("newer_records", async |scene: &Scene| {
         let wish = from_subnets(&[&scene.v4], &[], "+3");
         scene.create(&deployment("shop", 1, &wish)?).await?;
-        scene.running("shop", 1, LONG).await?;
+        let first = scene.running("shop", 1, LONG).await?.pop().context("no pod")?;
         let pool = scene
             .pool_of("shop", 4, "with a record", |pool| {
                 pool.records().is_ok_and(|r| r.len() == 1)
             })
             .await?;
         mark(scene, &pool).await?;
+        // The pod with the marked record is the one to stay.
+        let keep = json!({"metadata": {"annotations": {"controller.kubernetes.io/pod-deletion-cost": "100"}}});
+        scene.patch::<Pod>(&first.name, &keep).await?;
         // The agent writes the records, and the operator the counts, the spec and the accounting.
         scene.scale("shop", 4).await?;
         scene.running("shop", 4, LONG).await?;
