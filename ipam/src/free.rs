@@ -33,10 +33,11 @@ impl FreeList {
 
     /// The lowest free address from an address on.
     fn at_or_above(&self, addr: u128) -> Option<u128> {
-        if self.contains(addr) {
+        let next = self.by_first.range(addr..).next().map(|(first, _)| *first);
+        if next != Some(addr) && self.contains(addr) {
             return Some(addr);
         }
-        self.by_first.range(addr..).next().map(|(first, _)| *first)
+        next
     }
 
     pub(crate) fn contains(&self, addr: u128) -> bool {
@@ -48,19 +49,15 @@ impl FreeList {
 
     /// Removes an address; false if it was not free.
     pub(crate) fn remove(&mut self, addr: u128) -> bool {
-        let Some((first, last)) = self
-            .by_first
-            .range(..=addr)
-            .next_back()
-            .map(|(first, last)| (*first, *last))
-        else {
+        let Some((first, top)) = self.by_first.range_mut(..=addr).next_back() else {
             return false;
         };
+        let (first, last) = (*first, *top);
         if addr > last {
             return false;
         }
         if first < addr {
-            self.by_first.insert(first, addr - 1);
+            *top = addr - 1;
         } else {
             self.by_first.remove(&first);
         }
@@ -73,26 +70,27 @@ impl FreeList {
 
     /// Adds an address that was not free, and joins it with its neighbours.
     pub(crate) fn add(&mut self, addr: u128) {
-        let (mut first, mut last) = (addr, addr);
-        if let Some((low, high)) = self
-            .by_first
-            .range(..=addr)
-            .next_back()
-            .map(|(low, high)| (*low, *high))
+        let mut last = addr;
+        let next = addr.checked_add(1);
+        let mut near = self.by_first.range(..=next.unwrap_or(addr));
+        let mut below = near.next_back();
+        if let Some((first, high)) = below
+            && Some(*first) == next
         {
-            if high >= addr {
-                return;
-            }
-            if addr - high == 1 {
-                first = low;
-            }
+            last = *high;
+            below = near.next_back();
         }
-        if let Some(next) = addr.checked_add(1)
-            && let Some(high) = self.by_first.remove(&next)
-        {
-            last = high;
+        let below = below.map(|(first, high)| (*first, *high));
+        if below.is_some_and(|(_, high)| high >= addr) {
+            return;
         }
-        self.by_first.insert(first, last);
+        if let Some(next) = next.filter(|_| last > addr) {
+            self.by_first.remove(&next);
+        }
+        match below {
+            Some((first, high)) if addr - high == 1 => self.by_first.insert(first, last),
+            _ => self.by_first.insert(addr, last),
+        };
         self.count = self.count.saturating_add(1);
     }
 }
