@@ -1,5 +1,6 @@
 //! The command line. Names of environment variables are those that charts and users know.
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -46,9 +47,9 @@ pub struct Daemon {
     #[arg(long, env = "SPIDERPOOL_POD_NAMESPACE", default_value = "kube-system")]
     pub namespace: String,
 
-    /// Name of this pod; tells replicas apart.
-    #[arg(long, env = "SPIDERPOOL_POD_NAME", default_value = "spiderpool-controller")]
-    pub pod: String,
+    /// Name of this pod; tells replicas apart. A restarted container of a pod goes on leading at once where it led before.
+    #[arg(long, env = "SPIDERPOOL_POD_NAME")]
+    pub pod: Option<String>,
 
     /// Port of the probes /v1/runtime/startup, readiness and liveness.
     #[arg(long, env = "SPIDERPOOL_HEALTH_PORT", default_value_t = 5720)]
@@ -87,6 +88,17 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Who this replica is in the election.
+    ///
+    /// A pod's name is enough: its container is only started again when the process before is dead, so nobody else ever
+    /// goes by that name. Outside of a pod any number of processes may run, and each needs a name of its own.
+    pub fn identity(&self) -> String {
+        match &self.pod {
+            Some(pod) => pod.clone(),
+            None => format!("outside_{:016x}", RandomState::new().hash_one(0)),
+        }
+    }
+
     /// The times of the election.
     pub const fn timing(&self) -> Timing {
         Timing {
@@ -128,5 +140,20 @@ mod tests {
         };
         assert_eq!(daemon.timing(), Timing::default());
         assert_eq!((daemon.health_port, daemon.metrics_port), (5720, 5721));
+    }
+
+    #[test]
+    fn a_pod_keeps_its_place_over_a_restart_and_others_never_share_one() {
+        let parse = |extra: &[&str]| {
+            let args = ["spiderpool-controller", "daemon"]
+                .into_iter()
+                .chain(extra.iter().copied());
+            match Cli::try_parse_from(args).unwrap().command {
+                Command::Daemon(daemon) => daemon,
+                Command::Clean(clean) => panic!("{clean:?}"),
+            }
+        };
+        assert_eq!(parse(&["--pod=a-1"]).identity(), "a-1");
+        assert_ne!(parse(&[]).identity(), parse(&[]).identity());
     }
 }

@@ -1,6 +1,5 @@
 //! Wires the parts together: caches, election, controllers, probes.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,12 +44,9 @@ pub async fn run(options: &Daemon) -> anyhow::Result<()> {
     serve_probes(&process, options, &readiness, &metrics).await?;
 
     let caches = caches(&process, &patient, &readiness);
-    // Replicas and starts of one replica must not be taken for each other.
-    let me = format!("{}_{:08x}", options.pod, RandomState::new().hash_one(0) & 0xffff_ffff);
-    let leadership = Lease::start(&process, prompt, &options.namespace, LEASE, me, options.timing())?;
-    let context = Arc::new(context(
-        &process, options, config, patient, leadership, caches, &metrics,
-    ));
+    let me = options.identity();
+    let leadership = Lease::start(&process, prompt, &options.namespace, LEASE, &*me, options.timing())?;
+    let context = Arc::new(context(&process, &me, config, patient, leadership, caches, &metrics));
     start(&process, options, context);
     process.run(GRACE).await?;
     Ok(())
@@ -87,7 +83,7 @@ fn caches(process: &Process, client: &Client, readiness: &Readiness) -> Caches {
 
 fn context(
     process: &Process,
-    options: &Daemon,
+    me: &str,
     config: Config,
     client: Client,
     leadership: Leadership,
@@ -97,7 +93,7 @@ fn context(
     let queue_metrics = QueueMetrics::register(metrics);
     Context {
         config,
-        recorder: Recorder::start(process, client.clone(), "spiderpool-controller", &options.pod),
+        recorder: Recorder::start(process, client.clone(), "spiderpool-controller", me),
         subnets: Writer::new(client.clone(), caches.subnets.clone(), leadership.clone()),
         pools: Writer::new(client.clone(), caches.pools.clone(), leadership.clone()),
         client,

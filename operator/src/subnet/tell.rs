@@ -130,7 +130,10 @@ fn refusal(name: &str, room: &Room, slot: &Slot) -> (Reason, String) {
         ),
         Room::Short { free } => (
             Reason::SubnetExhausted,
-            format!("SpiderSubnet {name} has only {free} free addresses; add addresses to its spec.ips"),
+            format!(
+                "SpiderSubnet {name} has only {} free; add some to its spec.ips",
+                addresses(*free)
+            ),
         ),
         Room::Enough => (
             Reason::SubnetExhausted,
@@ -157,7 +160,7 @@ fn written(seen: &Seen, name: &str, verdict: &Verdict, what: &str) -> Option<(Re
         )),
         Verdict::Grow { ranges, .. } | Verdict::Shrink { ranges, .. } => Some((
             Reason::Resized,
-            format!("resized {name}, {what}, from {before} to {} addresses", ranges.count()),
+            format!("resized {name}, {what}, from {before} to {}", addresses(ranges.count())),
         )),
         Verdict::Nothing | Verdict::Blocked(_) => None,
     }
@@ -173,14 +176,18 @@ fn unfinished(seen: &Seen, name: &str, verdict: &Verdict, what: &str) -> Option<
             (
                 Reason::SubnetExhausted,
                 format!(
-                    "{what} cannot be made: it needs {wanted} addresses, and SpiderSubnet {subnet} has {free} free; add \
-                     addresses to spec.ips of the subnet"
+                    "{what} cannot be made: it needs {}, and SpiderSubnet {subnet} has {free} free; add addresses to \
+                     spec.ips of the subnet",
+                    addresses(*wanted)
                 ),
             )
         }),
         Verdict::Shrink { pending, .. } | Verdict::Blocked(Blocked::InUse { pending }) if *pending > 0 => Some((
             Reason::Shrinking,
-            format!("{name}, {what}, gives up {pending} more addresses when the pods that use them are gone"),
+            format!(
+                "{name}, {what}, gives up {} more when the pods that use them are gone",
+                addresses(*pending)
+            ),
         )),
         Verdict::Blocked(Blocked::SubnetTerminating) => Some((
             Reason::SubnetTerminating,
@@ -208,8 +215,16 @@ fn too_small(subnet: &str, name: &str, what: &str, short: u128) -> (Reason, Stri
     (
         Reason::WaitingForAddresses,
         format!(
-            "{name}, {what}, lacks {short} addresses that SpiderSubnet {subnet} does not have; add addresses to spec.ips of \
-             the subnet"
+            "{name}, {what}, lacks {} that SpiderSubnet {subnet} does not have; add addresses to spec.ips of the subnet",
+            addresses(short)
         ),
     )
+}
+
+fn addresses(count: u128) -> String {
+    if count == 1 {
+        "1 address".to_owned()
+    } else {
+        format!("{count} addresses")
+    }
 }
