@@ -9,6 +9,8 @@ pub mod cluster;
 pub mod dump;
 pub mod event;
 pub mod history;
+mod leave;
+mod networks;
 pub mod node;
 pub mod pod;
 pub mod scene;

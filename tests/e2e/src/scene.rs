@@ -6,28 +6,26 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use futures::FutureExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
-use spiderpool_crds::{IPPoolSpec, SpiderEndpoint, SpiderIPPool, SpiderSubnet, SubnetSpec};
+use spiderpool_crds::{IPPoolSpec, SpiderIPPool, SpiderSubnet, SubnetSpec};
 
 use crate::cluster::Cluster;
 use crate::dump;
 use crate::history::History;
+use crate::leave::background;
+use crate::networks::{claim, network, subnet_name, subnet_spec};
 use crate::wait::{self, LONG, SOON};
 
 /// How long a whole test may take.
 const LIMIT: Duration = Duration::from_secs(900);
-
-/// Scenes have numbers from 1 to this; the number is part of their networks.
-const MOST: u16 = 250;
 
 /// A namespace and two subnets that only one test uses.
 pub struct Scene {
@@ -42,13 +40,13 @@ pub struct Scene {
     /// Name of the IPv6 subnet.
     pub v6: String,
     /// Pools and further subnets that the test made.
-    made: Mutex<Made>,
+    pub(crate) made: Mutex<Made>,
 }
 
 #[derive(Default)]
-struct Made {
-    pools: Vec<String>,
-    subnets: Vec<String>,
+pub(crate) struct Made {
+    pub(crate) pools: Vec<String>,
+    pub(crate) subnets: Vec<String>,
 }
 
 /// Runs a test in a scene. When it ends well, its workloads are deleted and nothing may stay; when it does not, all
@@ -117,8 +115,7 @@ impl Scene {
             .create(&PostParams::default(), &object)
             .await
             .context("making the namespace")?;
-        let spec = scene.subnet_spec(6);
-        let v6 = SpiderSubnet::new(&scene.v6, spec);
+        let v6 = SpiderSubnet::new(&scene.v6, subnet_spec(number, 6));
         scene
             .subnets()
             .create(&PostParams::default(), &v6)
@@ -161,10 +158,6 @@ impl Scene {
         } else {
             format!("fd80:{number:x}::{last}")
         }
-    }
-
-    fn subnet_spec(&self, version: u8) -> SubnetSpec {
-        subnet_spec(self.number, version)
     }
 
     /// The scene's pools as they are now, by name.
@@ -301,177 +294,4 @@ impl Scene {
     pub fn own(&self, name: &str) -> String {
         format!("e2e-{}-{name}", self.number)
     }
-
-    /// Deletes everything of the scene and checks that nothing stays.
-    async fn close(&self) -> Result<()> {
-        self.delete_workloads().await?;
-        self.nothing_stays().await?;
-        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
-        for name in &made.pools {
-            delete_if_there(&self.pools(), name).await?;
-            wait::gone(&self.pools(), name, LONG).await?;
-        }
-        for name in [&self.v4, &self.v6].into_iter().chain(&made.subnets) {
-            delete_if_there(&self.subnets(), name).await?;
-            wait::gone(&self.subnets(), name, LONG).await?;
-        }
-        let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
-        delete_if_there(&namespaces, &self.namespace).await?;
-        wait::gone(&namespaces, &self.namespace, LONG).await
-    }
-
-    /// Deletes the workloads and waits until their pods are gone.
-    pub async fn delete_workloads(&self) -> Result<()> {
-        let all = ListParams::default();
-        self.api::<Deployment>()
-            .delete_collection(&background(), &all)
-            .await
-            .context("deleting Deployments")?;
-        self.api::<Job>()
-            .delete_collection(&background(), &all)
-            .await
-            .context("deleting Jobs")?;
-        let bare = self.api::<Pod>().list(&all).await.context("listing pods")?;
-        for pod in bare.items.iter().filter(|pod| pod.owner_references().is_empty()) {
-            delete_if_there(&self.api::<Pod>(), &pod.name_any()).await?;
-        }
-        wait::objects(
-            &self.api::<Pod>(),
-            watcher::Config::default(),
-            "no pods to be left",
-            LONG,
-            |pods| Ok(pods.is_empty().then_some(())),
-        )
-        .await
-    }
-
-    /// Waits until nothing stays of workloads that were deleted: no endpoint, no automatic pool, no record, no addresses
-    /// given out by a subnet.
-    pub async fn nothing_stays(&self) -> Result<()> {
-        wait::objects(
-            &self.api::<SpiderEndpoint>(),
-            watcher::Config::default(),
-            "no endpoints to be left",
-            LONG,
-            |left| Ok(left.is_empty().then_some(())),
-        )
-        .await?;
-        let networks = [self.network(4), self.network(6)];
-        wait::objects(
-            &self.pools(),
-            watcher::Config::default(),
-            "no pool or record to be left",
-            LONG,
-            |pools| {
-                let mut own = pools.values().filter(|pool| networks.contains(&pool.spec.subnet));
-                let clean = |pool: &SpiderIPPool| {
-                    let status = pool.status.clone().unwrap_or_default();
-                    !pool.is_automatic()
-                        && status.allocated_ips.is_none()
-                        && status.allocated_ip_count.unwrap_or(0) == 0
-                };
-                Ok(own.all(clean).then_some(()))
-            },
-        )
-        .await?;
-        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).pools.clone();
-        for name in [&self.v4, &self.v6] {
-            let what = format!("no addresses of subnet {name} to be given out");
-            wait::object(&self.subnets(), name, &what, LONG, |subnet| {
-                let Some(subnet) = subnet else { return Some(()) };
-                let Ok(controlled) = subnet.controlled() else {
-                    return None;
-                };
-                let counted = subnet
-                    .status
-                    .as_ref()
-                    .and_then(|status| status.allocated_ip_count)
-                    .unwrap_or(0);
-                let only_made = controlled.iter().all(|(pool, _)| made.iter().any(|name| name == pool));
-                (only_made && (counted == 0 || !controlled.is_empty())).then_some(())
-            })
-            .await?;
-        }
-        Ok(())
-    }
-
-    /// Gives up a failed scene: its objects are deleted, and nobody waits for them.
-    async fn abandon(&self) {
-        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
-        let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
-        // The failure is what is told; that its remains cannot be deleted either would only hide it.
-        let _ = delete_if_there(&namespaces, &self.namespace).await;
-        for name in &made.pools {
-            let _ = delete_if_there(&self.pools(), name).await;
-        }
-        for name in [&self.v4, &self.v6].into_iter().chain(&made.subnets) {
-            let _ = delete_if_there(&self.subnets(), name).await;
-        }
-    }
-}
-
-/// Deletes an object; that there is none is fine.
-pub async fn delete_if_there<K>(api: &Api<K>, name: &str) -> Result<()>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + serde::de::DeserializeOwned,
-{
-    match api.delete(name, &background()).await {
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        outcome => outcome
-            .map(drop)
-            .with_context(|| format!("deleting {} {name}", K::kind(&()))),
-    }
-}
-
-fn background() -> DeleteParams {
-    DeleteParams {
-        propagation_policy: Some(PropagationPolicy::Background),
-        ..DeleteParams::default()
-    }
-}
-
-fn network(number: u16, version: u8) -> String {
-    if version == 4 {
-        format!("10.80.{number}.0/24")
-    } else {
-        format!("fd80:{number:x}::/64")
-    }
-}
-
-fn subnet_name(number: u16, version: u8) -> String {
-    format!("e2e-{number}-v{version}")
-}
-
-fn subnet_spec(number: u16, version: u8) -> SubnetSpec {
-    let (ips, gateway) = if version == 4 {
-        (
-            format!("10.80.{number}.10-10.80.{number}.250"),
-            format!("10.80.{number}.1"),
-        )
-    } else {
-        (
-            format!("fd80:{number:x}::10-fd80:{number:x}::ffff"),
-            format!("fd80:{number:x}::1"),
-        )
-    };
-    SubnetSpec {
-        subnet: network(number, version),
-        ips: Some(vec![ips]),
-        gateway: Some(gateway),
-        ..SubnetSpec::default()
-    }
-}
-
-/// Takes a number that no other test has, in this process or another: making its IPv4 subnet is the claim.
-async fn claim(cluster: &Cluster) -> Result<u16> {
-    let subnets: Api<SpiderSubnet> = Api::all(cluster.client.clone());
-    for number in 1..=MOST {
-        let subnet = SpiderSubnet::new(&subnet_name(number, 4), subnet_spec(number, 4));
-        match subnets.create(&PostParams::default(), &subnet).await {
-            Ok(_) => return Ok(number),
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(error) => return Err(error).context("making the IPv4 subnet; is the chart installed?"),
-        }
-    }
-    bail!("all {MOST} numbers of scenes are taken; delete the subnets e2e-* of runs that failed")
 }

@@ -1,9 +1,12 @@
 //! The check of histories finds what it is there for.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
+use spiderpool_crds::{IPPoolSpec, SpiderIPPool, SpiderSubnet};
 use spiderpool_e2e::history::{Seen, replay};
+use spiderpool_e2e::scene::{Scene, scene};
 
 fn pool(name: &str, ips: &str, records: &Value) -> Result<Seen> {
     let object = json!({
@@ -95,6 +98,40 @@ fn entries_with_common_addresses_are_found() -> Result<()> {
     assert!(
         matches!(found.as_slice(), [text] if text.contains("twice")),
         "{found:?}"
+    );
+    Ok(())
+}
+
+/// Writes the records of a pool as nobody should.
+async fn write_records(scene: &Scene, pool: &str, records: Option<&Value>) -> Result<()> {
+    let change = json!({"status": {"allocatedIPs": records.map(Value::to_string)}});
+    let pools = scene.pools();
+    pools
+        .patch_status(pool, &PatchParams::default(), &Patch::Merge(&change))
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_test_fails_when_an_address_had_two_owners_for_a_moment() -> Result<()> {
+    let outcome = scene("two_owners", async |scene: &Scene| {
+        let ip = scene.ip(4, "10");
+        let mut pools = Vec::new();
+        for name in ["first", "second"] {
+            let pool = scene.create_pool(name, 4, IPPoolSpec::default()).await?.name_any();
+            write_records(scene, &pool, Some(&json!({ip.clone(): record(name)}))).await?;
+            pools.push(pool);
+        }
+        for pool in &pools {
+            write_records(scene, pool, None).await?;
+        }
+        Ok(())
+    })
+    .await;
+    let error = outcome.err().context("two owners of one address were not noticed")?;
+    ensure!(
+        format!("{error:#}").contains("is recorded in pool"),
+        "the test failed for another reason: {error:#}"
     );
     Ok(())
 }
