@@ -10,6 +10,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use rustix::process::Signal;
 use serde_json::json;
+use spiderpool_crds::SpiderIPPool;
 use spiderpool_e2e::RELEASE_NAMESPACE;
 use spiderpool_e2e::cluster::Cluster;
 use spiderpool_e2e::node::{AGENT, Node, OPERATOR, Process};
@@ -167,6 +168,10 @@ async fn the_api_server_away_for_half_a_minute() -> Result<()> {
             "podName": pod.name,
             "podUID": pod.uid,
         });
+        // Its pods are being set up when the server stops answering.
+        scene.create(&deployment("during", 10, &wish)?).await?;
+        let some = |pool: &SpiderIPPool| pool.records().is_ok_and(|records| !records.is_empty());
+        scene.pool_of("during", 4, "with records", some).await?;
         let began = Instant::now();
         let stopped = Stopped::stop(server)?;
         let answer = request(node, "POST", socket::IP, add.to_string().as_bytes()).await?;
@@ -182,6 +187,8 @@ async fn the_api_server_away_for_half_a_minute() -> Result<()> {
         // A patient client waits for the server by itself.
         scene.create(&deployment("after", 2, &wish)?).await?;
         let pods = scene.running("after", 2, LONG).await?;
+        scene.distinct_addresses(&pods, 2).await?;
+        let pods = scene.running("during", 10, LONG).await?;
         scene.distinct_addresses(&pods, 2).await?;
         for process in processes {
             ensure!(

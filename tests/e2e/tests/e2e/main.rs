@@ -14,3 +14,4 @@ mod exclusive_faults;
 mod histories;
 mod pools;
 mod sandboxes;
+mod subnets;
