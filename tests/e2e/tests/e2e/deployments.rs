@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 use spiderpool_crds::names::{ANNOTATION_IP_NUMBER, FINALIZER};
 use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
@@ -353,6 +353,44 @@ async fn a_deployment_made_again_under_its_name_gets_pools_of_its_own() -> Resul
         })
         .await?;
         ensure!(pools == 2, "{pools} pools");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn deployments_scaled_without_pause_end_as_they_should() -> Result<()> {
+    scene("without_pause", async |scene: &Scene| {
+        let wish = from_subnets(&[&scene.v4], &[&scene.v6], "+1");
+        let churn = (0..4).map(async |n: usize| {
+            let name = format!("app{n}");
+            scene.create(&deployment(&name, 2, &wish)?).await?;
+            let by_force = DeleteParams {
+                grace_period_seconds: Some(0),
+                ..DeleteParams::default()
+            };
+            for replicas in [4, 1, 5, 0, 3, 6, 2] {
+                // Nobody waits for pods here, so that some are being set up when the next change comes.
+                scene.pool_of(&name, 4, "that is there", |_| true).await?;
+                scene.scale(&name, replicas).await?;
+                let pods = ListParams::default().labels(&format!("app={name}"));
+                scene.api::<Pod>().delete_collection(&by_force, &pods).await?;
+            }
+            let pods = scene.running(&name, 2, LONG).await?;
+            for version in [4, 6] {
+                scene
+                    .pool_of(&name, version, "with 3 addresses", |pool| size(pool) == 3)
+                    .await?;
+            }
+            anyhow::Ok(pods)
+        });
+        let pods: Vec<Running> = futures::future::try_join_all(churn)
+            .await?
+            .into_iter()
+            .flatten()
+            .collect();
+        let addresses = scene.distinct_addresses(&pods, 2).await?;
+        ensure!(addresses.len() == 16, "eight pods have {} addresses", addresses.len());
         Ok(())
     })
     .await
