@@ -328,3 +328,86 @@ fn network_of(pod: &Pod, nic: &str, own_namespace: &str) -> Option<String> {
         format!("{own_namespace}/{name}")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pool(name: &str, labels: serde_json::Value, spec: serde_json::Value) -> Arc<SpiderIPPool> {
+        let object = json!({"apiVersion": names::API_VERSION, "kind": "SpiderIPPool",
+            "metadata": {"name": name, "labels": labels}, "spec": spec});
+        Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    fn automatic(name: &str, app: &str, nic: &str) -> Arc<SpiderIPPool> {
+        let labels = json!({
+            names::LABEL_OWNER_APP_GV: "apps_v1", names::LABEL_OWNER_APP_KIND: "Deployment",
+            names::LABEL_OWNER_APP_NAMESPACE: "retail", names::LABEL_OWNER_APP_NAME: app, names::LABEL_INTERFACE: nic,
+        });
+        pool(name, labels, json!({"subnet": "10.77.0.0/20"}))
+    }
+
+    fn facts() -> PodFacts {
+        PodFacts {
+            // Another API version of the same application.
+            application: identity(&AppKey::new("apps/v2", "Deployment", "retail", "shop")),
+            namespace: "retail".to_owned(),
+            node: "n1".to_owned(),
+            ..PodFacts::default()
+        }
+    }
+
+    fn found(pools: &[Arc<SpiderIPPool>], level: Level, names: &[&str]) -> (Vec<String>, Vec<String>) {
+        let wanted = names.iter().map(|name| (*name).to_owned()).collect();
+        let choice = Choice {
+            level,
+            names: BTreeMap::from([(Family::V4, wanted)]),
+            clean_gateway: false,
+        };
+        let (fit, reasons) = candidates(pools, &choice, "eth0", Family::V4, &facts());
+        (fit.iter().map(|pool| pool.name_any()).collect(), reasons)
+    }
+
+    #[test]
+    fn an_application_gets_its_own_pools_of_that_nic_only() {
+        let pools = [
+            automatic("b", "shop", "eth0"),
+            automatic("c", "shop", "net1"),
+            automatic("a", "bank", "eth0"),
+        ];
+        assert_eq!(
+            found(&pools, Level::Subnets, &["lan"]),
+            (vec!["b".to_owned()], Vec::new())
+        );
+    }
+
+    #[test]
+    fn named_pools_are_tried_in_the_order_of_the_user_but_narrower_ones_first() {
+        let open = json!({"subnet": "10.77.0.0/20"});
+        let narrow = json!({"subnet": "10.77.0.0/20", "nodeName": ["n1"]});
+        let other = json!({"subnet": "10.77.0.0/20", "nodeName": ["n2"]});
+        let v6 = json!({"subnet": "fd77::/64"});
+        let pools = [
+            pool("z", json!({}), open.clone()),
+            pool("a", json!({}), open),
+            pool("n", json!({}), narrow),
+            pool("o", json!({}), other),
+            pool("six", json!({}), v6),
+            automatic("auto", "bank", "eth0"),
+        ];
+        let (fit, reasons) = found(&pools, Level::Named, &["z", "a", "n", "o", "six", "auto", "absent"]);
+        assert_eq!(fit, ["n", "z", "a"]);
+        let text = reasons.join("\n");
+        assert!(text.contains("unmatched Node name of IPPool o"), "{text}");
+        assert!(text.contains("IPPool absent does not exist"), "{text}");
+        assert_eq!(reasons.len(), 4, "{text}");
+    }
+
+    #[test]
+    fn interfaces_have_the_places_that_meta_plugins_give_them() {
+        assert_eq!(nic_position("eth0"), Some(0));
+        assert_eq!(nic_position("net2"), Some(2));
+        assert_eq!(nic_position("lan"), None);
+    }
+}

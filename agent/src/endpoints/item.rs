@@ -79,3 +79,83 @@ fn route(item: &NicDetail, dst: &str, gw: &str) -> spiderpool_wire::Route {
         gw: gw.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pools::Taken;
+    use spiderpool_crds::{EndpointStatus, IPPoolSpec, PodAllocation};
+    use std::sync::Arc;
+
+    fn claimed(name: &str, subnet: &str, gateway: &str, ip: &str) -> Claimed {
+        let spec = IPPoolSpec {
+            subnet: subnet.to_owned(),
+            gateway: Some(gateway.to_owned()),
+            ..IPPoolSpec::default()
+        };
+        let taken = Taken {
+            ip: ip.parse().unwrap(),
+            new: true,
+            written: true,
+        };
+        Claimed {
+            taken,
+            pool: Arc::new(SpiderIPPool::new(name, spec)),
+        }
+    }
+
+    fn dual(clean: bool) -> SpiderEndpoint {
+        // IPv6 first, as it may be claimed first.
+        let claims = [
+            claimed("p6", "fd77::/64", "fd77::1", "fd77::1:10"),
+            claimed("p4", "10.77.0.0/20", "10.77.0.1", "10.77.1.10"),
+        ];
+        let custom = [("192.0.2.0/24", "10.77.0.254"), ("2001:db8::/32", "fd99::1")].map(|(dst, gw)| Route {
+            dst: dst.to_owned(),
+            gw: gw.to_owned(),
+            ..Route::default()
+        });
+        let status = EndpointStatus {
+            current: PodAllocation {
+                ips: vec![item("eth0", "c1", clean, &claims, &custom)],
+                ..PodAllocation::default()
+            },
+            ..EndpointStatus::default()
+        };
+        SpiderEndpoint::new("retail", "shop", status)
+    }
+
+    fn routes(response: &IpamAddResponse) -> Vec<(&str, &str)> {
+        response
+            .routes
+            .iter()
+            .map(|route| (route.dst.as_str(), route.gw.as_str()))
+            .collect()
+    }
+
+    #[test]
+    fn an_answer_lists_ipv4_first_and_routes_only_what_the_subnets_reach() {
+        let response = answer(&dual(false));
+        let ips: Vec<(&str, i64)> = response
+            .ips
+            .iter()
+            .map(|ip| (ip.address.as_str(), ip.version))
+            .collect();
+        assert_eq!(ips, [("10.77.1.10/20", 4), ("fd77::1:10/64", 6)]);
+        let expected = [
+            ("0.0.0.0/0", "10.77.0.1"),
+            ("::/0", "fd77::1"),
+            ("192.0.2.0/24", "10.77.0.254"),
+        ];
+        assert_eq!(routes(&response), expected);
+    }
+
+    #[test]
+    fn a_clean_gateway_leaves_the_default_routes_out_and_is_remembered() {
+        let endpoint = dual(true);
+        assert_eq!(endpoint.status.current.ips[0].clean_gateway, Some(true));
+        let response = answer(&endpoint);
+        assert_eq!(routes(&response), [("192.0.2.0/24", "10.77.0.254")]);
+        assert_eq!(response.ips[0].gateway, "10.77.0.1");
+    }
+}

@@ -167,3 +167,121 @@ fn held_addresses(object: &SpiderIPPool, family: Family) -> Result<RangeSet, Rec
         .map(|(_, bits)| bits)
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spiderpool_crds::{IPPoolSpec, IPPoolStatus};
+
+    const UID: &str = "0d3f0f5e-5f0e-4a4b-9a36-0f5d6f4e2a10";
+
+    fn pool(ips: &str, records: Option<&str>) -> SpiderIPPool {
+        let spec = IPPoolSpec {
+            subnet: "10.77.0.0/20".to_owned(),
+            ips: Some(vec![ips.to_owned()]),
+            ..IPPoolSpec::default()
+        };
+        let mut pool = SpiderIPPool::new("p", spec);
+        pool.status = Some(IPPoolStatus {
+            allocated_ips: records.map(str::to_owned),
+            ..IPPoolStatus::default()
+        });
+        pool
+    }
+
+    fn read(pool: SpiderIPPool) -> PoolState {
+        PoolState::read(Arc::new(pool)).unwrap()
+    }
+
+    fn owner(nic: &str) -> Owner {
+        Owner {
+            pod: "retail/shop".to_owned(),
+            uid: UID.to_owned(),
+            nic: Some(nic.to_owned()),
+        }
+    }
+
+    fn written(state: &PoolState) -> Option<String> {
+        state.to_write().status.unwrap().allocated_ips
+    }
+
+    fn claim(state: &mut PoolState, nic: &str) -> Option<(String, bool)> {
+        let taken = state.claim(&owner(nic), &RangeSet::new())?;
+        Some((taken.ip.to_string(), taken.new))
+    }
+
+    #[test]
+    fn a_repeated_claim_gives_the_same_address_and_another_nic_another_one() {
+        let mut state = read(pool("10.77.1.10-10.77.1.12", None));
+        assert_eq!(claim(&mut state, "eth0"), Some(("10.77.1.10".to_owned(), true)));
+        assert_eq!(claim(&mut state, "eth0"), Some(("10.77.1.10".to_owned(), false)));
+        assert_eq!(claim(&mut state, "net1"), Some(("10.77.1.11".to_owned(), true)));
+        let text = written(&state).unwrap();
+        let expected = format!(
+            r#"{{"10.77.1.10":{{"pod":"retail/shop","podUid":"{UID}","nic":"eth0"}},"10.77.1.11":{{"pod":"retail/shop","podUid":"{UID}","nic":"net1"}}}}"#
+        );
+        assert_eq!(text, expected);
+        assert_eq!(state.to_write().status.unwrap().allocated_ip_count, Some(2));
+    }
+
+    #[test]
+    fn a_record_of_the_peer_becomes_the_asking_nics_and_keeps_what_else_it_says() {
+        let text = format!(r#"{{"10.77.1.11":{{"pod":"retail/shop","podUid":"{UID}","later":7}}}}"#);
+        let mut state = read(pool("10.77.1.10-10.77.1.12", Some(&text)));
+        let taken = state.claim(&owner("eth0"), &RangeSet::new()).unwrap();
+        assert_eq!(
+            (taken.ip.to_string().as_str(), taken.new, taken.written),
+            ("10.77.1.11", false, true)
+        );
+        let text = written(&state).unwrap();
+        assert!(text.contains(r#""nic":"eth0","later":7"#), "{text}");
+        assert_eq!(claim(&mut state, "net1"), Some(("10.77.1.10".to_owned(), true)));
+    }
+
+    #[test]
+    fn reserved_and_held_addresses_are_not_given_out() {
+        let mut object = pool("10.77.1.10-10.77.1.12", None);
+        object.status.get_or_insert_default().held_ips = Some(r#"{"10.77.1.11":{"reason":"Conflict"}}"#.to_owned());
+        let mut state = read(object);
+        let reserved = RangeSet::from(spiderpool_ipam::text::parse_range(Family::V4, "10.77.1.10").unwrap());
+        let taken = state.claim(&owner("eth0"), &reserved).unwrap();
+        assert_eq!(taken.ip.to_string(), "10.77.1.12");
+        assert_eq!(state.claim(&owner("net1"), &reserved), None);
+    }
+
+    #[test]
+    fn a_closed_pool_takes_no_new_owner_but_knows_its_old_ones() {
+        let text = format!(r#"{{"10.77.1.10":{{"pod":"retail/shop","podUid":"{UID}","nic":"eth0"}}}}"#);
+        let mut object = pool("10.77.1.10-10.77.1.12", Some(&text));
+        object.spec.disable = Some(true);
+        let mut state = read(object);
+        assert_eq!(claim(&mut state, "eth0"), Some(("10.77.1.10".to_owned(), false)));
+        assert_eq!(claim(&mut state, "net1"), None);
+    }
+
+    #[test]
+    fn a_release_compares_the_whole_owner() {
+        let text = format!(r#"{{"10.77.1.10":{{"pod":"retail/shop","podUid":"{UID}","nic":"eth0"}}}}"#);
+        let mut state = read(pool("10.77.1.10-10.77.1.12", Some(&text)));
+        assert!(state.release("retail/other", UID, "eth0").is_empty());
+        assert!(state.release("retail/shop", "another-uid", "eth0").is_empty());
+        assert!(state.release("retail/shop", UID, "net1").is_empty());
+        assert_eq!(state.release("retail/shop", UID, "eth0").len(), 1);
+        assert_eq!(written(&state), None);
+        assert_eq!(state.to_write().status.unwrap().allocated_ip_count, Some(0));
+    }
+
+    #[test]
+    fn broken_records_make_a_pool_unusable_instead_of_empty() {
+        for text in [
+            "{",
+            r#"{"10.77.1.300":{}}"#,
+            r#"{"fd00::1":{"pod":"a/b","podUid":"c"}}"#,
+        ] {
+            let error = PoolState::read(Arc::new(pool("10.77.1.10", Some(text))))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("IPPool p"), "{error}");
+        }
+    }
+}
