@@ -334,7 +334,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn pool(name: &str, labels: serde_json::Value, spec: serde_json::Value) -> Arc<SpiderIPPool> {
+    fn pool(name: &str, labels: &serde_json::Value, spec: &serde_json::Value) -> Arc<SpiderIPPool> {
         let object = json!({"apiVersion": names::API_VERSION, "kind": "SpiderIPPool",
             "metadata": {"name": name, "labels": labels}, "spec": spec});
         Arc::new(serde_json::from_value(object).unwrap())
@@ -345,7 +345,7 @@ mod tests {
             names::LABEL_OWNER_APP_GV: "apps_v1", names::LABEL_OWNER_APP_KIND: "Deployment",
             names::LABEL_OWNER_APP_NAMESPACE: "retail", names::LABEL_OWNER_APP_NAME: app, names::LABEL_INTERFACE: nic,
         });
-        pool(name, labels, json!({"subnet": "10.77.0.0/20"}))
+        pool(name, &labels, &json!({"subnet": "10.77.0.0/20"}))
     }
 
     fn facts() -> PodFacts {
@@ -384,16 +384,17 @@ mod tests {
 
     #[test]
     fn named_pools_are_tried_in_the_order_of_the_user_but_narrower_ones_first() {
+        let none = json!({});
         let open = json!({"subnet": "10.77.0.0/20"});
         let narrow = json!({"subnet": "10.77.0.0/20", "nodeName": ["n1"]});
         let other = json!({"subnet": "10.77.0.0/20", "nodeName": ["n2"]});
         let v6 = json!({"subnet": "fd77::/64"});
         let pools = [
-            pool("z", json!({}), open.clone()),
-            pool("a", json!({}), open),
-            pool("n", json!({}), narrow),
-            pool("o", json!({}), other),
-            pool("six", json!({}), v6),
+            pool("z", &none, &open),
+            pool("a", &none, &open),
+            pool("n", &none, &narrow),
+            pool("o", &none, &other),
+            pool("six", &none, &v6),
             automatic("auto", "bank", "eth0"),
         ];
         let (fit, reasons) = found(&pools, Level::Named, &["z", "a", "n", "o", "six", "auto", "absent"]);
