@@ -202,7 +202,7 @@ mod tests {
     }
 
     fn written(state: &PoolState) -> Option<String> {
-        state.to_write().status.unwrap().allocated_ips
+        state.to_write().status.and_then(|status| status.allocated_ips)
     }
 
     fn claim(state: &mut PoolState, nic: &str) -> Option<(String, bool)> {
