@@ -105,11 +105,14 @@ impl History {
         })
     }
 
-    /// Waits until all pools and subnets of the networks were seen to be gone.
+    /// Waits until all pools of the networks were seen to be gone, and all subnets but at most one.
     pub async fn ended(&mut self, deadline: Duration) -> Result<()> {
         let ended = async {
             self.pools.wait_for(|alive| *alive == Some(0)).await?;
-            self.subnets.wait_for(|alive| *alive == Some(0)).await.map(drop)
+            self.subnets
+                .wait_for(|alive| alive.is_some_and(|alive| alive < 2))
+                .await
+                .map(drop)
         };
         tokio::time::timeout(deadline, ended)
             .await

@@ -16,7 +16,7 @@ use crate::scene::Scene;
 use crate::wait::{self, LONG};
 
 impl Scene {
-    /// Deletes everything of the scene and checks that nothing stays.
+    /// Deletes everything of the scene but the IPv4 subnet, by which it owns its number, and checks that nothing stays.
     pub(crate) async fn close(&self) -> Result<()> {
         self.delete_workloads().await?;
         self.nothing_stays().await?;
@@ -25,13 +25,19 @@ impl Scene {
             delete_if_there(&self.pools(), name).await?;
             wait::gone(&self.pools(), name, LONG).await?;
         }
-        for name in [&self.v4, &self.v6].into_iter().chain(&made.subnets) {
+        for name in std::iter::once(&self.v6).chain(&made.subnets) {
             delete_if_there(&self.subnets(), name).await?;
             wait::gone(&self.subnets(), name, LONG).await?;
         }
         let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
         delete_if_there(&namespaces, &self.namespace).await?;
         wait::gone(&namespaces, &self.namespace, LONG).await
+    }
+
+    /// Gives the scene's number to whoever comes next. Nobody may look at its networks any more.
+    pub(crate) async fn release(&self) -> Result<()> {
+        delete_if_there(&self.subnets(), &self.v4).await?;
+        wait::gone(&self.subnets(), &self.v4, LONG).await
     }
 
     /// Deletes the workloads and waits until their pods are gone.
@@ -118,7 +124,7 @@ impl Scene {
         for name in &made.pools {
             let _ = delete_if_there(&self.pools(), name).await;
         }
-        for name in [&self.v4, &self.v6].into_iter().chain(&made.subnets) {
+        for name in made.subnets.iter().chain([&self.v6, &self.v4]) {
             let _ = delete_if_there(&self.subnets(), name).await;
         }
     }

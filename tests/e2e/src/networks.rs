@@ -6,6 +6,7 @@ use kube::api::PostParams;
 use spiderpool_crds::{SpiderSubnet, SubnetSpec};
 
 use crate::cluster::Cluster;
+use crate::leave::delete_if_there;
 
 /// Scenes have numbers from 1 to this.
 const MOST: u16 = 250;
@@ -25,7 +26,7 @@ pub(crate) fn subnet_name(number: u16, version: u8) -> String {
 }
 
 /// Its spec.
-pub(crate) fn subnet_spec(number: u16, version: u8) -> SubnetSpec {
+fn subnet_spec(number: u16, version: u8) -> SubnetSpec {
     let (ips, gateway) = if version == 4 {
         (
             format!("10.80.{number}.10-10.80.{number}.250"),
@@ -45,16 +46,29 @@ pub(crate) fn subnet_spec(number: u16, version: u8) -> SubnetSpec {
     }
 }
 
-/// Takes a number that no other test has, in this process or another: making its IPv4 subnet is the claim.
+/// Takes a number that no other test has, in this process or another: making its IPv4 subnet is the claim. What a failed
+/// test left of a number's IPv6 subnet makes it unusable.
 pub(crate) async fn claim(cluster: &Cluster) -> Result<u16> {
-    let subnets: Api<SpiderSubnet> = Api::all(cluster.client.clone());
     for number in 1..=MOST {
-        let subnet = SpiderSubnet::new(&subnet_name(number, 4), subnet_spec(number, 4));
-        match subnets.create(&PostParams::default(), &subnet).await {
-            Ok(_) => return Ok(number),
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(error) => return Err(error).context("making the IPv4 subnet; is the chart installed?"),
+        if !make(cluster, number, 4).await? {
+            continue;
         }
+        if make(cluster, number, 6).await? {
+            return Ok(number);
+        }
+        let subnets: Api<SpiderSubnet> = Api::all(cluster.client.clone());
+        delete_if_there(&subnets, &subnet_name(number, 4)).await?;
     }
     bail!("all {MOST} numbers of scenes are taken; delete the subnets e2e-* of runs that failed")
+}
+
+/// Makes a subnet of a scene; false if there is one.
+async fn make(cluster: &Cluster, number: u16, version: u8) -> Result<bool> {
+    let subnets: Api<SpiderSubnet> = Api::all(cluster.client.clone());
+    let subnet = SpiderSubnet::new(&subnet_name(number, version), subnet_spec(number, version));
+    match subnets.create(&PostParams::default(), &subnet).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
+        Err(error) => Err(error).context("making a subnet; is the chart installed?"),
+    }
 }

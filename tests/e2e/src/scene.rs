@@ -21,7 +21,7 @@ use crate::cluster::Cluster;
 use crate::dump;
 use crate::history::History;
 use crate::leave::background;
-use crate::networks::{claim, network, subnet_name, subnet_spec};
+use crate::networks::{claim, network, subnet_name};
 use crate::wait::{self, LONG, SOON};
 
 /// How long a whole test may take.
@@ -65,7 +65,10 @@ pub async fn scene(name: &str, test: impl AsyncFnOnce(&Scene) -> Result<()>) -> 
     };
     let violations = history.violations();
     let outcome = match (outcome, violations.is_empty()) {
-        (Ok(()), true) => return Ok(()),
+        (Ok(()), true) => {
+            drop(history);
+            return scene.release().await;
+        }
         (Ok(()), false) => Err(anyhow!("what must always hold did not:\n{}", violations.join("\n"))),
         (Err(error), true) => Err(error),
         (Err(error), false) => Err(error.context(format!("what must always hold did not:\n{}", violations.join("\n")))),
@@ -115,12 +118,6 @@ impl Scene {
             .create(&PostParams::default(), &object)
             .await
             .context("making the namespace")?;
-        let v6 = SpiderSubnet::new(&scene.v6, subnet_spec(number, 6));
-        scene
-            .subnets()
-            .create(&PostParams::default(), &v6)
-            .await
-            .context("making the IPv6 subnet")?;
         // Pods are refused until the namespace has it.
         let accounts = scene.api::<k8s_openapi::api::core::v1::ServiceAccount>();
         wait::object(&accounts, "default", "the default service account", SOON, |account| {

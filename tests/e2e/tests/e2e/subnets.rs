@@ -115,10 +115,10 @@ async fn a_subnet_in_use_goes_after_the_last_pod() -> Result<()> {
         let wish = from_subnets(&[&scene.v4], &[&scene.v6], "+1");
         scene.create(&deployment("shop", 2, &wish)?).await?;
         let pods = scene.running("shop", 2, LONG).await?;
-        scene.subnets().delete(&scene.v4, &DeleteParams::default()).await?;
+        scene.subnets().delete(&scene.v6, &DeleteParams::default()).await?;
         wait::object(
             &scene.subnets(),
-            &scene.v4,
+            &scene.v6,
             "the condition Ready to say that it goes",
             SOON,
             |subnet| {
@@ -130,21 +130,21 @@ async fn a_subnet_in_use_goes_after_the_last_pod() -> Result<()> {
         .await?;
         scene.distinct_addresses(&pods, 2).await?;
         // A second Deployment is refused, and told so.
-        let single = from_subnets(&[&scene.v4], &[], "+1");
+        let single = from_subnets(&[], &[&scene.v6], "+1");
         scene.create(&deployment("late", 1, &single)?).await?;
         scene
             .event(
                 "Deployment",
                 "late",
                 "SubnetTerminating",
-                &[&scene.v4, "being deleted"],
+                &[&scene.v6, "being deleted"],
                 SOON,
             )
             .await?;
         scene.delete::<Deployment>("late").await?;
         scene.distinct_addresses(&pods, 2).await?;
         scene.delete::<Deployment>("shop").await?;
-        wait::gone(&scene.subnets(), &scene.v4, LONG).await
+        wait::gone(&scene.subnets(), &scene.v6, LONG).await
     })
     .await
 }
