@@ -155,8 +155,8 @@ impl Scene {
     /// Pings one pod from another, by the address of a family.
     pub async fn ping(&self, from: &Running, to: &Running, family: Family) -> Result<()> {
         let target = to.address(family)?;
-        // The first packets of a new neighbour may be lost while it is looked for.
-        let script = format!("for try in 1 2 3 4 5; do ping -c 1 -W 2 {target} && exit 0; done; exit 1");
+        // A pod that knew an earlier owner of the address asks its old interface for up to ten seconds before it looks anew.
+        let script = format!("for try in $(seq 15); do ping -c 1 -W 2 {target} && exit 0; done; exit 1");
         self.exec(&from.name, &["sh", "-c", &script]).await.map(drop)
     }
 }
