@@ -11,11 +11,13 @@ use crate::explain;
 use crate::owner;
 use crate::pods;
 use crate::pools::{Claimed, JobError, PoolState};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use spiderpool_crds::app::AppKey;
 use spiderpool_crds::{Route, SpiderIPPool, annotations};
 use spiderpool_ipam::candidates::PodFacts;
 use spiderpool_ipam::{Family, Owner};
+use spiderpool_kit::cache::{Key, Store};
 use spiderpool_wire::{IpamAddArgs, IpamAddResponse};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -72,7 +74,7 @@ pub async fn add(context: &Context, args: &IpamAddArgs) -> Result<IpamAddRespons
     }
 }
 
-fn custom_routes(pod: &k8s_openapi::api::core::v1::Pod) -> Result<Vec<Route>, RequestError> {
+fn custom_routes(pod: &Pod) -> Result<Vec<Route>, RequestError> {
     let pod_name = || format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
     let routes = annotations::routes(pod.annotations()).map_err(|source| RequestError::Annotation {
         pod: pod_name(),
@@ -137,6 +139,11 @@ impl Request<'_> {
         futures::future::join_all(releases).await;
     }
 
+    /// Whether an object is this request's pod, terminating or finished.
+    fn is_ended(&self, pod: Option<&Arc<Pod>>) -> bool {
+        pod.is_some_and(|pod| pod.metadata.uid.as_deref() == Some(&self.args.pod_uid) && !pods::is_alive(pod))
+    }
+
     fn pod(&self) -> String {
         format!("{}/{}", self.args.pod_namespace, self.args.pod_name)
     }
@@ -171,6 +178,17 @@ impl Request<'_> {
             }
             let waits = self.choice.level == Level::Subnets && Instant::now() < wait_until;
             if !waits || !self.wait_for_pool(family, &tried, wait_until).await {
+                if self.is_ended(
+                    self.context
+                        .pods
+                        .get(&self.args.pod_namespace, &self.args.pod_name)
+                        .as_ref(),
+                ) {
+                    return Err(RequestError::DeadPod {
+                        pod: self.pod(),
+                        uid: self.args.pod_uid.clone(),
+                    });
+                }
                 if self.choice.level == Level::Subnets {
                     let nic = &self.args.if_name;
                     reasons.extend(explain::no_pool(self.context, self.app, self.choice, nic, family).await);
@@ -215,11 +233,18 @@ impl Request<'_> {
             tried.get(&pool.name_any()) != Some(&pool.resource_version())
                 && PoolState::read(pool.clone()).is_ok_and(|state| state.ledger().has_free(&reserved))
         };
-        let look = |store: &spiderpool_kit::cache::Store<SpiderIPPool>| {
+        let look = |store: &Store<SpiderIPPool>| {
             let pools: Vec<Arc<SpiderIPPool>> = store.iter().filter(|pool| pool.is_automatic()).cloned().collect();
             let (candidates, _) = choose::candidates(&pools, self.choice, &self.args.if_name, family, self.facts);
             candidates.iter().any(untried).then_some(())
         };
-        context.pools.cache().wait(until, look).await.is_ok()
+        // A pod that is deleted meanwhile wants no address any more, and its DEL waits for this request to end. That the cache
+        // does not have the pod says nothing: it may have been read live a moment before the cache does.
+        let key = Key::new(&self.args.pod_namespace, &self.args.pod_name);
+        let ended = |store: &Store<Pod>| self.is_ended(store.get(&key)).then_some(());
+        tokio::select! {
+            found = context.pools.cache().wait(until, look) => found.is_ok(),
+            _ = context.pods.wait(until, ended) => false,
+        }
     }
 }
