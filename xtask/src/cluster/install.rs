@@ -12,6 +12,8 @@ use crate::paths;
 const DEADLINE: Duration = Duration::from_secs(300);
 /// The chart's release name.
 pub const RELEASE: &str = "spiderpool";
+/// What belongs to the release.
+const SELECTOR: &str = "app.kubernetes.io/instance=spiderpool";
 /// The namespace of the release.
 pub const NAMESPACE: &str = "kube-system";
 
@@ -39,19 +41,24 @@ impl Cluster {
             if changed && existed {
                 self.restart_release()?;
             }
-            Ok(())
+            self.wait_for_release()
         })
     }
 
     /// The tag does not change with the content of a locally built image, so helm sees no reason to start new pods.
     fn restart_release(&self) -> Result<()> {
-        let selector = format!("app.kubernetes.io/instance={RELEASE}");
-        let which = ["deployments,daemonsets", "-n", NAMESPACE, "-l", &selector];
+        let which = ["deployments,daemonsets", "-n", NAMESPACE, "-l", SELECTOR];
         self.kubectl(&[&["rollout", "restart"][..], &which].concat())?;
-        let names = self.kubectl(&[&["get"][..], &which, &["-o", "name"]].concat())?;
+        Ok(())
+    }
+
+    /// Helm takes a DaemonSet for ready while as many pods are missing as an update may take away, on a small cluster all.
+    fn wait_for_release(&self) -> Result<()> {
+        let which = ["deployments,daemonsets", "-n", NAMESPACE, "-l", SELECTOR, "-o", "name"];
+        let names = self.kubectl(&[&["get"][..], &which].concat())?;
         for name in names.lines() {
             self.kubectl_within(&["rollout", "status", "-n", NAMESPACE, name, "--timeout=4m"], DEADLINE)
-                .with_context(|| format!("waiting for the new pods of {name}"))?;
+                .with_context(|| format!("waiting for the pods of {name}"))?;
         }
         Ok(())
     }
