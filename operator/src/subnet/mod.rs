@@ -14,10 +14,12 @@
 
 pub mod apply;
 pub mod confirm;
+pub mod elsewhere;
 pub mod fate;
 pub mod object;
 pub mod observe;
 pub mod placement;
+pub mod room;
 pub mod status;
 pub mod tell;
 
@@ -57,10 +59,10 @@ async fn pass(context: &Context, name: &str) -> Result<Outcome, write::Error> {
         let Some(subnet) = context.caches.subnets.get("", name) else {
             return Ok(lasting(tell::missing_subnet(context, name)));
         };
-        let cidr = match subnet.cidr().and_then(|cidr| subnet.total().map(|_| cidr)) {
+        let cidr = match subnet.cidr() {
             Ok(cidr) => cidr,
             Err(error) => {
-                status::publish_invalid(context, &subnet, &error.to_string()).await?;
+                status::give_up(context, &subnet, &error.to_string()).await?;
                 return Ok(lasting(tell::unusable_subnet(context, name)));
             }
         };
@@ -75,7 +77,7 @@ async fn pass(context: &Context, name: &str) -> Result<Outcome, write::Error> {
         };
         let done = apply::run(context, &seen, &plan, &recorded).await;
         let waiting = tell::outcome(context, &seen, &plan, &done);
-        observe::look_elsewhere(context, &seen, &plan);
+        elsewhere::look(context, &seen, &plan);
         status::release(context, &seen, recorded).await?;
         return match done.failure {
             Some(failure) => Err(failure),

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use spiderpool_crds::names::{LABEL_OWNER_APP_UID, LABEL_OWNER_SUBNET, LABEL_RECLAIM};
 use spiderpool_crds::records::{ControlledPools, RecordsError};
 use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
-use spiderpool_ipam::accounting::{self, Entries};
-use spiderpool_ipam::autopool::{Blocked, Facts, Plan, PoolFact, Verdict, Want};
-use spiderpool_ipam::{Cidr, Family, RangeSet};
+use spiderpool_ipam::accounting::Entries;
+use spiderpool_ipam::autopool::{Facts, PoolFact, Want};
+use spiderpool_ipam::{Cidr, RangeSet};
 use spiderpool_kit::cache::Key;
 
 use super::fate::{self, AppSeen, Fate, PoolView};
 use super::object::other_name;
 use super::placement::{Room, choose};
+use super::room::{reserved, room};
 use crate::application::{AppId, Application, Request, Slot, SlotId, deployment};
 use crate::context::Context;
 use crate::pool::used::used;
@@ -60,6 +61,8 @@ pub struct Seen {
     pub subnet: Arc<SpiderSubnet>,
     /// Its network.
     pub cidr: Cidr,
+    /// Why it cannot give addresses: they do not parse. What pools have of it they keep.
+    pub problem: Option<String>,
     /// Its accounting as text; empty when that is corrupted.
     pub controlled: ControlledPools,
     /// What the plan is made from.
@@ -94,7 +97,10 @@ struct World {
 /// Looks at a subnet.
 pub fn look(context: &Context, subnet: Arc<SpiderSubnet>, cidr: Cidr) -> Seen {
     let family = cidr.family();
-    let total = subnet.total().unwrap_or_default();
+    let (total, problem) = match subnet.total() {
+        Ok(total) => (total, None),
+        Err(error) => (RangeSet::new(), Some(error.to_string())),
+    };
     let controlled = subnet.controlled();
     let entries = controlled
         .as_ref()
@@ -104,6 +110,7 @@ pub fn look(context: &Context, subnet: Arc<SpiderSubnet>, cidr: Cidr) -> Seen {
     let world = world(context, &subnet, cidr);
     let mut seen = Seen {
         cidr,
+        problem,
         controlled,
         facts: Facts {
             total,
@@ -338,55 +345,6 @@ fn free_name(context: &Context, seen: &Seen, usual: &str, slot: &SlotId, app: &A
     }
 }
 
-/// What a subnet has to offer for a pool. A lone subnet without room is not refused here: the plan says how much it lacks.
-fn room(context: &Context, name: &str, slot: &Slot, size: u128, pool: &str) -> Room {
-    let Some(subnet) = context.caches.subnets.get("", name) else {
-        return match context.caches.subnets.malformed(&Key::cluster(name)) {
-            Some(bad) => Room::Invalid(bad.error.clone()),
-            None => Room::Missing,
-        };
-    };
-    let (cidr, total) = match subnet.cidr().and_then(|cidr| Ok((cidr, subnet.total()?))) {
-        Ok(parsed) => parsed,
-        Err(error) => return Room::Invalid(error.to_string()),
-    };
-    if cidr.family() != slot.family {
-        return Room::WrongFamily;
-    }
-    if subnet.is_terminating() {
-        return Room::Terminating;
-    }
-    if slot.subnets.len() == 1 {
-        return Room::Enough;
-    }
-    let entries = subnet
-        .controlled()
-        .and_then(|pools| pools.entries(slot.family))
-        .unwrap_or_default();
-    let given = accounting::taken(&entries, Some(pool));
-    let free = total
-        .difference(&given)
-        .difference(&reserved(context, slot.family))
-        .count();
-    if free >= size {
-        Room::Enough
-    } else {
-        Room::Short { free }
-    }
-}
-
-/// Addresses of a family that are never given out. A reservation that does not parse is the user's to repair; it is told
-/// where reservations are watched.
-fn reserved(context: &Context, family: Family) -> RangeSet {
-    context.caches.reserved.read(|store| {
-        store
-            .iter()
-            .filter_map(|reserved| reserved.addresses().ok())
-            .filter(|(of, _)| *of == family)
-            .fold(RangeSet::new(), |all, (_, addresses)| all.union(&addresses))
-    })
-}
-
 /// The pools as the plan sees them. Those that cannot be read keep what the accounting says they have.
 fn facts(context: &Context, seen: &Seen) -> Vec<PoolFact> {
     let family = seen.cidr.family();
@@ -438,38 +396,4 @@ fn order(wants: &mut [Want], purposes: &BTreeMap<String, Purpose>) {
         Some(Purpose::Serve { app, .. }) => (1, app.since),
         Some(Purpose::Drain) | None => (0, None),
     });
-}
-
-/// After a pass: applications that this subnet refused are placed elsewhere if they may be, and other subnets that have
-/// something to do now are looked at.
-pub fn look_elsewhere(context: &Context, seen: &Seen, plan: &Plan) {
-    for (name, verdict) in &plan.verdicts {
-        let refused = matches!(
-            verdict,
-            Verdict::Blocked(Blocked::Exhausted { .. } | Blocked::SubnetTerminating)
-        );
-        let Some(Purpose::Serve { app, request, slot }) = seen.purposes.get(name).filter(|_| refused) else {
-            continue;
-        };
-        if seen.pools.contains_key(name) || slot.subnets.len() < 2 {
-            continue;
-        }
-        let slot_id = app.slot_id(slot);
-        context.placements.forget(&slot_id);
-        let others: Vec<String> = slot
-            .subnets
-            .iter()
-            .filter(|other| *other != seen.name())
-            .cloned()
-            .collect();
-        let place = context.placements.place(&slot_id, &app.uid, &others, || {
-            choose(&others, |other| room(context, other, slot, request.size, name)).map(str::to_owned)
-        });
-        if let Ok(place) = place {
-            context.queues.subnets.add(place);
-        }
-    }
-    for other in seen.elsewhere.iter().filter(|other| *other != seen.name()) {
-        context.queues.subnets.add(other.clone());
-    }
 }

@@ -33,8 +33,8 @@ pub async fn publish(
     Ok(Some(Recorded(written)))
 }
 
-/// Says in the status that the subnet cannot be used.
-pub async fn publish_invalid(context: &Context, subnet: &Arc<SpiderSubnet>, why: &str) -> Result<(), write::Error> {
+/// Says in the status that the subnet cannot be used at all, and lets it go if it is on its way out.
+pub async fn give_up(context: &Context, subnet: &Arc<SpiderSubnet>, why: &str) -> Result<(), write::Error> {
     let old = subnet.status.clone().unwrap_or_default();
     let mut new = old.clone();
     let generation = subnet.metadata.generation;
@@ -47,7 +47,16 @@ pub async fn publish_invalid(context: &Context, subnet: &Arc<SpiderSubnet>, why:
         generation,
         Timestamp::now(),
     );
-    write_if_changed(context, subnet, &old, new).await.map(drop)
+    let subnet = write_if_changed(context, subnet, &old, new).await?;
+    let text = &subnet.spec.subnet;
+    let pools = context
+        .caches
+        .pools
+        .read(|store| store.iter().any(|pool| pool.spec.subnet == *text));
+    match identity::released(&*subnet).filter(|_| subnet.is_terminating() && !pools) {
+        Some(released) => context.subnets.replace(&released).await.map(drop),
+        None => Ok(()),
+    }
 }
 
 async fn write_if_changed(
@@ -99,6 +108,8 @@ fn next(old: &SubnetStatus, seen: &Seen, plan: &Plan, now: Timestamp) -> SubnetS
     if facts.terminating {
         let (reason, message) = going(seen);
         set(READY, false, reason, &message);
+    } else if let Some(problem) = &seen.problem {
+        set(READY, false, "Invalid", problem);
     } else {
         set(READY, true, "Accepted", "the subnet can be used");
     }
@@ -168,6 +179,7 @@ mod tests {
             },
             subnet: Arc::new(subnet),
             cidr,
+            problem: None,
             controlled: ControlledPools::new(),
             pools: BTreeMap::new(),
             purposes: BTreeMap::new(),

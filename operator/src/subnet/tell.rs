@@ -168,6 +168,10 @@ fn written(seen: &Seen, name: &str, verdict: &Verdict, what: &str) -> Option<(Re
 
 fn unfinished(seen: &Seen, name: &str, verdict: &Verdict, what: &str) -> Option<(Reason, String)> {
     let subnet = seen.name();
+    if let (Some(problem), Verdict::Blocked(Blocked::Exhausted { .. })) = (&seen.problem, verdict) {
+        let note = format!("{what} gets no addresses: SpiderSubnet {subnet} cannot be used: {problem}");
+        return Some((Reason::SubnetInvalid, note));
+    }
     match verdict {
         Verdict::Grow { short, .. } if *short > 0 => Some(too_small(subnet, name, what, *short)),
         Verdict::Blocked(Blocked::Exhausted { wanted, free }) => Some(if seen.pools.contains_key(name) {
