@@ -2,7 +2,7 @@
 
 use crate::add;
 use crate::context::Context;
-use crate::del;
+use crate::del::{self, Released};
 use crate::endpoints;
 use crate::error::RequestError;
 use axum::Router;
@@ -16,8 +16,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use spiderpool_crds::NicDetail;
 use spiderpool_wire::{
-    EndpointInterface, EndpointRoute, IpamAddArgs, IpamDelArgs, MAX_BODY_BYTES, WorkloadEndpointStatus, error_body,
-    path,
+    EndpointInterface, EndpointRoute, IpamAddArgs, IpamAddResponse, IpamDelArgs, MAX_BODY_BYTES,
+    WorkloadEndpointStatus, error_body, path,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,37 +81,32 @@ async fn allocate(State(context): State<Arc<Context>>, body: Result<Bytes, Bytes
         Ok(args) => args,
         Err(response) => return *response,
     };
-    // A task of its own: a plugin that is killed must not stop the work between two writes.
-    let served = tokio::spawn(async move {
+    let sandbox = Sandbox {
+        command: "ADD",
+        pod: format!("{}/{}", args.pod_namespace, args.pod_name),
+        uid: args.pod_uid.clone(),
+        nic: args.if_name.clone(),
+        container: args.container_id.clone(),
+    };
+    let work = async move {
         let started = Instant::now();
         let result = add::add(&context, &args).await;
-        let took = started.elapsed();
-        let (pod, uid, nic) = (
-            format!("{}/{}", args.pod_namespace, args.pod_name),
-            &args.pod_uid,
-            &args.if_name,
-        );
-        let container = &args.container_id;
-        match &result {
-            Ok(response) => {
-                let ips: Vec<&str> = response.ips.iter().map(|ip| ip.address.as_str()).collect();
-                tracing::info!(pod, uid, nic, container, ?ips, ms = took.as_millis(), "ADD");
-                context.metrics.added("ok", took);
-            }
-            Err(error) => {
-                tracing::warn!(pod, uid, nic, container, %error, ms = took.as_millis(), "ADD failed");
-                context.metrics.added(error.class(), took);
-            }
-        }
+        let ips = |response: &IpamAddResponse| {
+            response
+                .ips
+                .iter()
+                .map(|ip| ip.address.clone())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        context
+            .metrics
+            .added(sandbox.log(&result, started.elapsed(), ips), started.elapsed());
         result
-    });
-    match served.await {
-        Ok(Ok(response)) => json(&response),
-        Ok(Err(error)) => failed(&error),
-        Err(error) => failure(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            &format!("the agent failed: {error}; see its log"),
-        ),
+    };
+    match finish(work).await {
+        Ok(answer) => json(&answer),
+        Err(response) => *response,
     }
 }
 
@@ -120,35 +115,72 @@ async fn release(State(context): State<Arc<Context>>, body: Result<Bytes, BytesR
         Ok(args) => args,
         Err(response) => return *response,
     };
-    let served = tokio::spawn(async move {
+    let sandbox = Sandbox {
+        command: "DEL",
+        pod: format!("{}/{}", args.pod_namespace, args.pod_name),
+        uid: args.pod_uid.clone(),
+        nic: args.if_name.clone(),
+        container: args.container_id.clone(),
+    };
+    let work = async move {
         let started = Instant::now();
         let result = del::del(&context, &args).await;
-        let took = started.elapsed();
-        let (pod, uid, nic) = (
-            format!("{}/{}", args.pod_namespace, args.pod_name),
-            &args.pod_uid,
-            &args.if_name,
-        );
-        let container = &args.container_id;
-        match &result {
-            Ok(released) => {
-                tracing::info!(pod, uid, nic, container, ?released, ms = took.as_millis(), "DEL");
-                context.metrics.deleted("ok", took);
+        let did = |released: &Released| format!("{released:?}");
+        context
+            .metrics
+            .deleted(sandbox.log(&result, started.elapsed(), did), started.elapsed());
+        result
+    };
+    match finish(work).await {
+        Ok(_) => StatusCode::OK.into_response(),
+        Err(response) => *response,
+    }
+}
+
+/// Whom a request is about, for its line in the log.
+struct Sandbox {
+    command: &'static str,
+    pod: String,
+    uid: String,
+    nic: String,
+    container: String,
+}
+
+impl Sandbox {
+    /// Writes the one line of a request, and gives its result as a metric counts it.
+    fn log<T>(&self, result: &Result<T, RequestError>, took: Duration, told: impl Fn(&T) -> String) -> &'static str {
+        let Self {
+            command,
+            pod,
+            uid,
+            nic,
+            container,
+        } = self;
+        let ms = took.as_millis();
+        match result {
+            Ok(value) => {
+                tracing::info!(pod, uid, nic, container, result = told(value), ms, "{command}");
+                "ok"
             }
             Err(error) => {
-                tracing::warn!(pod, uid, nic, container, %error, ms = took.as_millis(), "DEL failed");
-                context.metrics.deleted(error.class(), took);
+                tracing::warn!(pod, uid, nic, container, %error, ms, "{command} failed");
+                error.class()
             }
         }
-        result
-    });
-    match served.await {
-        Ok(Ok(_)) => StatusCode::OK.into_response(),
-        Ok(Err(error)) => failed(&error),
-        Err(error) => failure(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            &format!("the agent failed: {error}; see its log"),
-        ),
+    }
+}
+
+/// Runs a request as a task of its own: a plugin that is killed must not stop the work between two writes.
+async fn finish<T: Send + 'static>(
+    work: impl Future<Output = Result<T, RequestError>> + Send + 'static,
+) -> Result<T, Box<Response>> {
+    match tokio::spawn(work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Box::new(failed(&error))),
+        Err(error) => {
+            let text = format!("the agent failed: {error}; see its log");
+            Err(Box::new(failure(StatusCode::INTERNAL_SERVER_ERROR, &text)))
+        }
     }
 }
 
