@@ -39,6 +39,7 @@ enum Task {
     /// cargo xtask test              all of it, as CI does
     /// cargo xtask test unit         what needs no cluster
     /// cargo xtask test e2e NAME     the end-to-end tests whose name contains NAME
+    /// cargo xtask test chart        the chart's life: uninstall, install again, uninstall without a trace
     #[command(verbatim_doc_comment)]
     Test {
         /// Which part; all of it if absent
@@ -86,6 +87,8 @@ enum Part {
     Unit,
     /// End-to-end tests
     E2e,
+    /// The chart's life: uninstalled, installed again, uninstalled without a trace
+    Chart,
 }
 
 #[derive(Debug, Args)]
@@ -162,6 +165,7 @@ fn run(task: Task, ui: &Ui) -> Result<()> {
                 None => Which::All,
                 Some(Part::Unit) => Which::Unit,
                 Some(Part::E2e) => Which::EndToEnd(filter),
+                Some(Part::Chart) => Which::Chart,
             };
             test::run(&test::Options { which, name, keep }, ui)
         }

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{END_TO_END, Options};
+use super::{END_TO_END, Options, lifecycle};
 use crate::artifact::{self, Kind};
 use crate::cluster::{Cluster, ClusterName, State, UpOptions, status};
 use crate::paths;
@@ -28,8 +28,19 @@ fn logs() -> PathBuf {
     paths::checkout().join("target/e2e-logs")
 }
 
-/// Runs the tests whose name contains `filter`, or all.
-pub(super) fn run(options: &Options, filter: Option<&str>, ui: &Ui) -> Result<()> {
+/// What of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part<'a> {
+    /// Everything.
+    All,
+    /// Tests whose name contains this.
+    Named(&'a str),
+    /// The chart's life.
+    Chart,
+}
+
+/// Runs a part of the tests on a fresh cluster.
+pub(super) fn run(options: &Options, part: Part<'_>, ui: &Ui) -> Result<()> {
     let binary = ui.step("end-to-end tests built", |_| {
         artifact::build(Kind::Test, END_TO_END, "e2e")
     })?;
@@ -47,7 +58,11 @@ pub(super) fn run(options: &Options, filter: Option<&str>, ui: &Ui) -> Result<()
         },
         ui,
     )?;
-    let result = on_cluster(&cluster, &binary, filter, ui);
+    let result = cluster.install(&[]).and_then(|()| match part {
+        Part::All => tests(&cluster, &binary, None, ui).and_then(|()| lifecycle::run(&cluster, ui)),
+        Part::Named(name) => tests(&cluster, &binary, Some(name), ui),
+        Part::Chart => lifecycle::run(&cluster, ui),
+    });
     if result.is_err() {
         let folder = logs();
         match cluster.collect_logs(&folder) {
@@ -63,11 +78,10 @@ pub(super) fn run(options: &Options, filter: Option<&str>, ui: &Ui) -> Result<()
     result
 }
 
-fn on_cluster(cluster: &Cluster, binary: &Path, filter: Option<&str>, ui: &Ui) -> Result<()> {
+fn tests(cluster: &Cluster, binary: &Path, filter: Option<&str>, ui: &Ui) -> Result<()> {
     let folder = logs();
     let _ = std::fs::remove_dir_all(&folder);
     paths::make_folder(&folder)?;
-    cluster.install(&[])?;
     let phases: [(&str, &[&str]); 2] = [
         ("end-to-end tests, in parallel", &["--skip", EXCLUSIVE]),
         ("end-to-end tests, one by one", &[EXCLUSIVE]),

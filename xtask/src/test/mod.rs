@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that CI runs, in the order from cheap to dear. The first failing step ends the run.
 
 mod e2e;
+mod lifecycle;
 
 use std::process::Command;
 
@@ -19,6 +20,8 @@ pub enum Which {
     Unit,
     /// Only end-to-end tests, those whose name contains the text if one is given.
     EndToEnd(Option<String>),
+    /// Only the chart's life: uninstalled, installed again, uninstalled without a trace.
+    Chart,
 }
 
 /// What the test run is asked for.
@@ -40,10 +43,12 @@ pub fn run(options: &Options, ui: &Ui) -> Result<()> {
     match &options.which {
         Which::All => {
             unit(ui)?;
-            e2e::run(options, None, ui)?;
+            e2e::run(options, e2e::Part::All, ui)?;
         }
         Which::Unit => unit(ui)?,
-        Which::EndToEnd(name) => e2e::run(options, name.as_deref(), ui)?,
+        Which::EndToEnd(None) => e2e::run(options, e2e::Part::All, ui)?,
+        Which::EndToEnd(Some(name)) => e2e::run(options, e2e::Part::Named(name), ui)?,
+        Which::Chart => e2e::run(options, e2e::Part::Chart, ui)?,
     }
     ui.answer("all tests passed");
     Ok(())

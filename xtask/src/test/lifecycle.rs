@@ -1,0 +1,83 @@
+//! The chart's life on a cluster: uninstalling keeps what users made, installing again finds it, and with the clean-up value
+//! nothing stays.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::cluster::Cluster;
+use crate::cluster::install::{NAMESPACE, RELEASE};
+use crate::sh;
+use crate::ui::Ui;
+
+/// The clean-up hook is a Job that ends within four minutes, or fails.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// How many custom resource definitions there are.
+const KINDS: usize = 4;
+
+/// A subnet that nobody uses.
+const SUBNET: &str = "
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderSubnet
+metadata: {name: lifecycle}
+spec: {subnet: 10.95.0.0/24, ips: [10.95.0.10-10.95.0.20]}
+";
+
+/// Runs through it. Leaves the cluster without the product.
+pub(super) fn run(cluster: &Cluster, ui: &Ui) -> Result<()> {
+    ui.step("uninstalled: subnets and their kind stay", |_| {
+        cluster.apply(SUBNET)?;
+        uninstall(cluster)?;
+        ensure!(kinds(cluster)? == KINDS, "a custom resource definition is gone");
+        cluster.kubectl(&["get", "ss", "lifecycle"]).map(drop)
+    })?;
+    cluster.install(&["--set", "spiderpoolController.cleanup.enable=true"])?;
+    ui.step("installed again: the subnet is looked after", |_| {
+        let counted = "--for=jsonpath={.status.totalIPCount}=11";
+        cluster
+            .kubectl_within(&["wait", "ss", "lifecycle", counted, "--timeout=60s"], DEADLINE)
+            .map(drop)
+    })?;
+    ui.step("uninstalled with the clean-up value: nothing stays", |_| {
+        uninstall(cluster)?;
+        let left = kinds(cluster)?;
+        ensure!(left == 0, "{left} custom resource definitions stay");
+        let pods = cluster.kubectl(&["get", "all,cm,sa,secret", "-n", NAMESPACE, "-l", OWN, "-o", "name"])?;
+        ensure!(pods.trim().is_empty(), "left behind: {pods}");
+        Ok(())
+    })
+}
+
+/// What the release makes.
+const OWN: &str = "app.kubernetes.io/instance=spiderpool";
+
+fn uninstall(cluster: &Cluster) -> Result<()> {
+    cluster.helm(
+        &["uninstall", RELEASE, "-n", NAMESPACE, "--wait", "--timeout=4m"],
+        DEADLINE,
+    )?;
+    cluster
+        .kubectl_within(
+            &[
+                "wait",
+                "pods",
+                "-n",
+                NAMESPACE,
+                "-l",
+                OWN,
+                "--for=delete",
+                "--timeout=2m",
+            ],
+            DEADLINE + sh::SHORT,
+        )
+        .map(drop)
+}
+
+fn kinds(cluster: &Cluster) -> Result<usize> {
+    let names = cluster.kubectl(&["get", "crd", "-o", "name"])?;
+    Ok(names
+        .lines()
+        .filter(|name| name.ends_with(".spiderpool.spidernet.io"))
+        .count())
+}
