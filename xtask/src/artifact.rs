@@ -13,12 +13,12 @@ use crate::paths;
 pub enum Kind {
     /// An integration test.
     Test,
-    /// A benchmark, built with optimisation.
+    /// A benchmark. It measures other processes, so it is built like a test.
     Bench,
 }
 
 impl Kind {
-    /// The word for it on cargo's command line and in its messages.
+    /// The word for it in cargo's options and messages.
     const fn word(self) -> &'static str {
         match self {
             Self::Test => "test",
@@ -48,7 +48,7 @@ struct Target {
 pub fn build(kind: Kind, package: &str, target: &str) -> Result<PathBuf> {
     let output = Command::new(env!("CARGO"))
         .args([
-            kind.word(),
+            "test",
             "-p",
             package,
             &format!("--{}", kind.word()),
