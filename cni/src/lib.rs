@@ -7,6 +7,7 @@
 //! Every command ends within the deadline given to [`run`], also when the agent accepts the connection and never answers.
 
 pub mod agent;
+mod announce;
 pub mod check;
 pub mod conf;
 pub mod deadline;

@@ -11,7 +11,7 @@ use spiderpool_wire::{IpamAddArgs, IpamDelArgs};
 
 use crate::{
     agent::{self, Agent},
-    check,
+    announce, check,
     conf::NetConf,
     deadline::Deadline,
     env::{self, Attachment, Command, Vars},
@@ -182,6 +182,12 @@ impl Work<'_, '_> {
             "addresses given to the interface",
             &[("IPs", addresses.into())],
         );
+        if let Err(error) = announce::switch_on(&nic.netns, &nic.if_name) {
+            // The pod has its addresses all the same; neighbours find out on their own.
+            let fields = [("Error", error.to_string().into())];
+            self.log
+                .write(Level::Warn, "the kernel will not announce the addresses", &fields);
+        }
         Ok(text)
     }
 

@@ -17,7 +17,7 @@ use crate::scene::Scene;
 use crate::wait;
 
 /// How long one command in a pod may take.
-const COMMAND: Duration = Duration::from_secs(60);
+const COMMAND: Duration = Duration::from_secs(90);
 
 /// A pod that runs.
 #[derive(Clone, Debug)]
@@ -155,8 +155,9 @@ impl Scene {
     /// Pings one pod from another, by the address of a family.
     pub async fn ping(&self, from: &Running, to: &Running, family: Family) -> Result<()> {
         let target = to.address(family)?;
-        // A pod that knew an earlier owner of the address asks its old interface for up to ten seconds before it looks anew.
-        let script = format!("for try in $(seq 15); do ping -c 1 -W 2 {target} && exit 0; done; exit 1");
+        // Addresses are announced when a pod gets them, but an announcement may be lost; then a pod that knew an earlier owner
+        // trusts its old entry for up to 45 seconds and needs some more to look anew.
+        let script = format!("for try in $(seq 28); do ping -c 1 -W 2 {target} && exit 0; done; exit 1");
         self.exec(&from.name, &["sh", "-c", &script]).await.map(drop)
     }
 }
