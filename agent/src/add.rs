@@ -141,7 +141,7 @@ impl Request<'_> {
 
     /// Whether an object is this request's pod, terminating or finished.
     fn is_ended(&self, pod: Option<&Arc<Pod>>) -> bool {
-        pod.is_some_and(|pod| pod.metadata.uid.as_deref() == Some(&self.args.pod_uid) && !pods::is_alive(pod))
+        pod.is_some_and(|pod| pods::has_uid(pod, &self.args.pod_uid) && !pods::is_alive(pod))
     }
 
     fn pod(&self) -> String {

@@ -51,7 +51,7 @@ pub fn is_alive(pod: &Pod) -> bool {
 }
 
 /// Whether an object is the pod of a UID.
-fn has_uid(pod: &Pod, uid: &str) -> bool {
+pub fn has_uid(pod: &Pod, uid: &str) -> bool {
     pod.metadata.uid.as_deref() == Some(uid)
 }
 
