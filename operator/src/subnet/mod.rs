@@ -22,6 +22,7 @@ pub mod placement;
 pub mod room;
 pub mod status;
 pub mod tell;
+pub mod world;
 
 use std::sync::Arc;
 use std::time::Duration;
