@@ -10,13 +10,18 @@ pub mod annotations;
 pub mod app;
 pub mod conditions;
 mod generate;
+pub mod json_path;
 pub mod names;
+pub mod owner;
 pub mod parse;
 pub mod records;
 mod types;
+mod workload;
 
 pub use generate::{YamlError, all_crds, yaml_files};
+pub use json_path::{JsonPath, JsonPathError};
 pub use types::{
     EndpointStatus, IPPoolSpec, IPPoolStatus, MAX_RANGES, MAX_ROUTES, NicDetail, PodAllocation, ReservedIPSpec, Route,
     SpiderEndpoint, SpiderIPPool, SpiderReservedIP, SpiderSubnet, SubnetSpec, SubnetStatus, UnknownMembers,
 };
+pub use workload::{DEFAULT_TEMPLATE_PATH, WorkloadKind};

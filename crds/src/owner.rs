@@ -1,0 +1,103 @@
+//! The one rule of whom a pod belongs to, so that the agent asks for the very pool that the operator makes.
+//!
+//! A ReplicaSet or Job is often just how another controller makes its pods: then the other is the application. A controller
+//! that is more than that (a Deployment, a StatefulSet, a DaemonSet, any kind that is not native) is the application
+//! whoever made it, since its owner need not know how many pods there are. So nobody climbs more than one step.
+
+const APPS: &str = "apps";
+const BATCH: &str = "batch";
+const REPLICA_SET: (&str, &str) = (APPS, "ReplicaSet");
+const JOB: (&str, &str) = (BATCH, "Job");
+
+/// Kinds that the operator watches in every cluster.
+const NATIVE: [(&str, &str); 6] = [
+    (APPS, "Deployment"),
+    REPLICA_SET,
+    (APPS, "StatefulSet"),
+    (APPS, "DaemonSet"),
+    JOB,
+    (BATCH, "CronJob"),
+];
+
+/// Who the application is: a pod's controller, or the controller above that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Above {
+    /// The owner.
+    Owner,
+    /// The child, whoever owns it.
+    Itself,
+    /// The owner if its kind has a scale subresource or the configuration lists it, else the child.
+    IfItScales,
+}
+
+/// Whether the pods of a controller belong to it or to its own controller. Each is an API group, empty for the core group,
+/// and a kind. Whoever is found to be the application stays so: its own owner is not asked.
+pub fn above(child: (&str, &str), owner: (&str, &str)) -> Above {
+    match (child, owner) {
+        (REPLICA_SET, (APPS, "Deployment")) | (JOB, (BATCH, "CronJob")) => Above::Owner,
+        (REPLICA_SET | JOB, (group, _)) if !is_core(group) => Above::IfItScales,
+        _ => Above::Itself,
+    }
+}
+
+/// Whether a kind is one of those that every cluster has and that can have pools.
+pub fn is_native(group: &str, kind: &str) -> bool {
+    NATIVE.contains(&(group, kind))
+}
+
+/// Whether a group is the core group, whose kinds (Pod, ReplicationController) have no automatic pools.
+pub const fn is_core(group: &str) -> bool {
+    group.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replica_sets_and_jobs_belong_to_what_makes_them() {
+        assert_eq!(above(REPLICA_SET, ("apps", "Deployment")), Above::Owner);
+        assert_eq!(above(JOB, ("batch", "CronJob")), Above::Owner);
+        for owner in [
+            ("argoproj.io", "Rollout"),
+            ("apps.kruise.io", "AdvancedCronJob"),
+            ("apps", "StatefulSet"),
+            ("example.org", "Deployment"),
+        ] {
+            assert_eq!(above(REPLICA_SET, owner), Above::IfItScales, "{owner:?}");
+            assert_eq!(above(JOB, owner), Above::IfItScales, "{owner:?}");
+        }
+    }
+
+    #[test]
+    fn other_controllers_are_applications_whoever_owns_them() {
+        for child in [
+            ("apps", "Deployment"),
+            ("apps", "StatefulSet"),
+            ("apps", "DaemonSet"),
+            ("batch", "CronJob"),
+            ("apps.kruise.io", "CloneSet"),
+            ("example.org", "ReplicaSet"),
+        ] {
+            assert_eq!(above(child, ("argoproj.io", "Rollout")), Above::Itself, "{child:?}");
+            assert_eq!(above(child, ("apps", "Deployment")), Above::Itself, "{child:?}");
+        }
+    }
+
+    #[test]
+    fn core_kinds_are_never_applications() {
+        assert_eq!(above(REPLICA_SET, ("", "ReplicationController")), Above::Itself);
+        assert_eq!(above(JOB, ("", "Node")), Above::Itself);
+        assert!(is_core("") && !is_core("apps"));
+        assert!(!is_native("", "Pod") && !is_native("", "Deployment"));
+    }
+
+    #[test]
+    fn native_kinds_are_told_by_group_and_kind() {
+        for (group, kind) in NATIVE {
+            assert!(is_native(group, kind));
+        }
+        assert!(!is_native("apps.kruise.io", "StatefulSet"));
+        assert!(!is_native("apps", "ControllerRevision"));
+    }
+}
