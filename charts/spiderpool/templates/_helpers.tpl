@@ -184,6 +184,7 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ .Values.spiderpoolAgent.name }
 {{/*
 conf.yml, read once at start by every program. Pods carry its checksum, so that a change restarts them.
 The number of redundant addresses is written under both names it has: documentation has always used the first, programs the second.
+Numbers of a values file are floats to a template, which prints large ones with an exponent, hence int64.
 */}}
 {{- define "spiderpool.conf" -}}
 {{- $subnet := .Values.ipam.spiderSubnet -}}
@@ -200,7 +201,10 @@ enableAutoPoolForApplication: {{ $auto }}
 enableIPConflictDetection: {{ .Values.ipam.enableIPConflictDetection }}
 enableGatewayDetection: {{ .Values.ipam.enableGatewayDetection }}
 enableValidatingResourcesDeletedWebhook: {{ .Values.spiderpoolController.enableValidatingResourcesDeletedWebhook }}
-clusterSubnetDefaultFlexibleIPNumber: {{ $redundant }}
-clusterSubnetAutoPoolDefaultRedundantIPNumber: {{ $redundant }}
+clusterSubnetDefaultFlexibleIPNumber: {{ int64 $redundant }}
+clusterSubnetAutoPoolDefaultRedundantIPNumber: {{ int64 $redundant }}
+autoPoolMaxAddresses: {{ int64 $subnet.autoPool.maxAddresses }}
+workloadKinds:
+  {{- $subnet.autoPool.workloadKinds | default list | toYaml | nindent 2 }}
 tuneSysctlConfig: {{ .Values.spiderpoolAgent.tuneSysctlConfig }}
 {{- end -}}
