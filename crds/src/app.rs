@@ -6,10 +6,12 @@ use std::str::FromStr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
+use crate::label::{label_value, whole};
 use crate::names::{
     AFFINITY_APP_GROUP, AFFINITY_APP_KIND, AFFINITY_APP_NAME, AFFINITY_APP_NAMESPACE, AFFINITY_APP_VERSION,
     LABEL_OWNER_APP_GV, LABEL_OWNER_APP_KIND, LABEL_OWNER_APP_NAME, LABEL_OWNER_APP_NAMESPACE,
 };
+use crate::types::SpiderIPPool;
 
 /// An application: the top controller of its pods. Its text form is `group_version_Kind_namespace_name`, without the first
 /// part for the core group; no part can contain an underscore.
@@ -52,21 +54,64 @@ impl AppKey {
         join_group(&self.group, '/', &self.version)
     }
 
-    /// Group and version as label value, `apps_v1` or `v1` for example.
+    /// Group and version as they stand in a label, `apps_v1` or `v1` for example, whole.
     pub fn gv_label(&self) -> String {
         join_group(&self.group, '_', &self.version)
     }
 
-    /// The application that the labels of an automatic pool name; none when one of them is missing or broken.
-    pub fn from_labels(labels: &BTreeMap<String, String>) -> Option<Self> {
-        let (group, version) = parse_gv_label(labels.get(LABEL_OWNER_APP_GV)?)?;
+    /// The application that an automatic pool is labelled with; none when a label is missing or broken.
+    ///
+    /// A label that was cut is completed from the annotation of the same key or, should that be lost, from the podAffinity.
+    pub(crate) fn of_pool(pool: &SpiderIPPool) -> Option<Self> {
+        let labels = pool.metadata.labels.as_ref()?;
+        let annotations = pool.metadata.annotations.as_ref();
+        let affinity = pool
+            .spec
+            .pod_affinity
+            .as_ref()
+            .and_then(|all| all.match_labels.as_ref());
+        let affine = |key: &str| affinity.and_then(|all| all.get(key)).map(String::as_str);
+        let whole = |key: &str, affine: Option<&str>| {
+            let annotated = annotations.and_then(|all| all.get(key)).map(String::as_str);
+            Some(whole(labels.get(key)?, annotated.into_iter().chain(affine)).to_owned())
+        };
+        let group_version = affine(AFFINITY_APP_GROUP)
+            .zip(affine(AFFINITY_APP_VERSION))
+            .map(|(group, version)| join_group(group, '_', version));
+        let (group, version) = parse_gv_label(&whole(LABEL_OWNER_APP_GV, group_version.as_deref())?)?;
         Some(Self {
             group,
             version,
-            kind: labels.get(LABEL_OWNER_APP_KIND)?.clone(),
-            namespace: labels.get(LABEL_OWNER_APP_NAMESPACE)?.clone(),
-            name: labels.get(LABEL_OWNER_APP_NAME)?.clone(),
+            kind: whole(LABEL_OWNER_APP_KIND, affine(AFFINITY_APP_KIND))?,
+            namespace: whole(LABEL_OWNER_APP_NAMESPACE, affine(AFFINITY_APP_NAMESPACE))?,
+            name: whole(LABEL_OWNER_APP_NAME, affine(AFFINITY_APP_NAME))?,
         })
+    }
+
+    /// The labels that say whose an automatic pool is.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        let pairs = self.label_pairs().into_iter();
+        pairs
+            .map(|(key, name)| (key.to_owned(), label_value(&name).into_owned()))
+            .collect()
+    }
+
+    /// The annotations that say what [`Self::labels`] had to cut; usually none.
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        let pairs = self.label_pairs().into_iter();
+        pairs
+            .filter(|(_, name)| label_value(name) != *name)
+            .map(|(key, name)| (key.to_owned(), name))
+            .collect()
+    }
+
+    fn label_pairs(&self) -> [(&'static str, String); 4] {
+        [
+            (LABEL_OWNER_APP_GV, self.gv_label()),
+            (LABEL_OWNER_APP_KIND, self.kind.clone()),
+            (LABEL_OWNER_APP_NAMESPACE, self.namespace.clone()),
+            (LABEL_OWNER_APP_NAME, self.name.clone()),
+        ]
     }
 
     /// The `matchLabels` that make a pool the application's own.
@@ -184,6 +229,43 @@ mod tests {
         assert!(!replica_set.matches_selector(&selector));
         assert!(!shop().matches_selector(&LabelSelector::default()));
         assert_eq!(shop().affinity().len(), 5);
+    }
+
+    fn pool_of(app: &AppKey) -> SpiderIPPool {
+        let mut pool = SpiderIPPool::default();
+        pool.metadata.labels = Some(app.labels());
+        pool.metadata.annotations = Some(app.annotations());
+        pool.spec.pod_affinity = Some(LabelSelector {
+            match_labels: Some(app.affinity()),
+            ..LabelSelector::default()
+        });
+        pool
+    }
+
+    #[test]
+    fn a_pool_says_its_application_however_long_its_name() {
+        let group = format!("{}.example.org/v1", "g".repeat(60));
+        let long = AppKey::new(&group, "Set", "retail", &"n".repeat(253));
+        assert_eq!(long.annotations().len(), 2);
+        assert!(long.labels().values().all(|value| value.len() <= 63));
+        assert_eq!(pool_of(&long).app_key(), Some(long));
+        assert!(shop().annotations().is_empty());
+        assert_eq!(pool_of(&shop()).app_key(), Some(shop()));
+    }
+
+    #[test]
+    fn a_lost_annotation_is_replaced_by_the_affinity_and_a_wrong_one_is_not_believed() {
+        let long = AppKey::new("apps/v1", "Deployment", "retail", &"n".repeat(100));
+        let mut pool = pool_of(&long);
+        pool.metadata.annotations = None;
+        assert_eq!(pool.app_key(), Some(long.clone()));
+        let wrong = (LABEL_OWNER_APP_NAME.to_owned(), "o".repeat(100));
+        pool.metadata.annotations = Some([wrong].into());
+        assert_eq!(pool.app_key(), Some(long.clone()));
+        pool.spec.pod_affinity = None;
+        assert_eq!(pool.app_key().unwrap().name, long.labels()[LABEL_OWNER_APP_NAME]);
+        pool.metadata.labels = None;
+        assert_eq!(pool.app_key(), None);
     }
 
     #[test]

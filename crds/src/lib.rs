@@ -11,6 +11,7 @@ pub mod app;
 pub mod conditions;
 mod generate;
 pub mod json_path;
+mod label;
 pub mod names;
 pub mod owner;
 pub mod parse;

@@ -1,5 +1,7 @@
 //! Names that users, other programs and stored objects rely on. None of them may change.
 
+pub use crate::label::label_value;
+
 /// API group of all kinds.
 pub const GROUP: &str = "spiderpool.spidernet.io";
 /// The only API version.

@@ -10,7 +10,8 @@ use kube::Resource;
 use spiderpool_ipam::{Cidr, Family, Owner, RangeSet, TextError, addr, text};
 
 use crate::app::AppKey;
-use crate::names::{DEFAULT_NIC, FINALIZER, LABEL_INTERFACE, LABEL_OWNER_APP_NAME};
+use crate::label::whole;
+use crate::names::{DEFAULT_NIC, FINALIZER, LABEL_INTERFACE, LABEL_OWNER_APP_NAME, LABEL_OWNER_SUBNET};
 use crate::records::{ControlledPools, PoolRecords, RecordsError};
 use crate::types::{Route, SpiderIPPool, SpiderReservedIP, SpiderSubnet};
 
@@ -200,7 +201,16 @@ impl SpiderIPPool {
 
     /// The application an automatic pool belongs to.
     pub fn app_key(&self) -> Option<AppKey> {
-        AppKey::from_labels(self.metadata.labels.as_ref()?)
+        AppKey::of_pool(self)
+    }
+
+    /// The name of the subnet that the pool was made from.
+    pub fn owner_subnet(&self) -> Option<&str> {
+        let annotations = self.metadata.annotations.as_ref();
+        let annotated = annotations.and_then(|all| all.get(LABEL_OWNER_SUBNET)).into_iter();
+        let owners = self.metadata.owner_references.iter().flatten();
+        let said = annotated.chain(owners.map(|owner| &owner.name)).map(String::as_str);
+        Some(whole(self.label(LABEL_OWNER_SUBNET)?, said))
     }
 
     /// The interface an automatic pool is for.

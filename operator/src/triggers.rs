@@ -10,7 +10,6 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
-use spiderpool_crds::names::LABEL_OWNER_SUBNET;
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP};
 use spiderpool_kit::cache::{Change, Changes};
 
@@ -154,7 +153,7 @@ fn subnets_of(context: &Context, pool: &SpiderIPPool) -> BTreeSet<String> {
         let same = store.iter().filter(|subnet| subnet.spec.subnet == pool.spec.subnet);
         same.filter_map(|subnet| subnet.metadata.name.clone()).collect()
     });
-    names.extend(pool.label(LABEL_OWNER_SUBNET).map(str::to_owned));
+    names.extend(pool.owner_subnet().map(str::to_owned));
     names
 }
 

@@ -7,8 +7,7 @@ use kube::core::ObjectMeta;
 use sha2::{Digest, Sha256};
 use spiderpool_crds::names::{
     ANNOTATION_IP_NUMBER, API_VERSION, FINALIZER, LABEL_INTERFACE, LABEL_IP_VERSION, LABEL_IPPOOL_CIDR,
-    LABEL_OWNER_APP_GV, LABEL_OWNER_APP_KIND, LABEL_OWNER_APP_NAME, LABEL_OWNER_APP_NAMESPACE, LABEL_OWNER_APP_UID,
-    LABEL_OWNER_SUBNET, LABEL_RECLAIM,
+    LABEL_OWNER_APP_UID, LABEL_OWNER_SUBNET, LABEL_RECLAIM, label_value,
 };
 use spiderpool_crds::{IPPoolSpec, SpiderIPPool, SpiderSubnet};
 use spiderpool_ipam::{Cidr, RangeSet, text};
@@ -43,18 +42,16 @@ pub fn new_pool(
 ) -> SpiderIPPool {
     let family = cidr.family();
     let subnet_name = subnet.metadata.name.clone().unwrap_or_default();
-    let mut labels: BTreeMap<String, String> = [
-        (LABEL_INTERFACE, slot.nic.clone()),
-        (LABEL_IP_VERSION, family.to_string()),
-        (LABEL_OWNER_APP_GV, app.key.gv_label()),
-        (LABEL_OWNER_APP_KIND, app.key.kind.clone()),
-        (LABEL_OWNER_APP_NAME, app.key.name.clone()),
-        (LABEL_OWNER_APP_NAMESPACE, app.key.namespace.clone()),
-        (LABEL_OWNER_SUBNET, subnet_name.clone()),
-    ]
-    .into_iter()
-    .map(|(key, value)| (key.to_owned(), value))
-    .collect();
+    let mut labels = app.key.labels();
+    labels.extend([
+        (LABEL_INTERFACE.to_owned(), slot.nic.clone()),
+        (LABEL_IP_VERSION.to_owned(), family.to_string()),
+        (LABEL_OWNER_SUBNET.to_owned(), label_value(&subnet_name).into_owned()),
+    ]);
+    let mut annotations = BTreeMap::new();
+    if label_value(&subnet_name) != subnet_name {
+        annotations.insert(LABEL_OWNER_SUBNET.to_owned(), subnet_name.clone());
+    }
     if let Some(value) = cidr.label_value() {
         labels.insert(LABEL_IPPOOL_CIDR.to_owned(), value);
     }
@@ -62,6 +59,7 @@ pub fn new_pool(
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             labels: Some(labels),
+            annotations: Some(annotations),
             finalizers: Some(vec![FINALIZER.to_owned()]),
             owner_references: Some(vec![OwnerReference {
                 api_version: API_VERSION.to_owned(),
@@ -116,6 +114,7 @@ fn describe(pool: &mut SpiderIPPool, app: &Application, request: &Request) {
     labels.insert(LABEL_RECLAIM.to_owned(), request.reclaim.to_string());
     let annotations = pool.metadata.annotations.get_or_insert_default();
     annotations.insert(ANNOTATION_IP_NUMBER.to_owned(), request.number.to_string());
+    annotations.extend(app.key.annotations());
 }
 
 fn set_ranges(pool: &mut SpiderIPPool, cidr: Cidr, ranges: &RangeSet) {
@@ -260,6 +259,37 @@ mod tests {
         let annotations = new.metadata.annotations.unwrap();
         assert_eq!(annotations[ANNOTATION_IP_NUMBER], "4");
         assert_eq!(annotations["note"], "mine");
+    }
+
+    #[test]
+    fn names_longer_than_a_label_stand_in_annotations() {
+        let (mut app, request, slot) = shop();
+        app.key.name = "n".repeat(253);
+        let mut subnet = rack7();
+        subnet.metadata.name = Some("s".repeat(253));
+        let name = spiderpool_ipam::pool_name(&app.key.name, Family::V4, "eth0", &app.uid);
+        let cidr = subnet.cidr().unwrap();
+        let pool = new_pool(&name, &app, &request, &slot, &subnet, cidr, &RangeSet::new());
+        assert!(
+            pool.metadata
+                .labels
+                .iter()
+                .flatten()
+                .all(|(_, value)| value.len() <= 63)
+        );
+        assert_eq!(pool.app_key(), Some(app.key.clone()));
+        assert_eq!(pool.owner_subnet(), subnet.metadata.name.as_deref());
+        let affinity = pool.spec.pod_affinity.clone().unwrap();
+        assert!(app.key.matches_selector(&affinity));
+        let mut bare = pool.clone();
+        bare.metadata.annotations = None;
+        assert_eq!(bare.app_key(), Some(app.key.clone()));
+        assert_eq!(bare.owner_subnet(), subnet.metadata.name.as_deref());
+        let healed = changed(&bare, Some((&app, &request)), cidr, None).unwrap();
+        assert_eq!(
+            healed.metadata.annotations.unwrap()["ipam.spidernet.io/owner-application-name"],
+            app.key.name
+        );
     }
 
     #[test]

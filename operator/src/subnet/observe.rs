@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use spiderpool_crds::names::LABEL_OWNER_SUBNET;
 use spiderpool_crds::records::{ControlledPools, RecordsError};
 use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
 use spiderpool_ipam::accounting::Entries;
@@ -215,7 +214,7 @@ fn judge(context: &Context, seen: &mut Seen, by_slot: &HashMap<SlotId, Vec<PoolV
 
 /// Whether a pool goes with the subnet: made from it, or owned by it.
 fn belongs(pool: &SpiderIPPool, subnet: &SpiderSubnet) -> bool {
-    let made_from = pool.is_automatic() && pool.label(LABEL_OWNER_SUBNET) == subnet.metadata.name.as_deref();
+    let made_from = pool.is_automatic() && pool.owner_subnet() == subnet.metadata.name.as_deref();
     let owners = pool.metadata.owner_references.iter().flatten();
     made_from
         || owners

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use spiderpool_crds::names::{LABEL_OWNER_APP_UID, LABEL_OWNER_SUBNET, LABEL_RECLAIM};
+use spiderpool_crds::names::{LABEL_OWNER_APP_UID, LABEL_RECLAIM};
 use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
 use spiderpool_ipam::{Cidr, RangeSet};
 
@@ -65,7 +65,7 @@ fn view(pool: &SpiderIPPool, name: &str, by_cidr: &HashMap<String, String>) -> P
     let subnet = by_cidr.get(&pool.spec.subnet).map(String::as_str);
     PoolView {
         name: name.to_owned(),
-        subnet: subnet.or(pool.label(LABEL_OWNER_SUBNET)).unwrap_or_default().to_owned(),
+        subnet: subnet.or(pool.owner_subnet()).unwrap_or_default().to_owned(),
         uid: pool.label(LABEL_OWNER_APP_UID).unwrap_or_default().to_owned(),
         // A pool without the label was not made to outlive its application.
         reclaim: pool.label(LABEL_RECLAIM) != Some("false"),

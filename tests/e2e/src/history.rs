@@ -219,7 +219,7 @@ impl World {
                 let name = pool.name_any();
                 match (pool.total(), pool.records()) {
                     (Ok(ranges), Ok(records)) => {
-                        let owner = pool.label(spiderpool_crds::names::LABEL_OWNER_SUBNET);
+                        let owner = pool.owner_subnet();
                         let subnet = owner.filter(|_| pool.is_automatic()).map(str::to_owned);
                         let by =
                             |record: &spiderpool_crds::records::Record| format!("{} ({})", record.pod, record.pod_uid);

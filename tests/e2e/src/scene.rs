@@ -180,10 +180,11 @@ impl Scene {
         what: &str,
         look: impl Fn(&SpiderIPPool) -> bool,
     ) -> Result<SpiderIPPool> {
-        use spiderpool_crds::names::{LABEL_IP_VERSION, LABEL_OWNER_APP_NAME, LABEL_OWNER_APP_NAMESPACE};
+        use spiderpool_crds::names::{LABEL_IP_VERSION, LABEL_OWNER_APP_NAME, LABEL_OWNER_APP_NAMESPACE, label_value};
         let labels = format!(
-            "{LABEL_OWNER_APP_NAMESPACE}={},{LABEL_OWNER_APP_NAME}={workload},{LABEL_IP_VERSION}=IPv{version}",
-            self.namespace
+            "{LABEL_OWNER_APP_NAMESPACE}={},{LABEL_OWNER_APP_NAME}={},{LABEL_IP_VERSION}=IPv{version}",
+            self.namespace,
+            label_value(workload)
         );
         let what = format!("the IPv{version} pool of {workload} {what}");
         wait::objects(
