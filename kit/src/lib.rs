@@ -68,6 +68,7 @@ pub mod backoff;
 pub mod cache;
 pub mod client;
 pub mod deadline;
+pub mod discovery;
 pub mod events;
 pub mod health;
 pub mod lease;
