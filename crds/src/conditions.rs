@@ -7,6 +7,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub const READY: &str = "Ready";
 /// Type of the condition that says whether an object has no address left.
 pub const EXHAUSTED: &str = "Exhausted";
+/// Type of the condition that says whether few addresses are left. Absent until that was so once.
+pub const NEARLY_EXHAUSTED: &str = "NearlyExhausted";
+/// Type of the condition that says whether addresses wait to be given up that pods use. Absent until that was so once.
+pub const SHRINKING: &str = "Shrinking";
 
 /// Length up to which the API server takes a message.
 const MAX_MESSAGE: usize = 32_768;

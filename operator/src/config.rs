@@ -35,6 +35,8 @@ pub struct Config {
     pub ipv4: bool,
     /// Whether pods get IPv6 addresses.
     pub ipv6: bool,
+    /// Whether pools become parts of the subnet that has their network.
+    pub subnets: bool,
     /// Whether applications get pools of their own. Where not, those that exist are left as they are.
     pub automatic_pools: bool,
     /// How many addresses more than pods an application gets that does not say.
@@ -76,10 +78,12 @@ impl Config {
             "" => Text::default(),
             some => serde_saphyr::from_str::<Text>(some).map_err(|error| error.to_string())?,
         };
+        let subnets = text.subnets.unwrap_or(true);
         Ok(Self {
             ipv4: text.ipv4.unwrap_or(true),
             ipv6: text.ipv6.unwrap_or(true),
-            automatic_pools: text.subnets.unwrap_or(true) && text.automatic_pools.unwrap_or(true),
+            subnets,
+            automatic_pools: subnets && text.automatic_pools.unwrap_or(true),
             redundant_addresses: text.documented_redundancy.or(text.redundancy).unwrap_or(1),
         })
     }
@@ -102,6 +106,7 @@ mod tests {
         let defaults = Config {
             ipv4: true,
             ipv6: true,
+            subnets: true,
             automatic_pools: true,
             redundant_addresses: 1,
         };
@@ -124,7 +129,8 @@ mod tests {
 
     #[test]
     fn automatic_pools_need_subnets() {
-        assert!(!Config::parse("enableSpiderSubnet: false").unwrap().automatic_pools);
+        let without = Config::parse("enableSpiderSubnet: false").unwrap();
+        assert!(!without.automatic_pools && !without.subnets);
         assert!(
             !Config::parse("enableAutoPoolForApplication: false")
                 .unwrap()

@@ -1,7 +1,6 @@
 //! What all controllers share: the caches they read, the writers they write with, and what they remember.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
@@ -14,6 +13,7 @@ use spiderpool_kit::queue::Queue;
 
 use crate::application::Applications;
 use crate::config::Config;
+use crate::pool::shrink::Marks;
 use crate::subnet::placement::Placements;
 use crate::write::Writer;
 use spiderpool_kit::events::Recorder;
@@ -33,6 +33,15 @@ pub struct Caches {
     pub pods: Cache<PartialObjectMeta<Pod>>,
     /// Deployments.
     pub deployments: Cache<Deployment>,
+}
+
+impl Caches {
+    /// The subnets with a network, by its text as written.
+    pub fn subnets_with(&self, network: &str) -> Vec<Arc<SpiderSubnet>> {
+        let mut subnets = self.subnets.list();
+        subnets.retain(|subnet| subnet.spec.subnet == network);
+        subnets
+    }
 }
 
 /// The queues of the controllers.
@@ -65,29 +74,6 @@ pub struct Context {
     pub recorder: Recorder,
     /// Where applications with a choice were placed.
     pub placements: Placements,
-    /// Pools that give up addresses as their pods go.
+    /// What pools have to give up as their pods go.
     pub shrinking: Marks,
-}
-
-/// A set of names.
-#[derive(Debug, Default)]
-pub struct Marks {
-    names: Mutex<HashSet<String>>,
-}
-
-impl Marks {
-    /// Marks a name, or takes the mark off.
-    pub fn set(&self, name: &str, marked: bool) {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if marked {
-            names.insert(name.to_owned());
-        } else {
-            names.remove(name);
-        }
-    }
-
-    /// Whether a name is marked.
-    pub fn has(&self, name: &str) -> bool {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
-    }
 }

@@ -5,6 +5,7 @@
 //! | [`application`] | what workloads ask for |
 //! | [`subnet`] | the one writer of a subnet and of the automatic pools made from it |
 //! | [`pool`] | identity, counts, conditions and finalizer of every pool |
+//! | [`fullness`] | when few addresses are left |
 //! | [`reclaim`] | addresses of pods that are gone |
 //! | [`triggers`] | from what changes to what is looked at |
 //! | [`write`] | every write: leader only, bounded, learnt at once |
@@ -18,6 +19,7 @@ pub mod config;
 pub mod context;
 pub mod daemon;
 pub mod events;
+pub mod fullness;
 pub mod identity;
 pub mod pool;
 pub mod reclaim;

@@ -24,9 +24,7 @@ const BUSY_POOL: Duration = Duration::from_millis(500);
 /// Looks at everything. For a new leader, who does not know what its predecessor left undone.
 pub fn everything(context: &Context) {
     all_subnets(context);
-    for pool in context.caches.pools.list() {
-        context.queues.pools.add(pool.metadata.name.clone().unwrap_or_default());
-    }
+    all_pools(context);
     for reserved in context.caches.reserved.list() {
         check_reserved(context, &reserved);
     }
@@ -37,6 +35,12 @@ fn all_subnets(context: &Context) {
     let existing = existing.iter().filter_map(|subnet| subnet.metadata.name.clone());
     let names: BTreeSet<String> = existing.chain(context.applications.subnets()).collect();
     look_at(context, names);
+}
+
+fn all_pools(context: &Context) {
+    for pool in context.caches.pools.list() {
+        context.queues.pools.add(pool.metadata.name.clone().unwrap_or_default());
+    }
 }
 
 fn look_at(context: &Context, subnets: impl IntoIterator<Item = String>) {
@@ -113,7 +117,7 @@ pub async fn follow_pools(context: Arc<Context>) {
             Change::Deleted(gone) => {
                 context
                     .shrinking
-                    .set(gone.metadata.name.as_deref().unwrap_or_default(), false);
+                    .forget(gone.metadata.name.as_deref().unwrap_or_default());
                 look_at(&context, subnets_of(&context, &gone));
             }
             Change::Malformed(bad) => {
@@ -167,6 +171,7 @@ pub async fn follow_reserved(context: Arc<Context>) {
             check_reserved(&context, new);
         }
         all_subnets(&context);
+        all_pools(&context);
     }
 }
 

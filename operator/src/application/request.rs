@@ -125,6 +125,7 @@ mod tests {
     const CONFIG: Config = Config {
         ipv4: true,
         ipv6: true,
+        subnets: true,
         automatic_pools: true,
         redundant_addresses: 1,
     };

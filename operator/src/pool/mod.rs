@@ -1,9 +1,12 @@
-//! What every pool needs, whoever made it: its identity filled in, its counts and conditions right, and its finalizer taken
-//! off when it goes and is empty.
+//! What every pool needs, whoever made it: its identity filled in, the subnet with its network as its owner, its counts and
+//! conditions right, and its finalizer taken off when it goes and is empty.
 //!
 //! Agents write the status of a busy pool all the time. So nothing is written here unless a value of ours is wrong, and
 //! a lost race is no trouble: the change that won it brings us back.
 
+pub mod adopt;
+pub mod index;
+pub mod shrink;
 pub mod status;
 pub mod used;
 
@@ -11,11 +14,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use spiderpool_crds::SpiderIPPool;
+use spiderpool_ipam::RangeSet;
 use spiderpool_kit::queue::Outcome;
 
 use crate::context::Context;
-use crate::identity;
-use crate::write;
+use crate::subnet::room::reserved;
+use crate::{identity, write};
+use adopt::Tie;
+use status::Around;
 
 /// Pause after which a pool whose status we lost the race for is looked at again. Long, since whoever won is busy with it.
 const AFTER_CONFLICT: Duration = Duration::from_millis(250);
@@ -39,18 +45,42 @@ async fn pass(context: &Context, pool: &SpiderIPPool) -> Result<(), write::Error
     if pool.is_terminating() {
         return release(context, pool).await;
     }
-    let identified = match pool.cidr().ok().and_then(|cidr| identity::filled(pool, cidr)) {
-        Some(filled) => Some(context.pools.replace(&filled).await?),
-        None => None,
+    let tie = adopt::tie(context, pool);
+    let refused = match described(pool, &tie) {
+        None => Ok(pool.clone()),
+        Some(described) => context.pools.replace(&described).await,
     };
-    let mut pool = identified.unwrap_or_else(|| pool.clone());
+    let (mut pool, refused) = match refused {
+        Ok(pool) => (pool, None),
+        // What the pool is not allowed to be called does not make its counts wrong.
+        Err(error @ write::Error::Refused(_)) => (pool.clone(), Some(error)),
+        Err(error) => return Err(error),
+    };
     let old = pool.status.clone().unwrap_or_default();
-    let new = status::next(&pool, Timestamp::now());
+    let around = Around {
+        reserved: pool
+            .family()
+            .map_or_else(|_| RangeSet::new(), |family| reserved(context, family)),
+        tie: &tie,
+        shrink: context.shrinking.get(pool.metadata.name.as_deref().unwrap_or_default()),
+    };
+    let new = status::next(&pool, &around, Timestamp::now());
     if new != old {
         pool.status = Some(new);
         context.pools.replace_status(&pool).await?;
     }
-    Ok(())
+    refused.map_or(Ok(()), Err)
+}
+
+/// The pool with its identity filled in and its owner set; none if it is so.
+fn described(pool: &SpiderIPPool, tie: &Tie) -> Option<SpiderIPPool> {
+    let adopted = match tie {
+        Tie::Adopt(adopted) => Some(&**adopted),
+        Tie::Settled | Tie::Foreign { .. } => None,
+    };
+    let cidr = pool.cidr().ok();
+    let filled = cidr.and_then(|cidr| identity::filled(adopted.unwrap_or(pool), cidr));
+    filled.or_else(|| adopted.cloned())
 }
 
 /// Takes the finalizer off a pool that goes and of which no address is recorded. An address taken meanwhile makes the write

@@ -25,7 +25,7 @@ pub fn is_unused(pool: &SpiderIPPool) -> bool {
 }
 
 /// Addresses that no pod uses but that must not be given out yet; none if the text cannot be read.
-fn held(pool: &SpiderIPPool) -> Option<Vec<IpAddr>> {
+pub fn held(pool: &SpiderIPPool) -> Option<Vec<IpAddr>> {
     let text = pool.status.as_ref().and_then(|status| status.held_ips.as_deref());
     match text.map(str::trim) {
         None | Some("") => Some(Vec::new()),

@@ -16,6 +16,7 @@ use super::observe::{Purpose, Removal, Seen};
 use super::status::Recorded;
 use crate::application::{AppId, deployment};
 use crate::context::Context;
+use crate::pool::shrink::Shrink;
 use crate::write;
 
 /// How many pools are written at once.
@@ -45,9 +46,7 @@ pub struct Done {
 pub async fn run(context: &Context, seen: &Seen, plan: &Plan, _recorded: &Recorded) -> Done {
     let mut steps = steps(seen, plan);
     steps.extend(seen.removals.iter().map(|(pool, why)| Step::Remove(pool, why)));
-    for (name, verdict) in &plan.verdicts {
-        context.shrinking.set(name, waits_for_pods(seen, name, verdict));
-    }
+    mark(context, seen, plan);
     let mut writes = Vec::with_capacity(steps.len());
     for step in steps {
         writes.push(Box::pin(take(context, seen, step)));
@@ -74,14 +73,29 @@ pub async fn run(context: &Context, seen: &Seen, plan: &Plan, _recorded: &Record
     done
 }
 
-/// Whether a pool is looked at again each time one of its addresses comes free.
-fn waits_for_pods(seen: &Seen, name: &str, verdict: &Verdict) -> bool {
-    let drains = matches!(seen.purposes.get(name), Some(Purpose::Drain));
-    let shrinks = match verdict {
-        Verdict::Shrink { pending, .. } | Verdict::Blocked(Blocked::InUse { pending }) => *pending > 0,
-        Verdict::Nothing | Verdict::Create(_) | Verdict::Grow { .. } | Verdict::Blocked(_) => false,
+/// Takes down what each pool has to give up, and has its condition say so.
+fn mark(context: &Context, seen: &Seen, plan: &Plan) {
+    for (name, pool) in &seen.pools {
+        let shrink = plan
+            .verdicts
+            .get(name)
+            .map(|verdict| left_to_give_up(seen, name, verdict))
+            .unwrap_or_default();
+        if context.shrinking.set(name, shrink, pool) {
+            context.queues.pools.add(name.clone());
+        }
+    }
+}
+
+fn left_to_give_up(seen: &Seen, name: &str, verdict: &Verdict) -> Shrink {
+    let pending = match verdict {
+        Verdict::Shrink { pending, .. } | Verdict::Blocked(Blocked::InUse { pending }) => *pending,
+        Verdict::Nothing | Verdict::Create(_) | Verdict::Grow { .. } | Verdict::Blocked(_) => 0,
     };
-    drains || shrinks
+    Shrink {
+        pending,
+        drains: matches!(seen.purposes.get(name), Some(Purpose::Drain)),
+    }
 }
 
 fn steps<'a>(seen: &Seen, plan: &Plan) -> Vec<Step<'a>> {

@@ -33,8 +33,8 @@ use spiderpool_kit::queue::Outcome;
 
 use crate::context::Context;
 use crate::events::REPEAT;
-use crate::identity;
-use crate::write;
+use crate::pool::adopt;
+use crate::{identity, write};
 
 /// How often a pass starts over when what it looked at turns out to be old.
 const ATTEMPTS: usize = 5;
@@ -69,6 +69,7 @@ async fn pass(context: &Context, name: &str) -> Result<Outcome, write::Error> {
         };
         let subnet = identify(context, subnet, cidr).await?;
         let seen = observe::look(context, subnet, cidr);
+        adopt::wake(context, &seen.subnet, seen.pools.values());
         let plan = autopool::plan(&seen.facts);
         let Some(confirmed) = confirm::losses(context, &seen, &plan).await? else {
             continue;

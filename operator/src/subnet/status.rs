@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use spiderpool_crds::conditions::{self, EXHAUSTED, READY};
+use spiderpool_crds::conditions::{self, READY};
 use spiderpool_crds::{SpiderSubnet, SubnetStatus};
 use spiderpool_ipam::accounting;
 use spiderpool_ipam::autopool::Plan;
@@ -11,8 +11,16 @@ use spiderpool_ipam::autopool::Plan;
 use super::confirm::{self, Confirmed};
 use super::observe::{Removal, Seen};
 use crate::context::Context;
+use crate::fullness::{self, Words};
 use crate::identity;
 use crate::write;
+
+const WORDS: Words = Words {
+    full: "every address is given to a pool or reserved; add addresses to spec.ips or make pools smaller",
+    free: "there are addresses that no pool was given",
+    taken: "given to pools",
+    remedy: "add addresses to spec.ips before applications have to wait",
+};
 
 /// Proof that the accounting of a plan stands in the subnet's status. Only then may pools get addresses.
 pub struct Recorded(Arc<SpiderSubnet>);
@@ -113,17 +121,9 @@ fn next(old: &SubnetStatus, seen: &Seen, plan: &Plan, now: Timestamp) -> SubnetS
     } else {
         set(READY, true, "Accepted", "the subnet can be used");
     }
-    if accounting::free(&facts.total, &plan.entries, &facts.reserved).is_empty() {
-        let message = "every address is given to a pool or reserved; add addresses to spec.ips or make pools smaller";
-        set(EXHAUSTED, true, "NoFreeAddress", message);
-    } else {
-        set(
-            EXHAUSTED,
-            false,
-            "FreeAddresses",
-            "there are addresses that no pool was given",
-        );
-    }
+    let usable = facts.total.difference(&facts.reserved);
+    let free = accounting::free(&usable, &plan.entries, &facts.reserved).count();
+    fullness::set(&mut new.conditions, (free, usable.count()), &WORDS, generation, now);
     new
 }
 
@@ -153,7 +153,7 @@ fn going(seen: &Seen) -> (&'static str, String) {
 mod tests {
     use super::*;
     use serde_json::json;
-    use spiderpool_crds::conditions::find;
+    use spiderpool_crds::conditions::{EXHAUSTED, NEARLY_EXHAUSTED, find};
     use spiderpool_crds::records::ControlledPools;
     use spiderpool_ipam::accounting::Entry;
     use spiderpool_ipam::autopool::Facts;
@@ -225,5 +225,15 @@ mod tests {
         let twice = next(&once, &seen, &plan(&seen, 30), Timestamp::MAX);
         assert_eq!(once, twice);
         assert_eq!(find(once.conditions.as_deref(), EXHAUSTED).unwrap().status, "True");
+    }
+
+    #[test]
+    fn few_addresses_left_are_told() {
+        let seen = seen(rack7());
+        let status = next(&SubnetStatus::default(), &seen, &plan(&seen, 28), Timestamp::UNIX_EPOCH);
+        let nearly = find(status.conditions.as_deref(), NEARLY_EXHAUSTED).unwrap();
+        let message = "nearly all of the 30 addresses are given to pools; add addresses to spec.ips before applications \
+                       have to wait";
+        assert_eq!((nearly.status.as_str(), nearly.message.as_str()), ("True", message));
     }
 }

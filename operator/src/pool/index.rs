@@ -1,0 +1,91 @@
+//! How pools are found without walking over all of them: by what they are for, and by their network.
+//!
+//! The keys are those of the cache's own index, which has a pool the moment that a write of ours made it.
+
+use spiderpool_crds::SpiderIPPool;
+
+use crate::application::{AppId, SlotId};
+
+/// What a network is indexed under, for pools and subnets alike: its text as written, since that is what makes a pool one
+/// of a subnet.
+pub fn network(text: &str) -> String {
+    format!("{NETWORK}{text}")
+}
+
+/// Where the keys of networks begin.
+pub const NETWORK: &str = "cidr:";
+
+/// What the pools of one part of an application are indexed under. Neither the API version nor a name of the pool is part
+/// of it: both may change while the pool stays.
+pub fn slot(slot: &SlotId) -> String {
+    let AppId {
+        group,
+        kind,
+        namespace,
+        name,
+    } = &slot.app;
+    format!("slot:{group}/{kind}/{namespace}/{name}/{}/{}", slot.nic, slot.family)
+}
+
+/// What an automatic pool is for; none for a pool that a user made, or one whose network does not parse.
+pub fn slot_of(pool: &SpiderIPPool) -> Option<SlotId> {
+    let key = pool.app_key()?;
+    Some(SlotId {
+        app: AppId::from(&key),
+        nic: pool.interface().to_owned(),
+        family: pool.family().ok()?,
+    })
+}
+
+/// Everything that a pool is indexed under.
+pub fn keys(pool: &SpiderIPPool) -> Vec<String> {
+    let slot = slot_of(pool).as_ref().map(slot);
+    slot.into_iter().chain([network(&pool.spec.subnet)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pool(gv: &str, nic: Option<&str>, subnet: &str) -> SpiderIPPool {
+        let mut labels = json!({
+            "ipam.spidernet.io/owner-application-gv": gv,
+            "ipam.spidernet.io/owner-application-kind": "CloneSet",
+            "ipam.spidernet.io/owner-application-namespace": "retail",
+            "ipam.spidernet.io/owner-application-name": "shop",
+        });
+        if let Some(nic) = nic {
+            labels["ipam.spidernet.io/interface"] = json!(nic);
+        }
+        serde_json::from_value(json!({
+            "apiVersion": "spiderpool.spidernet.io/v2beta1", "kind": "SpiderIPPool",
+            "metadata": {"name": "p", "labels": labels}, "spec": {"subnet": subnet},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn an_automatic_pool_is_found_by_its_slot_whatever_the_version() {
+        let expected = [
+            "slot:apps.kruise.io/CloneSet/retail/shop/net1/IPv4",
+            "cidr:10.77.0.0/20",
+        ];
+        for gv in ["apps.kruise.io_v1alpha1", "apps.kruise.io_v1beta1"] {
+            assert_eq!(keys(&pool(gv, Some("net1"), "10.77.0.0/20")), expected);
+        }
+        let default = keys(&pool("apps.kruise.io_v1alpha1", None, "fd00::/64"));
+        assert_eq!(
+            default,
+            ["slot:apps.kruise.io/CloneSet/retail/shop/eth0/IPv6", "cidr:fd00::/64"]
+        );
+    }
+
+    #[test]
+    fn other_pools_are_found_by_their_network() {
+        let mut manual = pool("apps_v1", None, "10.77.0.0/20");
+        manual.metadata.labels = None;
+        assert_eq!(keys(&manual), ["cidr:10.77.0.0/20"]);
+        assert_eq!(keys(&pool("apps_v1", None, "oops")), ["cidr:oops"]);
+    }
+}
