@@ -11,6 +11,7 @@
 
 pub mod add;
 pub mod choose;
+pub mod command;
 pub mod config;
 pub mod context;
 pub mod daemon;

@@ -1,8 +1,7 @@
 //! The socket's HTTP API: decode, serve, encode. The bodies of failures are a JSON string with the reason.
 
-use crate::add;
+use crate::command::{self, Command};
 use crate::context::Context;
-use crate::del::{self, Released};
 use crate::endpoints;
 use crate::error::RequestError;
 use axum::Router;
@@ -16,8 +15,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use spiderpool_crds::NicDetail;
 use spiderpool_wire::{
-    EndpointInterface, EndpointRoute, IpamAddArgs, IpamAddResponse, IpamDelArgs, MAX_BODY_BYTES,
-    WorkloadEndpointStatus, error_body, path,
+    EndpointInterface, EndpointRoute, IpamAddArgs, IpamDelArgs, MAX_BODY_BYTES, WorkloadEndpointStatus, error_body,
+    path,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,105 +76,27 @@ async fn healthy(State(context): State<Arc<Context>>) -> Response {
 }
 
 async fn allocate(State(context): State<Arc<Context>>, body: Result<Bytes, BytesRejection>) -> Response {
-    let args: IpamAddArgs = match decode(body) {
-        Ok(args) => args,
-        Err(response) => return *response,
-    };
-    let sandbox = Sandbox {
-        command: "ADD",
-        pod: format!("{}/{}", args.pod_namespace, args.pod_name),
-        uid: args.pod_uid.clone(),
-        nic: args.if_name.clone(),
-        container: args.container_id.clone(),
-    };
-    let work = async move {
-        let started = Instant::now();
-        let result = add::add(&context, &args).await;
-        let ips = |response: &IpamAddResponse| {
-            response
-                .ips
-                .iter()
-                .map(|ip| ip.address.clone())
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
-        context
-            .metrics
-            .added(sandbox.log(&result, started.elapsed(), ips), started.elapsed());
-        result
-    };
-    match finish(work).await {
+    match run::<IpamAddArgs>(context, body).await {
         Ok(answer) => json(&answer),
         Err(response) => *response,
     }
 }
 
 async fn release(State(context): State<Arc<Context>>, body: Result<Bytes, BytesRejection>) -> Response {
-    let args: IpamDelArgs = match decode(body) {
-        Ok(args) => args,
-        Err(response) => return *response,
-    };
-    let sandbox = Sandbox {
-        command: "DEL",
-        pod: format!("{}/{}", args.pod_namespace, args.pod_name),
-        uid: args.pod_uid.clone(),
-        nic: args.if_name.clone(),
-        container: args.container_id.clone(),
-    };
-    let work = async move {
-        let started = Instant::now();
-        let result = del::del(&context, &args).await;
-        let did = |released: &Released| format!("{released:?}");
-        context
-            .metrics
-            .deleted(sandbox.log(&result, started.elapsed(), did), started.elapsed());
-        result
-    };
-    match finish(work).await {
+    match run::<IpamDelArgs>(context, body).await {
         Ok(_) => StatusCode::OK.into_response(),
         Err(response) => *response,
     }
 }
 
-/// Whom a request is about, for its line in the log.
-struct Sandbox {
-    command: &'static str,
-    pod: String,
-    uid: String,
-    nic: String,
-    container: String,
-}
-
-impl Sandbox {
-    /// Writes the one line of a request, and gives its result as a metric counts it.
-    fn log<T>(&self, result: &Result<T, RequestError>, took: Duration, told: impl Fn(&T) -> String) -> &'static str {
-        let Self {
-            command,
-            pod,
-            uid,
-            nic,
-            container,
-        } = self;
-        let ms = took.as_millis();
-        match result {
-            Ok(value) => {
-                tracing::info!(pod, uid, nic, container, result = told(value), ms, "{command}");
-                "ok"
-            }
-            Err(error) => {
-                tracing::warn!(pod, uid, nic, container, %error, ms, "{command} failed");
-                error.class()
-            }
-        }
-    }
-}
-
-/// Runs a request as a task of its own: a plugin that is killed must not stop the work between two writes.
-async fn finish<T: Send + 'static>(
-    work: impl Future<Output = Result<T, RequestError>> + Send + 'static,
-) -> Result<T, Box<Response>> {
-    match tokio::spawn(work).await {
-        Ok(Ok(value)) => Ok(value),
+/// Runs a command as a task of its own: a plugin that is killed must not stop the work between two writes.
+async fn run<C: Command>(
+    context: Arc<Context>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<C::Answer, Box<Response>> {
+    let command: C = decode(body)?;
+    match tokio::spawn(async move { command::serve(&context, &command).await }).await {
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(Box::new(failed(&error))),
         Err(error) => {
             let text = format!("the agent failed: {error}; see its log");
