@@ -7,13 +7,16 @@
 
 pub mod cluster;
 pub mod dump;
+mod edit;
 pub mod event;
 pub mod history;
 mod leave;
 pub mod life;
 mod networks;
 pub mod node;
+pub mod own_kind;
 pub mod pod;
+pub mod property;
 pub mod scene;
 pub mod shape;
 pub mod socket;

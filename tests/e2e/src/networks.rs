@@ -20,6 +20,18 @@ pub(crate) fn network(number: u16, version: u8) -> String {
     }
 }
 
+/// How many further networks of each IP version a scene has.
+pub(crate) const MORE: u8 = 3;
+
+/// CIDR of a further network of a scene, by its number from 1.
+pub(crate) fn further(number: u16, version: u8, which: u8) -> String {
+    if version == 4 {
+        format!("10.{}.{number}.0/24", 110 + u16::from(which))
+    } else {
+        format!("fda{which}:{number:x}::/64")
+    }
+}
+
 /// Name of the subnet of that network.
 pub(crate) fn subnet_name(number: u16, version: u8) -> String {
     format!("e2e-{number}-v{version}")

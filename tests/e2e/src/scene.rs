@@ -19,9 +19,9 @@ use spiderpool_crds::{IPPoolSpec, SpiderIPPool, SpiderSubnet, SubnetSpec};
 
 use crate::cluster::Cluster;
 use crate::dump;
-use crate::history::History;
+use crate::history::{Edits, History};
 use crate::leave::background;
-use crate::networks::{claim, network, subnet_name};
+use crate::networks::{MORE, claim, further, network, subnet_name};
 use crate::wait::{self, LONG, SOON};
 
 /// How long a whole test may take.
@@ -39,6 +39,8 @@ pub struct Scene {
     pub v4: String,
     /// Name of the IPv6 subnet.
     pub v6: String,
+    /// States of subnets and pools that the test wrote against the rules.
+    pub(crate) edits: Edits,
     /// Pools and further subnets that the test made.
     pub(crate) made: Mutex<Made>,
 }
@@ -96,7 +98,11 @@ impl Scene {
             .take(63)
             .collect::<String>();
         let namespace = namespace.trim_end_matches('-').to_owned();
+        let mut networks = vec![network(number, 4), network(number, 6)];
+        networks.extend((1..=MORE).flat_map(|which| [4, 6].map(|version| further(number, version, which))));
+        let history = History::of(&cluster.client, &networks).await?;
         let scene = Self {
+            edits: history.edits(),
             namespace,
             number,
             v4: subnet_name(number, 4),
@@ -104,8 +110,6 @@ impl Scene {
             made: Mutex::default(),
             cluster,
         };
-        let networks = [scene.network(4), scene.network(6)];
-        let history = History::of(&scene.cluster.client, &networks).await?;
         let object = Namespace {
             metadata: kube::core::ObjectMeta {
                 name: Some(scene.namespace.clone()),
@@ -145,6 +149,27 @@ impl Scene {
     /// The CIDR of a subnet of the scene, by IP version.
     pub fn network(&self, version: u8) -> String {
         network(self.number, version)
+    }
+
+    /// The CIDR of a further network of the scene, by its number from 1.
+    pub fn further_network(&self, version: u8, which: u8) -> String {
+        further(self.number, version, which)
+    }
+
+    /// Makes an IPv4 subnet in a further network of the scene, with as many addresses as told; its name.
+    pub async fn further_subnet(&self, name: &str, which: u8, addresses: u8) -> Result<String> {
+        let spec = SubnetSpec {
+            subnet: self.further_network(4, which),
+            ips: Some(vec![self.further_range(which, addresses)]),
+            ..SubnetSpec::default()
+        };
+        self.create_subnet(name, spec).await.map(|subnet| subnet.name_any())
+    }
+
+    /// The first addresses from .10 on of a further IPv4 network.
+    pub fn further_range(&self, which: u8, addresses: u8) -> String {
+        let head = self.further_network(4, which).replace("0/24", "");
+        format!("{head}10-{head}{}", u16::from(addresses) + 9)
     }
 
     /// An address of a subnet of the scene, by its last part: decimal for IPv4, hexadecimal for IPv6.

@@ -7,11 +7,15 @@
 mod agent_rights;
 mod agent_socket;
 mod bad_input;
+mod clonesets;
 mod crd_rules;
 mod crd_shape;
 mod deployments;
 mod exclusive_faults;
 mod histories;
+mod kinds;
 mod pools;
+mod rights;
+mod rollouts;
 mod sandboxes;
 mod subnets;
