@@ -13,6 +13,7 @@ use spiderpool_kit::queue::Queue;
 
 use crate::application::Applications;
 use crate::config::Config;
+use crate::metrics::Waiting;
 use crate::pool::shrink::Marks;
 use crate::subnet::placement::Placements;
 use crate::write::Writer;
@@ -74,6 +75,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// Where applications with a choice were placed.
     pub placements: Placements,
+    /// Who waits for addresses.
+    pub waiting: Waiting,
     /// What pools have to give up as their pods go.
     pub shrinking: Marks,
 }

@@ -21,6 +21,7 @@ use crate::application::{Applications, deployment};
 use crate::cli::Daemon;
 use crate::config::Config;
 use crate::context::{Caches, Context, Queues};
+use crate::metrics::Waiting;
 use crate::pool::shrink::Marks;
 use crate::subnet::placement::Placements;
 use crate::write::Writer;
@@ -48,6 +49,7 @@ pub async fn run(options: &Daemon) -> anyhow::Result<()> {
     let me = options.identity();
     let leadership = Lease::start(&process, prompt, &options.namespace, LEASE, &*me, options.timing())?;
     let context = Arc::new(context(&process, &me, config, patient, leadership, caches, &metrics));
+    crate::metrics::register(&metrics, &context);
     start(&process, options, context);
     process.run(GRACE).await?;
     Ok(())
@@ -106,6 +108,7 @@ fn context(
             pools: Queue::new("pools", &queue_metrics),
         },
         placements: Placements::default(),
+        waiting: Waiting::default(),
         shrinking: Marks::default(),
     }
 }
@@ -194,6 +197,7 @@ fn work(process: &Process, (subnets, pools): (usize, usize), context: &Arc<Conte
 /// Looks at everything each time this replica becomes the leader: whoever led before may have left work undone.
 async fn lead(context: &Context) {
     while context.leadership.wait_until_leader().await {
+        context.waiting.reset();
         triggers::index_deployments(context);
         triggers::everything(context);
         context.leadership.wait_until_follower().await;

@@ -7,6 +7,7 @@
 //! | [`pool`] | identity, counts, conditions and finalizer of every pool |
 //! | [`fullness`] | when few addresses are left |
 //! | [`reclaim`] | addresses of pods that are gone |
+//! | [`metrics`] | metrics about subnets, pools and waiting applications |
 //! | [`triggers`] | from what changes to what is looked at |
 //! | [`write`] | every write: leader only, bounded, learnt at once |
 //! | [`daemon`] | wiring |
@@ -21,6 +22,7 @@ pub mod daemon;
 pub mod events;
 pub mod fullness;
 pub mod identity;
+pub mod metrics;
 pub mod pool;
 pub mod reclaim;
 pub mod subnet;
