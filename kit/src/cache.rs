@@ -1,73 +1,40 @@
 //! A local, current copy of all objects of one kind.
 //!
 //! [`Cache::start`] lists and watches the kind for as long as the process lives, through outages of the API server of any
-//! length. Readers never touch the network. Writers hand what the API server returned to [`Cache::learn`], so that their next
-//! read sees their own write. What is newer than what is decided in [`crate::store`]; the watching itself is in `watch`.
+//! length; [`Cache::start_dynamic`] does so for a kind known only at run time, until told to stop. Readers never touch the
+//! network. Writers hand what the API server returned to [`Cache::learn`], so that their next read sees their own write.
+//! What is newer than what is decided in [`crate::store`]; the watching itself is in `watch_loop`.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use kube::{Api, Client, Resource};
+use kube::Resource;
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::shutdown::Process;
 pub use crate::store::{Change, Key, Malformed, Store};
 
 mod health;
+mod options;
+mod start;
 mod watch_loop;
 
 pub use health::Outage;
+pub use options::Options;
 
 /// How many changes a receiver may fall behind before it is told to look at everything again.
 const FEED: usize = 1024;
 
 /// What a cache can hold.
-pub trait Object: Resource<DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug + Send + Sync + 'static {}
-impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug + Send + Sync + 'static> Object for K {}
+pub trait Held: Resource + Clone + DeserializeOwned + fmt::Debug + Send + Sync + 'static {}
+impl<K: Resource + Clone + DeserializeOwned + fmt::Debug + Send + Sync + 'static> Held for K {}
 
-/// What part of a kind to hold, and what of each object.
-#[derive(Clone)]
-pub struct Options<K> {
-    labels: Option<String>,
-    fields: Option<String>,
-    trim: Option<fn(&mut K)>,
-}
-
-impl<K> Default for Options<K> {
-    fn default() -> Self {
-        Self {
-            labels: None,
-            fields: None,
-            trim: None,
-        }
-    }
-}
-
-impl<K> Options<K> {
-    /// Only objects that match this label selector.
-    #[must_use]
-    pub fn labels(mut self, selector: impl Into<String>) -> Self {
-        self.labels = Some(selector.into());
-        self
-    }
-
-    /// Only objects that match this field selector, for instance `spec.nodeName=worker-1`.
-    #[must_use]
-    pub fn fields(mut self, selector: impl Into<String>) -> Self {
-        self.fields = Some(selector.into());
-        self
-    }
-
-    /// Drops from each object what nobody here reads. Never on a kind that is written by PUT from the cache.
-    #[must_use]
-    pub fn trim(mut self, trim: fn(&mut K)) -> Self {
-        self.trim = Some(trim);
-        self
-    }
-}
+/// What a cache can hold, of a kind that is known when the program is compiled.
+pub trait Object: Held + Resource<DynamicType = ()> {}
+impl<K: Held + Resource<DynamicType = ()>> Object for K {}
 
 /// Why a wait on a cache ended without a value.
 #[derive(Debug, thiserror::Error)]
@@ -80,8 +47,8 @@ pub enum WaitError {
         /// The state of the watch, if it is broken.
         outage: Option<Outage>,
     },
-    /// The process is stopping.
-    #[error("the process is stopping")]
+    /// The watch has ended before its first list, as it was told to.
+    #[error("the watch is stopping")]
     Stopping,
 }
 
@@ -104,50 +71,27 @@ impl<K> Clone for Cache<K> {
 
 struct Inner<K> {
     kind: String,
-    trim: Option<fn(&mut K)>,
+    /// What log lines and errors call the kind.
+    label: String,
+    options: Options<K>,
     store: RwLock<Store<K>>,
     feed: broadcast::Sender<Change<K>>,
     /// Counts changes, for [`Cache::wait`].
     version: watch::Sender<u64>,
     synced: watch::Sender<bool>,
     health: health::Health,
+    /// Cancelled when nothing feeds the cache any more.
+    ended: CancellationToken,
 }
 
-impl<K: Object> Cache<K> {
-    /// Watches all objects of the kind that match `options`, in all namespaces, until the process stops.
-    pub fn start(process: &Process, client: Client, options: Options<K>) -> Self {
-        let cache = Self::detached(options.trim);
-        let watched = watch_loop::Watched {
-            api: Api::all(client),
-            labels: options.labels,
-            fields: options.fields,
-        };
-        let (writer, token) = (cache.clone(), process.token());
-        process.spawn_infallible(format!("watch of {}", cache.kind()), async move {
-            token.run_until_cancelled(watched.run(&writer)).await;
-        });
-        cache
-    }
-
-    /// A cache that nothing feeds but [`Self::learn`] and [`Self::forget`]: for tests of code that reads from a cache.
-    pub fn detached(trim: Option<fn(&mut K)>) -> Self {
-        let kind = K::kind(&()).into_owned();
-        Self {
-            inner: Arc::new(Inner {
-                health: health::Health::new(kind.clone()),
-                kind,
-                trim,
-                store: RwLock::new(Store::new()),
-                feed: broadcast::Sender::new(FEED),
-                version: watch::Sender::new(0),
-                synced: watch::Sender::new(false),
-            }),
-        }
-    }
-
+impl<K: Held> Cache<K> {
     /// The kind held.
     pub fn kind(&self) -> &str {
         &self.inner.kind
+    }
+
+    fn label(&self) -> &str {
+        &self.inner.label
     }
 
     /// One object. `namespace` is empty for cluster-scoped kinds.
@@ -168,6 +112,11 @@ impl<K: Object> Cache<K> {
     /// All readable objects, in no order.
     pub fn list(&self) -> Vec<Arc<K>> {
         self.read(|store| store.iter().cloned().collect())
+    }
+
+    /// The readable objects that the index ([`Options::index`]) has under `key`, in no order.
+    pub fn indexed(&self, key: &str) -> Vec<Arc<K>> {
+        self.read(|store| store.indexed(key).cloned().collect())
     }
 
     /// Looks at the whole store at one moment. Keep `look` short: writers wait for it.
@@ -192,6 +141,7 @@ impl<K: Object> Cache<K> {
     pub fn subscribe(&self) -> Changes<K> {
         Changes {
             feed: self.inner.feed.subscribe(),
+            ended: self.inner.ended.clone(),
         }
     }
 
@@ -203,9 +153,10 @@ impl<K: Object> Cache<K> {
     /// Waits until the first list has been taken in.
     pub async fn synced(&self, deadline: Instant) -> Result<(), WaitError> {
         let mut synced = self.inner.synced.subscribe();
-        match tokio::time::timeout_at(deadline, synced.wait_for(|synced| *synced)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(WaitError::Stopping),
+        let filled = self.inner.ended.run_until_cancelled(synced.wait_for(|synced| *synced));
+        match tokio::time::timeout_at(deadline, filled).await {
+            Ok(Some(Ok(_))) => Ok(()),
+            Ok(None | Some(Err(_))) => Err(WaitError::Stopping),
             Err(_) => Err(self.timed_out()),
         }
     }
@@ -235,6 +186,12 @@ impl<K: Object> Cache<K> {
         self.inner.health.outage()
     }
 
+    /// Tells when the watch breaks, works again, or fails in another way than before ([`Outage::refused`]); not each failed
+    /// attempt. Holds the latest state.
+    pub fn health_changes(&self) -> watch::Receiver<Option<Outage>> {
+        self.inner.health.subscribe()
+    }
+
     /// Does the watch work?
     pub fn is_healthy(&self) -> bool {
         self.outage().is_none()
@@ -247,7 +204,7 @@ impl<K: Object> Cache<K> {
 
     fn timed_out(&self) -> WaitError {
         WaitError::TimedOut {
-            kind: self.inner.kind.clone(),
+            kind: self.inner.label.clone(),
             outage: self.outage(),
         }
     }
@@ -255,7 +212,7 @@ impl<K: Object> Cache<K> {
     /// managedFields are a third of a small object and nobody here reads them; a PUT without them leaves them as they are.
     fn prepare(&self, object: &mut K) {
         object.meta_mut().managed_fields = None;
-        if let Some(trim) = self.inner.trim {
+        if let Some(trim) = &self.inner.options.trim {
             trim(object);
         }
     }
@@ -280,12 +237,19 @@ impl<K: Object> Cache<K> {
 /// Receives the changes of a cache.
 pub struct Changes<K> {
     feed: broadcast::Receiver<Change<K>>,
+    ended: CancellationToken,
 }
 
 impl<K> Changes<K> {
-    /// The next change; [`Change::Resynced`] when some were missed; `None` when the cache is gone.
+    /// The next change; [`Change::Resynced`] when some were missed; `None` when the cache is gone, or its watch has ended
+    /// and all changes before that were handed out.
     pub async fn next(&mut self) -> Option<Change<K>> {
-        match self.feed.recv().await {
+        let change = tokio::select! {
+            biased;
+            change = self.feed.recv() => change,
+            () = self.ended.cancelled() => return None,
+        };
+        match change {
             Ok(change) => Some(change),
             Err(broadcast::error::RecvError::Lagged(_)) => Some(Change::Resynced),
             Err(broadcast::error::RecvError::Closed) => None,

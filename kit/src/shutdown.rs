@@ -101,6 +101,33 @@ impl Process {
         });
     }
 
+    /// Runs `task` until `stop` is cancelled or the process is to stop, and drops it then. If it ends before, or panics, the
+    /// process stops with an error that carries `name`.
+    pub fn spawn_until(
+        &self,
+        name: impl Into<String>,
+        stop: CancellationToken,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let (name, process) = (name.into(), self.clone());
+        self.tracker.spawn(async move {
+            let task = async {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => true,
+                    () = process.token.cancelled() => true,
+                    () = task => false,
+                }
+            };
+            let how = match std::panic::AssertUnwindSafe(task).catch_unwind().await {
+                Ok(true) => return,
+                Ok(false) => "it came to its end".to_owned(),
+                Err(panic) => format!("it panicked: {}", panic_text(panic.as_ref())),
+            };
+            process.fail(Error::TaskEnded { task: name, how });
+        });
+    }
+
     /// Starts a short task that may end at any time, but which a stopping process waits for.
     pub fn spawn_short(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn(task);
@@ -220,5 +247,19 @@ mod tests {
                 .to_string()
                 .contains("writers went on")
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_with_its_own_stop_ends_alone_but_not_of_itself() {
+        let (process, stop) = (Process::new(), CancellationToken::new());
+        process.spawn_until("watch a", stop.clone(), std::future::pending());
+        stop.cancel();
+        tokio::task::yield_now().await;
+        assert!(!process.is_stopping());
+        process.spawn_until("watch b", CancellationToken::new(), std::future::pending());
+        process.spawn_until("watch c", CancellationToken::new(), async { panic!("no such luck") });
+        process.token().cancelled().await;
+        let error = process.finish(GRACE).await.unwrap_err().to_string();
+        assert!(error.contains("watch c") && error.contains("no such luck"), "{error}");
     }
 }

@@ -23,58 +23,17 @@
 //! for the other.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::sync::Arc;
 
 use kube::Resource;
 use kube::core::ObjectMeta;
 
-/// Namespace (empty for cluster-scoped kinds) and name of an object.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    /// Namespace, empty for cluster-scoped kinds.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-}
+mod index;
+mod key;
 
-impl Key {
-    /// Key of a namespaced object.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
-    }
-
-    /// Key of a cluster-scoped object.
-    pub fn cluster(name: impl Into<String>) -> Self {
-        Self::new("", name)
-    }
-
-    /// Key of the object with this metadata.
-    pub fn of_meta(meta: &ObjectMeta) -> Self {
-        Self::new(
-            meta.namespace.clone().unwrap_or_default(),
-            meta.name.clone().unwrap_or_default(),
-        )
-    }
-
-    /// Key of an object.
-    pub fn of<K: Resource>(object: &K) -> Self {
-        Self::of_meta(object.meta())
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.namespace.is_empty() {
-            f.write_str(&self.name)
-        } else {
-            write!(f, "{}/{}", self.namespace, self.name)
-        }
-    }
-}
+use index::Index;
+pub(crate) use index::KeysOf;
+pub use key::Key;
 
 /// An object of which only the metadata could be read.
 #[derive(Clone, Debug, PartialEq)]
@@ -158,6 +117,7 @@ pub struct Store<K> {
     /// UID of what was deleted, and the last revision it was held at.
     forgotten: HashMap<Key, (String, u64)>,
     watched: u64,
+    index: Index<K>,
 }
 
 impl<K> Default for Store<K> {
@@ -166,6 +126,7 @@ impl<K> Default for Store<K> {
             entries: HashMap::new(),
             forgotten: HashMap::new(),
             watched: 0,
+            index: Index::default(),
         }
     }
 }
@@ -190,6 +151,14 @@ impl<K: Resource> Store<K> {
         Self::default()
     }
 
+    /// An empty store that also finds objects by what `keys` says of them, see [`Self::indexed`].
+    pub(crate) fn indexed_by(keys: Option<KeysOf<K>>) -> Self {
+        Self {
+            index: Index::by(keys),
+            ..Self::default()
+        }
+    }
+
     /// The object of this key.
     pub fn get(&self, key: &Key) -> Option<&Arc<K>> {
         match self.entries.get(key)? {
@@ -212,6 +181,16 @@ impl<K: Resource> Store<K> {
             Entry::Good(object) => Some(object),
             Entry::Bad(..) => None,
         })
+    }
+
+    /// The readable objects that the index has under `key`, in no order. None without an index.
+    pub fn indexed(&self, key: &str) -> impl Iterator<Item = &Arc<K>> {
+        self.index.get(key)
+    }
+
+    /// The keys under which the index has at least one object, in no order.
+    pub fn index_keys(&self) -> impl Iterator<Item = &str> {
+        self.index.keys()
     }
 
     /// All objects that exist but cannot be read, in no order.
@@ -361,14 +340,27 @@ impl<K: Resource> Store<K> {
                 (Entry::Bad(bad.clone(), old), Change::Malformed(bad))
             }
         };
-        self.entries.insert(key, entry);
+        if let Entry::Good(new) = &entry {
+            self.index.add(new);
+        }
+        let replaced = self.entries.insert(key, entry);
+        self.unindex(replaced.as_ref());
         changes.push(change);
     }
 
     fn remove(&mut self, key: &Key, changes: &mut Vec<Change<K>>) {
+        let removed = self.entries.remove(key);
+        self.unindex(removed.as_ref());
         // An object that was never readable was never told of, so nobody needs to hear of its end.
-        if let Some(last) = self.entries.remove(key).as_ref().and_then(Entry::last_good) {
+        if let Some(last) = removed.as_ref().and_then(Entry::last_good) {
             changes.push(Change::Deleted(last.clone()));
+        }
+    }
+
+    /// An entry that cannot be read left the index when it became that.
+    fn unindex(&mut self, entry: Option<&Entry<K>>) {
+        if let Some(Entry::Good(object)) = entry {
+            self.index.remove(object);
         }
     }
 }

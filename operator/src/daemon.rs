@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use spiderpool_kit::cache::{Cache, Object, Options};
 use spiderpool_kit::events::Recorder;
@@ -71,7 +72,7 @@ fn caches(process: &Process, client: &Client, readiness: &Readiness) -> Caches {
             process,
             client,
             readiness,
-            Options::default().trim(|pod| {
+            Options::default().trim(|pod: &mut Pod| {
                 // Which pods exist is all that is asked.
                 let meta = std::mem::take(&mut pod.metadata);
                 pod.metadata.name = meta.name;

@@ -1,9 +1,10 @@
 //! Whether a watch works, told once per outage.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// A watch that does not work at present.
@@ -12,6 +13,11 @@ pub struct Outage {
     since: Instant,
     /// The last error.
     pub error: Arc<str>,
+    /// The HTTP status, if the API server is there and refuses: 403 without the right to list and watch the kind, 404 when
+    /// the kind does not exist. `None` for an API server that is away or overloaded.
+    pub refused: Option<u16>,
+    /// Was any attempt made yet?
+    attempted: bool,
 }
 
 impl Outage {
@@ -23,18 +29,17 @@ impl Outage {
 
 impl fmt::Display for Outage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the API server has not answered for {} s: {}",
-            self.lasted().as_secs(),
-            self.error
-        )
+        let (seconds, error) = (self.lasted().as_secs(), &self.error);
+        match self.refused {
+            Some(_) => write!(f, "nothing to read for {seconds} s, the API server refuses: {error}"),
+            None => write!(f, "the API server has not answered for {seconds} s: {error}"),
+        }
     }
 }
 
 pub(super) struct Health {
     kind: String,
-    state: RwLock<Option<Outage>>,
+    state: watch::Sender<Option<Outage>>,
 }
 
 impl Health {
@@ -43,29 +48,35 @@ impl Health {
         let outage = Outage {
             since: Instant::now(),
             error: "not connected yet".into(),
+            refused: None,
+            attempted: false,
         };
         Self {
             kind,
-            state: RwLock::new(Some(outage)),
+            state: watch::Sender::new(Some(outage)),
         }
     }
 
     pub(super) fn outage(&self) -> Option<Outage> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.borrow().clone()
     }
 
-    pub(super) fn failed(&self, error: &str) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let first = state
-            .as_ref()
-            .is_none_or(|outage| &*outage.error == "not connected yet");
-        let since = state.as_ref().map_or_else(Instant::now, |outage| outage.since);
-        *state = Some(Outage {
-            since,
-            error: error.into(),
+    pub(super) fn subscribe(&self) -> watch::Receiver<Option<Outage>> {
+        self.state.subscribe()
+    }
+
+    pub(super) fn failed(&self, error: &str, refused: Option<u16>) {
+        let news = self.state.send_if_modified(|state| {
+            let news = !matches!(state, Some(outage) if outage.attempted && outage.refused == refused);
+            *state = Some(Outage {
+                since: state.as_ref().map_or_else(Instant::now, |outage| outage.since),
+                error: error.into(),
+                refused,
+                attempted: true,
+            });
+            news
         });
-        drop(state);
-        if first {
+        if news {
             tracing::warn!(
                 kind = self.kind,
                 error,
@@ -77,7 +88,11 @@ impl Health {
     }
 
     pub(super) fn works(&self) {
-        let ended = self.state.write().unwrap_or_else(PoisonError::into_inner).take();
+        let mut ended = None;
+        self.state.send_if_modified(|state| {
+            ended = state.take();
+            ended.is_some()
+        });
         if let Some(outage) = ended {
             let seconds = outage.lasted().as_secs_f32();
             tracing::info!(kind = self.kind, seconds, "watch works");

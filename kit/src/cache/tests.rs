@@ -3,11 +3,16 @@
 use axum::body::Body as Answer;
 use http::{Request, Response};
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::shutdown::Process;
+
+mod dynamic;
+mod refused;
 
 const DEADLINE: Duration = Duration::from_secs(600);
 
@@ -43,15 +48,15 @@ enum Reply {
     Refuse,
 }
 
-struct Server {
-    cache: Cache<ConfigMap>,
+struct Server<K = ConfigMap> {
+    cache: Cache<K>,
     script: mpsc::UnboundedSender<Reply>,
     asked: mpsc::UnboundedReceiver<String>,
     process: Process,
 }
 
-impl Server {
-    fn start(options: Options<ConfigMap>) -> Self {
+impl<K: Held> Server<K> {
+    fn serve(start: impl FnOnce(&Process, Client) -> Cache<K>) -> Self {
         let (script, replies) = mpsc::unbounded_channel::<Reply>();
         let (asking, asked) = mpsc::unbounded_channel();
         let replies = Arc::new(tokio::sync::Mutex::new(replies));
@@ -82,7 +87,7 @@ impl Server {
             }
         });
         let process = Process::new();
-        let cache = Cache::start(&process, Client::new(service, "ns"), options);
+        let cache = start(&process, Client::new(service, "ns"));
         Self {
             cache,
             script,
@@ -103,6 +108,12 @@ impl Server {
 
     async fn asked(&mut self) -> String {
         self.asked.recv().await.unwrap()
+    }
+}
+
+impl Server {
+    fn start(options: Options<ConfigMap>) -> Self {
+        Self::serve(|process, client| Cache::start(process, client, options))
     }
 
     async fn has(&self, name: &str, revision: u64) {
@@ -247,7 +258,7 @@ async fn a_malformed_object_does_not_stop_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_sees_what_was_learnt_at_once() {
-    let cache = Cache::<ConfigMap>::detached(None);
+    let cache = Cache::<ConfigMap>::detached(Options::default());
     let waiting = tokio::spawn({
         let cache = cache.clone();
         async move {
@@ -266,7 +277,7 @@ async fn a_wait_sees_what_was_learnt_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_is_too_slow_is_told_to_look_at_everything() {
-    let cache = Cache::<ConfigMap>::detached(None);
+    let cache = Cache::<ConfigMap>::detached(Options::default());
     let mut changes = cache.subscribe();
     for revision in 1..=FEED as u64 + 1 {
         cache.learn(object("a", "u", revision));

@@ -5,7 +5,8 @@
 //!
 //! Every request has an end: pages and the opening of a watch by a deadline, an open watch by the timeout the server is
 //! asked for plus a margin. Pauses after errors are capped at a few seconds: a node must go on soon after the API server is
-//! back, and the jitter keeps a thousand of them apart.
+//! back, and the jitter keeps a thousand of them apart. Only what the API server refuses for want of rights or of the kind is
+//! asked for less often.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -17,20 +18,16 @@ use kube::core::{DeserializeGuard, WatchEvent};
 use kube::{Api, Resource};
 use tokio::time::Instant;
 
-use super::{Cache, Object};
+use super::{Cache, Held};
 use crate::backoff::Backoff;
-use crate::client::WATCH_TIMEOUT;
 use crate::deadline::{Failure, within};
 use crate::store::{Decoded, Key, Malformed, parse_revision};
 
-const PAGE: u32 = 500;
 const REQUEST: Duration = Duration::from_secs(30);
 const WATCH_MARGIN: Duration = Duration::from_secs(5);
 
 pub(super) struct Watched<K> {
     pub(super) api: Api<DeserializeGuard<K>>,
-    pub(super) labels: Option<String>,
-    pub(super) fields: Option<String>,
 }
 
 /// How far the watch has come.
@@ -41,9 +38,9 @@ enum Position {
     At(String),
 }
 
-impl<K: Object> Watched<K> {
+impl<K: Held> Watched<K> {
     pub(super) async fn run(&self, cache: &Cache<K>) {
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(3));
+        let mut pauses = Pauses::new();
         let mut position = Position::Unknown;
         loop {
             let step = match &mut position {
@@ -51,32 +48,28 @@ impl<K: Object> Watched<K> {
                 Position::At(at) => self.watch(cache, at).await.map(|never| match never {}),
             };
             let Err(broken) = step else { continue };
-            if broken.progressed {
-                backoff.reset();
-            }
             if broken.relist {
                 position = Position::Unknown;
             }
             if let Some(error) = &broken.error {
-                cache.inner.health.failed(error);
+                cache.inner.health.failed(error, broken.refused);
             }
-            if broken.error.is_some() || !broken.progressed {
-                tokio::time::sleep(backoff.next().unwrap_or_default()).await;
-            }
+            tokio::time::sleep(pauses.after(&broken)).await;
         }
     }
 
     async fn list(&self, cache: &Cache<K>) -> Result<String, Broken> {
+        let options = &cache.inner.options;
         let start = cache.read(|store| store.begin_list());
         let mut params = ListParams {
-            limit: Some(PAGE),
+            limit: Some(options.page),
             ..ListParams::default()
         };
-        params.label_selector.clone_from(&self.labels);
-        params.field_selector.clone_from(&self.fields);
+        params.label_selector.clone_from(&options.labels);
+        params.field_selector.clone_from(&options.fields);
         let mut items = Vec::new();
         let at = loop {
-            let what = format!("listing {}", cache.kind());
+            let what = format!("listing {}", cache.label());
             let page = within(REQUEST, what, self.api.list(&params))
                 .await
                 .map_err(|failure| Broken::before(&failure))?;
@@ -93,28 +86,31 @@ impl<K: Object> Watched<K> {
     }
 
     async fn watch(&self, cache: &Cache<K>, at: &mut String) -> Result<Infallible, Broken> {
+        let options = &cache.inner.options;
         let params = WatchParams {
-            label_selector: self.labels.clone(),
-            field_selector: self.fields.clone(),
-            timeout: u32::try_from(WATCH_TIMEOUT.as_secs()).ok(),
+            label_selector: options.labels.clone(),
+            field_selector: options.fields.clone(),
+            timeout: u32::try_from(options.watch_timeout.as_secs()).ok(),
             bookmarks: true,
             send_initial_events: false,
         };
-        let what = format!("opening a watch of {}", cache.kind());
+        let what = format!("opening a watch of {}", cache.label());
         let stream = within(REQUEST, what, self.api.watch(&params, at))
             .await
             .map_err(|failure| Broken::before(&failure))?;
         let mut stream = pin!(stream);
+        let silence = options.watch_timeout + WATCH_MARGIN;
         cache.inner.health.works();
         let opened = Instant::now();
         let mut progressed = false;
         loop {
-            let event = match tokio::time::timeout(WATCH_TIMEOUT + WATCH_MARGIN, stream.next()).await {
+            let event = match tokio::time::timeout(silence, stream.next()).await {
                 // The server ends each watch after the time asked for; silence past that is a dead connection.
                 Ok(None) | Err(_) => {
                     let progressed = progressed || opened.elapsed() > Duration::from_secs(1);
                     return Err(Broken {
                         error: None,
+                        refused: None,
                         progressed,
                         relist: false,
                     });
@@ -122,9 +118,10 @@ impl<K: Object> Watched<K> {
                 Ok(Some(Ok(event))) => event,
                 Ok(Some(Err(error))) => {
                     let relist = matches!(error, kube::Error::SerdeError(_));
-                    let error = Some(format!("watch of {} failed: {error}", cache.kind()));
+                    let error = Some(format!("watch of {} failed: {error}", cache.label()));
                     return Err(Broken {
                         error,
+                        refused: None,
                         progressed,
                         relist,
                     });
@@ -151,9 +148,10 @@ impl<K: Object> Watched<K> {
                 WatchEvent::Error(status) => {
                     // 410 is the normal end of a position the server has forgotten, and no outage.
                     let expired = status.code == 410;
-                    let error = (!expired).then(|| format!("watch of {} failed: {status}", cache.kind()));
+                    let error = (!expired).then(|| format!("watch of {} failed: {status}", cache.label()));
                     return Err(Broken {
                         error,
+                        refused: refusal(status.code),
                         progressed,
                         relist: expired,
                     });
@@ -164,10 +162,44 @@ impl<K: Object> Watched<K> {
     }
 }
 
+/// The pauses between attempts. Whoever lacks rights or a kind needs longer than a few seconds to get them, and such a
+/// kind may stay refused for days.
+struct Pauses {
+    broken: Backoff,
+    refused: Backoff,
+}
+
+impl Pauses {
+    fn new() -> Self {
+        const FIRST: Duration = Duration::from_millis(200);
+        Self {
+            broken: Backoff::new(FIRST, Duration::from_secs(3)),
+            refused: Backoff::new(FIRST, Duration::from_secs(15)),
+        }
+    }
+
+    fn after(&mut self, end: &Broken) -> Duration {
+        let refused = matches!(end.refused, Some(403 | 404));
+        if end.progressed || !refused {
+            self.refused.reset();
+        }
+        if end.progressed || refused {
+            self.broken.reset();
+        }
+        if end.progressed && end.error.is_none() {
+            return Duration::ZERO;
+        }
+        let pauses = if refused { &mut self.refused } else { &mut self.broken };
+        pauses.next().unwrap_or_default()
+    }
+}
+
 /// Why a step did not lead to the next one.
 struct Broken {
     /// What to tell, unless the end was a normal one.
     error: Option<String>,
+    /// The status of the answer, if the server answered and said no.
+    refused: Option<u16>,
     /// Did anything arrive before? Then the next attempt need not wait long.
     progressed: bool,
     /// Is the position of no use any more?
@@ -186,10 +218,16 @@ impl Broken {
             .then(|| failure.to_string());
         Self {
             error,
+            refused: failure.status().and_then(|status| refusal(status.code)),
             progressed: false,
             relist,
         }
     }
+}
+
+/// A status that is about the request. 410 is about the position, 429 about load.
+fn refusal(code: u16) -> Option<u16> {
+    (matches!(code, 400..500) && !matches!(code, 410 | 429)).then_some(code)
 }
 
 fn advance(at: &mut String, to: Option<&str>) {
@@ -198,7 +236,7 @@ fn advance(at: &mut String, to: Option<&str>) {
     }
 }
 
-fn decoded<K: Object>(cache: &Cache<K>, item: DeserializeGuard<K>) -> Decoded<K> {
+fn decoded<K: Held>(cache: &Cache<K>, item: DeserializeGuard<K>) -> Decoded<K> {
     match item.0 {
         Ok(mut object) => {
             cache.prepare(&mut object);
@@ -206,7 +244,7 @@ fn decoded<K: Object>(cache: &Cache<K>, item: DeserializeGuard<K>) -> Decoded<K>
         }
         Err(invalid) => {
             let key = Key::of_meta(&invalid.metadata);
-            tracing::warn!(kind = cache.kind(), object = %key, error = invalid.error, "object cannot be read");
+            tracing::warn!(kind = cache.label(), object = %key, error = invalid.error, "object cannot be read");
             Err(Box::new(Malformed {
                 key,
                 metadata: invalid.metadata,

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod index;
+
 fn object(name: &str, uid: &str, revision: u64) -> ConfigMap {
     let metadata = ObjectMeta {
         name: Some(name.to_owned()),
