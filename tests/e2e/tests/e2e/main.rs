@@ -6,12 +6,15 @@
 
 mod agent_rights;
 mod agent_socket;
+mod alternatives;
 mod bad_input;
 mod clonesets;
 mod crd_rules;
 mod crd_shape;
 mod deployments;
+mod ending;
 mod exclusive_faults;
+mod healing;
 mod histories;
 mod kinds;
 mod pools;
