@@ -1,6 +1,6 @@
 //! What the documentation names exists: files, headings, chart values, Events; and what exists is documented.
 
-#![allow(clippy::expect_used, reason = "a test that cannot look fails")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot look fails")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
