@@ -14,6 +14,7 @@ mod leave;
 pub mod life;
 mod networks;
 pub mod node;
+pub mod operators;
 pub mod own_kind;
 pub mod pod;
 pub mod property;

@@ -102,6 +102,12 @@ impl Process {
         Ok(Self { pid, started })
     }
 
+    /// Whether one of its cgroups' names contains this, as a pod's UID.
+    pub fn is_of(&self, part: &str) -> bool {
+        let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).unwrap_or_default();
+        cgroups.contains(part) || cgroups.contains(&part.replace('-', "_"))
+    }
+
     /// Whether it still runs.
     pub fn is_alive(&self) -> bool {
         start_of(self.pid) == Some(self.started)

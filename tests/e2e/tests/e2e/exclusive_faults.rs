@@ -3,20 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, Patch, PatchParams};
-use kube::{Api, ResourceExt};
 use rustix::process::Signal;
 use serde_json::json;
 use spiderpool_crds::SpiderIPPool;
-use spiderpool_e2e::RELEASE_NAMESPACE;
 use spiderpool_e2e::cluster::Cluster;
 use spiderpool_e2e::node::{AGENT, Node, OPERATOR, Process};
+use spiderpool_e2e::operators;
 use spiderpool_e2e::scene::{Scene, scene};
 use spiderpool_e2e::socket::{self, request};
-use spiderpool_e2e::wait::{self, LONG, SOON};
+use spiderpool_e2e::wait::{self, LONG};
 use spiderpool_e2e::workload::{deployment, from_subnets};
 
 /// The kubelet starts a container that crashed again after 10 s, 20 s, 40 s and so on.
@@ -203,71 +198,20 @@ async fn the_api_server_away_for_half_a_minute() -> Result<()> {
     .await
 }
 
-/// Scales the operator and waits until all replicas are ready.
-async fn scale_operator(cluster: &Cluster, replicas: i32) -> Result<()> {
-    let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), RELEASE_NAMESPACE);
-    let change = json!({"spec": {"replicas": replicas}});
-    deployments
-        .patch(OPERATOR, &PatchParams::default(), &Patch::Merge(&change))
-        .await?;
-    wait::object(
-        &deployments,
-        OPERATOR,
-        "all operators to be ready",
-        LONG,
-        |deployment| {
-            let status = deployment?.status.as_ref()?;
-            let settled = status.observed_generation == deployment?.metadata.generation;
-            let counts = status.ready_replicas == Some(replicas) && status.replicas == Some(replicas);
-            (settled && counts).then_some(())
-        },
-    )
-    .await
-}
-
-/// Who leads, by the Lease.
-async fn leader(cluster: &Cluster) -> Result<String> {
-    let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), RELEASE_NAMESPACE);
-    wait::object(
-        &leases,
-        "spiderpool-controller-leases",
-        "somebody to lead",
-        SOON,
-        |lease| {
-            lease?
-                .spec
-                .as_ref()?
-                .holder_identity
-                .clone()
-                .filter(|holder| !holder.is_empty())
-        },
-    )
-    .await
-}
-
 #[tokio::test]
 async fn the_leading_operator_killed_while_another_stands_by() -> Result<()> {
     let cluster = Cluster::open().await?;
-    scale_operator(&cluster, 2).await?;
+    operators::scale(&cluster, 2).await?;
     let outcome = scene("leader_killed", async |scene: &Scene| {
-        let holder = leader(&scene.cluster).await?;
-        let pods: Api<Pod> = Api::namespaced(scene.cluster.client.clone(), RELEASE_NAMESPACE);
-        let all = pods.list(&ListParams::default()).await?;
-        let pod = all.items.iter().find(|pod| holder.contains(&pod.name_any()));
-        let pod = pod.with_context(|| format!("the leader {holder} is no pod"))?;
-        let node = pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.node_name.as_deref())
-            .context("a pod without node")?;
+        let leader = operators::leader(&scene.cluster).await?;
         let wish = from_subnets(&[&scene.v4], &[&scene.v6], "+1");
-        scene.cluster.node(node)?.process(OPERATOR)?.kill()?;
+        leader.process.kill()?;
         scene.create(&deployment("shop", 2, &wish)?).await?;
         let pods = scene.running("shop", 2, LONG).await?;
         scene.distinct_addresses(&pods, 2).await.map(drop)
     })
     .await;
-    let restored = scale_operator(&cluster, 1).await;
+    let restored = operators::scale(&cluster, 1).await;
     outcome?;
     restored
 }

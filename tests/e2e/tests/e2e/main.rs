@@ -14,6 +14,7 @@ mod crd_shape;
 mod deployments;
 mod ending;
 mod exclusive_faults;
+mod exclusive_storm;
 mod healing;
 mod histories;
 mod kinds;
