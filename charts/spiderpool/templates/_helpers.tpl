@@ -166,6 +166,11 @@ podAntiAffinity:
 {{- mergeOverwrite $ours (deepCopy (.securityContext | default dict)) | toYaml -}}
 {{- end -}}
 
+{{/* ClusterRole that gathers the rights to read workloads that are not of Kubernetes itself. */}}
+{{- define "spiderpool.workloadsRole" -}}
+{{ .Values.spiderpoolController.name }}-workloads
+{{- end -}}
+
 {{/* User name of the agent's service account, as the API server sees it. */}}
 {{- define "spiderpool.agentUser" -}}
 system:serviceaccount:{{ .Release.Namespace }}:{{ .Values.spiderpoolAgent.name }}
