@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
+use kube::core::PartialObjectMeta;
 use spiderpool_kit::cache::{Cache, Object, Options};
 use spiderpool_kit::events::Recorder;
 use spiderpool_kit::health::Readiness;
@@ -72,7 +73,7 @@ fn caches(process: &Process, client: &Client, readiness: &Readiness) -> Caches {
             process,
             client,
             readiness,
-            Options::default().trim(|pod: &mut Pod| {
+            Options::default().trim(|pod: &mut PartialObjectMeta<Pod>| {
                 // Which pods exist is all that is asked.
                 let meta = std::mem::take(&mut pod.metadata);
                 pod.metadata.name = meta.name;

@@ -211,6 +211,7 @@ mod tests {
     use crate::application::AppId;
     use serde_json::json;
     use spiderpool_ipam::Family;
+    use spiderpool_kit::cache::Options;
 
     fn slot(app: &str, nic: &str) -> SlotId {
         SlotId {
@@ -227,8 +228,8 @@ mod tests {
 
     fn seen(leads: bool) -> Seen {
         let seen = Seen {
-            subnets: Cache::detached(None),
-            pools: Cache::detached(None),
+            subnets: Cache::detached(Options::default()),
+            pools: Cache::detached(Options::default()),
             waiting: Waiting::default(),
             leads: Box::new(move || leads),
         };
