@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::endpoints;
 use crate::error::RequestError;
 use crate::explain;
-use crate::owner;
+use crate::owner::Application;
 use crate::pods;
 use crate::pools::{Claimed, JobError, PoolState};
 use k8s_openapi::api::core::v1::Pod;
@@ -40,7 +40,7 @@ pub async fn add(context: &Context, args: &IpamAddArgs) -> Result<IpamAddRespons
     context.wait_ready(deadline).await?;
     let _turn = context.turns.take(&args.pod_uid).await;
     let pod = pods::of_add(context, &args.pod_namespace, &args.pod_name, &args.pod_uid, deadline).await?;
-    let app = owner::application(context, &pod, deadline).await?;
+    let Application { key: app, .. } = context.owners.application(&pod, deadline).await?;
     let defaults = Defaults {
         nic: &args.if_name,
         ipv4: &args.default_ipv4_ippool,
@@ -57,7 +57,13 @@ pub async fn add(context: &Context, args: &IpamAddArgs) -> Result<IpamAddRespons
         choice: &choice,
         facts: &facts,
     };
-    let claims = request.claim_all(deadline).await?;
+    let claims = match request.claim_all(deadline).await {
+        Err(error @ RequestError::NoPool { .. }) => {
+            context.owners.forget(&pod);
+            return Err(error);
+        }
+        claimed => claimed?,
+    };
     let item = endpoints::item(
         &args.if_name,
         &args.container_id,

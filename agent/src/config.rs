@@ -1,6 +1,7 @@
 //! Switches of the installation: `conf.yml` of the ConfigMap `spiderpool-conf`.
 
 use serde::Deserialize;
+use spiderpool_crds::WorkloadKind;
 use spiderpool_ipam::Family;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,8 @@ pub struct Config {
     pub enable_spider_subnet: bool,
     /// Whether applications get pools of their own.
     pub enable_auto_pool_for_application: bool,
+    /// Kinds of workloads beside those of Kubernetes: their pods belong to them, also where they have no scale subresource.
+    pub workload_kinds: Vec<WorkloadKind>,
 }
 
 impl Default for Config {
@@ -30,6 +33,7 @@ impl Default for Config {
             enable_ipv6: true,
             enable_spider_subnet: true,
             enable_auto_pool_for_application: true,
+            workload_kinds: Vec::new(),
         }
     }
 }
@@ -94,5 +98,21 @@ mod tests {
             }
         );
         assert!(config.enables(Family::V4) && !config.enables(Family::V6));
+    }
+
+    #[test]
+    fn kinds_of_workloads_are_read() {
+        let text = "workloadKinds:\n  - group: argoproj.io\n    kind: Rollout\n  - {group: example.org, kind: Fleet, replicasPath: .spec.size}\n";
+        let config: Config = serde_saphyr::from_str(text).unwrap();
+        let kinds: Vec<&str> = config
+            .workload_kinds
+            .iter()
+            .map(|listed| listed.kind.as_str())
+            .collect();
+        assert_eq!(kinds, ["Rollout", "Fleet"]);
+        assert_eq!(
+            serde_saphyr::from_str::<Config>("workloadKinds: []").unwrap(),
+            Config::default()
+        );
     }
 }

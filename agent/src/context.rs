@@ -33,7 +33,7 @@ pub struct Context {
     pub endpoints: Cache<SpiderEndpoint>,
     /// All pools.
     pub pools: Arc<PoolStore>,
-    /// Applications of ReplicaSets and Jobs.
+    /// Applications of pods.
     pub owners: Owners,
     /// One request of a pod at a time.
     pub turns: Turns,
@@ -47,18 +47,9 @@ impl Context {
         &self,
         deadline: Instant,
         what: impl Fn() -> String,
-        call: impl Future<Output = Result<T, kube::Error>>,
+        attempt: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, RequestError> {
-        let failed = |reason: String| RequestError::Api { what: what(), reason };
-        match tokio::time::timeout_at(deadline, call).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(kube::Error::Api(status))) => Err(failed(format!(
-                "the API server refused: {} (code {})",
-                status.message, status.code
-            ))),
-            Ok(Err(error)) => Err(failed(format!("the API server cannot be reached: {error}"))),
-            Err(_) => Err(failed("the API server did not answer in time".to_owned())),
-        }
+        call(deadline, what, attempt).await
     }
 
     /// Waits for [`Self::ready`]: an agent that was just restarted is so within a moment, and a failed ADD is repeated by the
@@ -88,5 +79,23 @@ impl Context {
                 missing: missing.to_owned(),
             }),
         }
+    }
+}
+
+/// Runs one API call with a deadline. The error says what was attempted.
+pub async fn call<T>(
+    deadline: Instant,
+    what: impl Fn() -> String,
+    attempt: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, RequestError> {
+    let failed = |reason: String| RequestError::Api { what: what(), reason };
+    match tokio::time::timeout_at(deadline, attempt).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(kube::Error::Api(status))) => Err(failed(format!(
+            "the API server refused: {} (code {})",
+            status.message, status.code
+        ))),
+        Ok(Err(error)) => Err(failed(format!("the API server cannot be reached: {error}"))),
+        Err(_) => Err(failed("the API server did not answer in time".to_owned())),
     }
 }

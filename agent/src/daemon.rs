@@ -80,6 +80,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let store = PoolStore::new(pools, reserved, prompt.clone(), metrics.pools.clone());
 
     let socket_path = config.ipam_unix_socket_path.clone();
+    let owners = Owners::new(prompt.clone(), config.workload_kinds.clone());
     let context = Arc::new(Context {
         node: args.node_name,
         namespace: args.pod_namespace,
@@ -88,7 +89,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         pods,
         endpoints: own_endpoints,
         pools: store,
-        owners: Owners::default(),
+        owners,
         turns: Turns::default(),
         metrics,
     });

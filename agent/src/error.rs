@@ -2,6 +2,7 @@
 
 use crate::pools::JobError;
 use spiderpool_crds::annotations::AnnotationError;
+use spiderpool_kit::discovery::Unknown;
 
 /// Why a request failed. Every text says what was attempted, on what, and what the reader can do.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,22 @@ pub enum RequestError {
         /// What does not fit, and what to write.
         reason: String,
     },
+    /// It cannot be told which application the pod belongs to.
+    #[error(
+        "cannot tell whether Pod {pod} belongs to {child} or to {owner} above it: {source}; the kubelet tries again; listing the \
+         kind in ipam.spiderSubnet.autoPool.workloadKinds of the chart settles it"
+    )]
+    Owner {
+        /// `namespace/name`.
+        pod: String,
+        /// Kind and name of the pod's controller.
+        child: String,
+        /// Kind and name of what controls that one.
+        owner: String,
+        /// What is not known.
+        #[source]
+        source: Unknown,
+    },
     /// No pool has an address for the pod.
     #[error("no IPPool available for Pod {pod} NIC {nic} {family}: {reasons}")]
     NoPool {
@@ -97,7 +114,9 @@ impl RequestError {
             Self::NoPool { .. } => "no_available_pool",
             Self::Pool(JobError::Exhausted(_) | JobError::Closed(_) | JobError::Missing(_)) => "ip_used_out",
             Self::Pool(JobError::Broken(_)) => "wrong_input",
-            Self::Pool(JobError::Refused { .. } | JobError::Deadline { .. }) | Self::Api { .. } => "api",
+            Self::Pool(JobError::Refused { .. } | JobError::Deadline { .. })
+            | Self::Api { .. }
+            | Self::Owner { .. } => "api",
             Self::NotReady { .. } => "not_ready",
         }
     }

@@ -1,15 +1,20 @@
-//! The application that a pod belongs to: the controller above its ReplicaSet or Job.
+//! The application that a pod belongs to: its controller, or what controls its ReplicaSet or Job.
+//!
+//! The rule is the operator's too ([`spiderpool_crds::owner`]), so that both speak of the same pool.
 
-use crate::context::Context;
+use crate::context::call;
 use crate::error::RequestError;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::PartialObjectMeta;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use spiderpool_crds::WorkloadKind;
 use spiderpool_crds::app::AppKey;
+use spiderpool_crds::owner::{Above, above};
+use spiderpool_kit::discovery::Scales;
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Mutex, PoisonError};
@@ -19,68 +24,170 @@ use tokio::time::Instant;
 /// Owners remembered at most. A ReplicaSet has few pods on one node, so old entries are worth little.
 const REMEMBERED: usize = 1024;
 
+/// How long it is remembered what controls a ReplicaSet or Job: the pods of one come in bursts.
+///
+/// The controller may change: a user deletes a Deployment and leaves its ReplicaSets, and a Rollout adopts them. That takes
+/// longer than this. Should it not, a pod asks for the pool of the earlier application, which either has an address of
+/// its own to give or makes the request fail, and a failure forgets the answer.
+const LASTING: Duration = Duration::from_secs(10);
+
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Applications by the UID of the ReplicaSet or Job, whose controller does not change while it has pods.
-#[derive(Debug, Default)]
-pub struct Owners {
-    by_uid: Mutex<HashMap<String, AppKey>>,
+/// Whose pod it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Application {
+    /// Its name, which outlives the object.
+    pub key: AppKey,
+    /// UID of the object.
+    pub uid: String,
 }
 
-/// The application of a pod. A pod without a controller is its own.
-pub async fn application(context: &Context, pod: &Pod, deadline: Instant) -> Result<AppKey, RequestError> {
-    let namespace = pod.namespace().unwrap_or_default();
-    let Some(owner) = controller(pod.owner_references()) else {
-        return Ok(AppKey::new("v1", "Pod", &namespace, &pod.name_any()));
-    };
-    let direct = key(owner, &namespace);
-    let parent = match (direct.group.as_str(), direct.kind.as_str()) {
-        ("apps", "ReplicaSet") => remember::<ReplicaSet>(context, owner, &namespace, deadline).await?,
-        ("batch", "Job") => remember::<Job>(context, owner, &namespace, deadline).await?,
-        _ => None,
-    };
-    Ok(parent.unwrap_or(direct))
+impl Application {
+    fn of(owner: &OwnerReference, namespace: &str) -> Self {
+        Self {
+            key: AppKey::new(&owner.api_version, &owner.kind, namespace, &owner.name),
+            uid: owner.uid.clone(),
+        }
+    }
+
+    fn kind(&self) -> (&str, &str) {
+        (&self.key.group, &self.key.kind)
+    }
+}
+
+/// Finds the applications of pods.
+pub struct Owners {
+    client: Client,
+    scales: Scales,
+    /// Kinds that are applications although the API server may not say that they scale.
+    listed: Vec<WorkloadKind>,
+    /// What controls a ReplicaSet or Job, by the UID of that one, if its pods belong to the controller. That they belong
+    /// to the ReplicaSet or Job itself is never remembered: it may be adopted at any moment.
+    above: Mutex<HashMap<String, (Instant, Application)>>,
+}
+
+impl Owners {
+    /// Reads through this client. `listed` are the configured kinds of workloads.
+    pub fn new(client: Client, listed: Vec<WorkloadKind>) -> Self {
+        Self {
+            scales: Scales::new(client.clone()),
+            client,
+            listed,
+            above: Mutex::default(),
+        }
+    }
+
+    /// The application of a pod. A pod without a controller is its own.
+    pub async fn application(&self, pod: &Pod, deadline: Instant) -> Result<Application, RequestError> {
+        let namespace = pod.namespace().unwrap_or_default();
+        let Some(owner) = controller(pod.owner_references()) else {
+            return Ok(Application {
+                key: AppKey::new("v1", "Pod", &namespace, &pod.name_any()),
+                uid: pod.uid().unwrap_or_default(),
+            });
+        };
+        let direct = Application::of(owner, &namespace);
+        if let Some(above) = self.recall(&owner.uid)
+            && self.is_above(pod, &direct, &above, deadline).await?
+        {
+            return Ok(above);
+        }
+        let above = match direct.kind() {
+            ("apps", "ReplicaSet") => self.read::<ReplicaSet>(owner, &namespace, deadline).await?,
+            ("batch", "Job") => self.read::<Job>(owner, &namespace, deadline).await?,
+            _ => None,
+        };
+        match above {
+            Some(above) if self.is_above(pod, &direct, &above, deadline).await? => {
+                self.remember(&owner.uid, above.clone());
+                Ok(above)
+            }
+            _ => Ok(direct),
+        }
+    }
+
+    /// Forgets what controls a pod's ReplicaSet or Job: the answer led nowhere, so the next request reads again.
+    pub fn forget(&self, pod: &Pod) {
+        if let Some(owner) = controller(pod.owner_references()) {
+            self.lock().remove(&owner.uid);
+        }
+    }
+
+    /// Whether the pods of a controller belong to the controller of that one. That some kind scales is asked each time: the
+    /// answer is remembered where it is asked, no longer than it is worth.
+    async fn is_above(
+        &self,
+        pod: &Pod,
+        child: &Application,
+        owner: &Application,
+        deadline: Instant,
+    ) -> Result<bool, RequestError> {
+        let (group, kind) = owner.kind();
+        match above(child.kind(), (group, kind)) {
+            Above::Owner => return Ok(true),
+            Above::Itself => return Ok(false),
+            Above::IfItScales => {}
+        }
+        if self
+            .listed
+            .iter()
+            .any(|listed| listed.group == group && listed.kind == kind)
+        {
+            return Ok(true);
+        }
+        let limit = deadline.min(Instant::now() + READ_TIMEOUT);
+        let api_version = owner.key.api_version();
+        let scales = self.scales.has_scale(&api_version, kind, limit);
+        scales.await.map_err(|source| RequestError::Owner {
+            pod: format!("{}/{}", child.key.namespace, pod.name_any()),
+            child: format!("{} {}", child.key.kind, child.key.name),
+            owner: format!("{kind} {}", owner.key.name),
+            source,
+        })
+    }
+
+    /// What controls a ReplicaSet or Job now.
+    async fn read<K>(
+        &self,
+        owner: &OwnerReference,
+        namespace: &str,
+        deadline: Instant,
+    ) -> Result<Option<Application>, RequestError>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+    {
+        let api: Api<PartialObjectMeta<K>> = Api::namespaced(self.client.clone(), namespace);
+        let what = || format!("read {} {namespace}/{}, the owner of the Pod", owner.kind, owner.name);
+        let limit = deadline.min(Instant::now() + READ_TIMEOUT);
+        let found = call(limit, what, api.get_metadata_opt(&owner.name)).await?;
+        // An owner that is gone leaves its pods orphaned: they are about to be deleted, or adopted by another.
+        let found = found.filter(|object| object.metadata.uid.as_deref() == Some(&owner.uid));
+        Ok(found
+            .and_then(|object| controller(object.owner_references()).map(|above| Application::of(above, namespace))))
+    }
+
+    fn recall(&self, uid: &str) -> Option<Application> {
+        let known = self.lock();
+        let (since, application) = known.get(uid)?;
+        (since.elapsed() < LASTING).then(|| application.clone())
+    }
+
+    fn remember(&self, uid: &str, application: Application) {
+        let mut known = self.lock();
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(uid.to_owned(), (Instant::now(), application));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Instant, Application)>> {
+        self.above.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn controller(owners: &[OwnerReference]) -> Option<&OwnerReference> {
     owners.iter().find(|owner| owner.controller == Some(true))
 }
 
-fn key(owner: &OwnerReference, namespace: &str) -> AppKey {
-    AppKey::new(&owner.api_version, &owner.kind, namespace, &owner.name)
-}
-
-/// The controller of a ReplicaSet or Job, read once for each.
-async fn remember<K>(
-    context: &Context,
-    owner: &OwnerReference,
-    namespace: &str,
-    deadline: Instant,
-) -> Result<Option<AppKey>, RequestError>
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
-{
-    {
-        let known = context.owners.by_uid.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(app) = known.get(&owner.uid) {
-            return Ok(Some(app.clone()));
-        }
-    }
-    let api: Api<PartialObjectMeta<K>> = Api::namespaced(context.client.clone(), namespace);
-    let what = || format!("read {} {namespace}/{}, the owner of the Pod", owner.kind, owner.name);
-    let limit = deadline.min(Instant::now() + READ_TIMEOUT);
-    let found = context.call(limit, what, api.get_metadata_opt(&owner.name)).await?;
-    let app = match found.filter(|object| object.metadata.uid.as_deref() == Some(&owner.uid)) {
-        // An owner that is gone leaves its pods orphaned: they are about to be deleted, or adopted by another.
-        None => return Ok(None),
-        Some(object) => {
-            controller(object.owner_references()).map_or_else(|| key(owner, namespace), |up| key(up, namespace))
-        }
-    };
-    let mut known = context.owners.by_uid.lock().unwrap_or_else(PoisonError::into_inner);
-    if known.len() >= REMEMBERED {
-        known.clear();
-    }
-    known.insert(owner.uid.clone(), app.clone());
-    Ok(Some(app))
-}
+#[cfg(test)]
+mod tests;
