@@ -188,9 +188,14 @@ impl<K: Resource> Store<K> {
         self.index.get(key)
     }
 
-    /// The keys under which the index has at least one object, in no order.
+    /// The keys under which the index has at least one object, in their order.
     pub fn index_keys(&self) -> impl Iterator<Item = &str> {
         self.index.keys()
+    }
+
+    /// The keys with this beginning under which the index has at least one object. Costs nothing for the others.
+    pub fn index_keys_from(&self, beginning: &str) -> impl Iterator<Item = &str> {
+        self.index.keys_from(beginning)
     }
 
     /// All objects that exist but cannot be read, in no order.

@@ -14,6 +14,7 @@ use spiderpool_kit::queue::Queue;
 use crate::application::Applications;
 use crate::config::Config;
 use crate::metrics::Waiting;
+use crate::pool::index;
 use crate::pool::shrink::Marks;
 use crate::subnet::placement::Placements;
 use crate::write::Writer;
@@ -39,9 +40,7 @@ pub struct Caches {
 impl Caches {
     /// The subnets with a network, by its text as written.
     pub fn subnets_with(&self, network: &str) -> Vec<Arc<SpiderSubnet>> {
-        let mut subnets = self.subnets.list();
-        subnets.retain(|subnet| subnet.spec.subnet == network);
-        subnets
+        self.subnets.indexed(&index::network(network))
     }
 }
 

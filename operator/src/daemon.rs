@@ -65,8 +65,13 @@ fn caches(process: &Process, client: &Client, readiness: &Readiness) -> Caches {
         cache
     }
     Caches {
-        subnets: cache(process, client, readiness, Options::default()),
-        pools: cache(process, client, readiness, Options::default()),
+        subnets: cache(
+            process,
+            client,
+            readiness,
+            Options::default().index(pool::index::keys_of_subnet),
+        ),
+        pools: cache(process, client, readiness, Options::default().index(pool::index::keys)),
         reserved: cache(process, client, readiness, Options::default()),
         endpoints: cache(process, client, readiness, Options::default()),
         pods: cache(

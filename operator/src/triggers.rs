@@ -153,10 +153,8 @@ fn same_but_status(old: &SpiderIPPool, new: &SpiderIPPool) -> bool {
 
 /// The subnets that a pool's addresses may be counted in.
 fn subnets_of(context: &Context, pool: &SpiderIPPool) -> BTreeSet<String> {
-    let mut names: BTreeSet<String> = context.caches.subnets.read(|store| {
-        let same = store.iter().filter(|subnet| subnet.spec.subnet == pool.spec.subnet);
-        same.filter_map(|subnet| subnet.metadata.name.clone()).collect()
-    });
+    let same = context.caches.subnets_with(&pool.spec.subnet);
+    let mut names: BTreeSet<String> = same.iter().filter_map(|subnet| subnet.metadata.name.clone()).collect();
     names.extend(pool.owner_subnet().map(str::to_owned));
     names
 }

@@ -18,12 +18,10 @@ pub enum Group {
     Cni,
     /// The installed product on a cluster whose etcd writes through to the disk
     Cluster,
-    /// Automatic pools of a thousand workloads, on such a cluster
-    Autopools,
 }
 
 impl Group {
-    const ALL: [Self; 4] = [Self::Ipam, Self::Cni, Self::Cluster, Self::Autopools];
+    const ALL: [Self; 3] = [Self::Ipam, Self::Cni, Self::Cluster];
 }
 
 /// Runs one group, or all.
@@ -35,8 +33,7 @@ pub fn run(group: Option<Group>, ui: &Ui) -> Result<()> {
         match group {
             Group::Ipam => package("spiderpool-ipam")?,
             Group::Cni => package("spiderpool-cni")?,
-            Group::Cluster => on_cluster("cluster", ui)?,
-            Group::Autopools => on_cluster("autopools", ui)?,
+            Group::Cluster => on_cluster(ui)?,
         }
     }
     Ok(())
@@ -53,10 +50,9 @@ fn package(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// A benchmark of the end-to-end package, on a fresh cluster.
-fn on_cluster(bench: &str, ui: &Ui) -> Result<()> {
+fn on_cluster(ui: &Ui) -> Result<()> {
     let binary = ui.step("benchmark built", |_| {
-        artifact::build(Kind::Bench, "spiderpool-e2e", bench)
+        artifact::build(Kind::Bench, "spiderpool-e2e", "cluster")
     })?;
     let name = ClusterName::of_tests(&paths::checkout());
     Cluster::remove(Some(name.clone()), ui)?;

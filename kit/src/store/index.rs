@@ -3,8 +3,9 @@
 //! It is part of the store and changes with it under the same lock, so what was learnt from our own write is found here at
 //! once too. An index fed by the changes of a cache would lag behind them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// Computes the keys of an object.
@@ -12,8 +13,8 @@ pub(crate) type KeysOf<K> = Arc<dyn Fn(&K) -> Vec<String> + Send + Sync>;
 
 pub(super) struct Index<K> {
     keys_of: Option<KeysOf<K>>,
-    /// By key, then by address: a held object does not move, and no two have the same address.
-    objects: HashMap<String, HashMap<usize, Arc<K>>>,
+    /// By key, in order, so that keys of one sort are found together; then by address: a held object does not move, and no two have the same address.
+    objects: BTreeMap<String, HashMap<usize, Arc<K>>>,
 }
 
 impl<K> Default for Index<K> {
@@ -32,7 +33,7 @@ impl<K> Index<K> {
     pub(super) fn by(keys_of: Option<KeysOf<K>>) -> Self {
         Self {
             keys_of,
-            objects: HashMap::new(),
+            objects: BTreeMap::new(),
         }
     }
 
@@ -42,6 +43,12 @@ impl<K> Index<K> {
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
         self.objects.keys().map(String::as_str)
+    }
+
+    pub(super) fn keys_from(&self, beginning: &str) -> impl Iterator<Item = &str> {
+        let from = (Bound::Included(beginning), Bound::Unbounded);
+        let keys = self.objects.range::<str, _>(from).map(|(key, _)| key.as_str());
+        keys.take_while(move |key| key.starts_with(beginning))
     }
 
     pub(super) fn add(&mut self, object: &Arc<K>) {

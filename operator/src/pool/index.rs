@@ -1,8 +1,8 @@
-//! How pools are found without walking over all of them: by what they are for, and by their network.
+//! How pools and subnets are found without walking over all of them: by what they are for, and by their network.
 //!
 //! The keys are those of the cache's own index, which has a pool the moment that a write of ours made it.
 
-use spiderpool_crds::SpiderIPPool;
+use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
 
 use crate::application::{AppId, SlotId};
 
@@ -41,6 +41,11 @@ pub fn slot_of(pool: &SpiderIPPool) -> Option<SlotId> {
 pub fn keys(pool: &SpiderIPPool) -> Vec<String> {
     let slot = slot_of(pool).as_ref().map(slot);
     slot.into_iter().chain([network(&pool.spec.subnet)]).collect()
+}
+
+/// Everything that a subnet is indexed under.
+pub fn keys_of_subnet(subnet: &SpiderSubnet) -> Vec<String> {
+    vec![network(&subnet.spec.subnet)]
 }
 
 #[cfg(test)]

@@ -7,8 +7,6 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use spiderpool_ipam::autopool::Blocked;
-
 use crate::application::SlotId;
 
 /// What a subnet has to offer for one wanted pool.
@@ -21,8 +19,6 @@ pub enum Room {
         /// How many are free.
         free: u128,
     },
-    /// Enough addresses, but objects would become too large.
-    Limited(Blocked),
     /// No subnet of that name.
     Missing,
     /// It is of the other family.

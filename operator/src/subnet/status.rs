@@ -13,6 +13,7 @@ use super::observe::{Removal, Seen};
 use crate::context::Context;
 use crate::fullness::{self, Words};
 use crate::identity;
+use crate::pool::index;
 use crate::write;
 
 const WORDS: Words = Words {
@@ -56,11 +57,8 @@ pub async fn give_up(context: &Context, subnet: &Arc<SpiderSubnet>, why: &str) -
         Timestamp::now(),
     );
     let subnet = write_if_changed(context, subnet, &old, new).await?;
-    let text = &subnet.spec.subnet;
-    let pools = context
-        .caches
-        .pools
-        .read(|store| store.iter().any(|pool| pool.spec.subnet == *text));
+    let key = index::network(&subnet.spec.subnet);
+    let pools = context.caches.pools.read(|store| store.indexed(&key).next().is_some());
     match identity::released(&*subnet).filter(|_| subnet.is_terminating() && !pools) {
         Some(released) => context.subnets.replace(&released).await.map(drop),
         None => Ok(()),

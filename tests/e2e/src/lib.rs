@@ -9,7 +9,6 @@ pub mod cluster;
 pub mod dump;
 mod edit;
 pub mod event;
-pub mod figures;
 pub mod history;
 mod leave;
 pub mod life;

@@ -103,3 +103,16 @@ fn without_an_index_nothing_is_found() {
     let store = listed(&[("a", "u", 5)], 7);
     assert_eq!((store.indexed("uid u").count(), store.index_keys().count()), (0, 0));
 }
+
+#[test]
+fn keys_are_found_by_their_beginning() {
+    let mut store = Store::indexed_by(Some(Arc::new(keys)));
+    for (name, uid, at) in [("a", "u", 4), ("b", "v", 5), ("c", "w", 6)] {
+        store.learn(object(name, uid, at));
+    }
+    let from = |beginning: &str| store.index_keys_from(beginning).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(from("uid "), ["uid u", "uid v", "uid w"]);
+    assert_eq!(from("uid v"), ["uid v"]);
+    assert_eq!(from("").len(), store.index_keys().count());
+    assert!(from("uid x").is_empty());
+}
