@@ -14,6 +14,7 @@
 //! | [`ledger`] | who has which address of one pool |
 //! | [`accounting`] | which pool was given which addresses of a subnet |
 //! | [`autopool`] | what to do about the pool of one application |
+//! | [`rollout`] | whether a rolling update can go on in a pool |
 //! | [`naming`] | names of automatic pools |
 //! | [`candidates`] | which pools a request may use, in which order |
 //! | [`reclaim`] | whether a recorded address may be freed |
@@ -30,6 +31,7 @@ pub mod ledger;
 pub mod naming;
 pub mod range;
 pub mod reclaim;
+pub mod rollout;
 pub mod set;
 pub mod text;
 
