@@ -13,11 +13,13 @@ pub mod used;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kube::Resource;
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_ipam::RangeSet;
 use spiderpool_kit::queue::Outcome;
 
 use crate::context::Context;
+use crate::events::{Reason, tell};
 use crate::subnet::room::reserved;
 use crate::{identity, write};
 use adopt::Tie;
@@ -53,7 +55,12 @@ async fn pass(context: &Context, pool: &SpiderIPPool) -> Result<(), write::Error
     let (mut pool, refused) = match refused {
         Ok(pool) => (pool, None),
         // What the pool is not allowed to be called does not make its counts wrong.
-        Err(error @ write::Error::Refused(_)) => (pool.clone(), Some(error)),
+        Err(error @ write::Error::Refused(_)) => {
+            let why = error.refusal().unwrap_or_default();
+            let note = format!("the API server refused the finalizer, labels or owner of the pool: {why}");
+            tell(&context.recorder, pool.object_ref(&()), Reason::PoolRefused, &note);
+            (pool.clone(), Some(error))
+        }
         Err(error) => return Err(error),
     };
     let old = pool.status.clone().unwrap_or_default();
@@ -97,4 +104,42 @@ async fn release(context: &Context, pool: &SpiderIPPool) -> Result<(), write::Er
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spiderpool_crds::IPPoolSpec;
+    use spiderpool_crds::names::{FINALIZER, LABEL_OWNER_SUBNET};
+
+    fn pool() -> SpiderIPPool {
+        let spec = IPPoolSpec {
+            subnet: "10.0.0.0/24".to_owned(),
+            ..IPPoolSpec::default()
+        };
+        SpiderIPPool::new("p", spec)
+    }
+
+    #[test]
+    fn identity_and_owner_are_one_write() {
+        let mut adopted = pool();
+        let label = (LABEL_OWNER_SUBNET.to_owned(), "rack7".to_owned());
+        adopted.metadata.labels = Some([label].into());
+        let written = described(&pool(), &Tie::Adopt(Box::new(adopted.clone()))).unwrap();
+        assert_eq!(
+            written.metadata.finalizers.as_deref(),
+            Some(&[FINALIZER.to_owned()][..])
+        );
+        assert_eq!(
+            (written.label(LABEL_OWNER_SUBNET), written.spec.ip_version),
+            (Some("rack7"), Some(4))
+        );
+
+        let identified = described(&pool(), &Tie::Settled).unwrap();
+        assert_eq!(described(&identified, &Tie::Settled), None);
+        adopted.clone_from(&identified);
+        adopted.metadata.annotations = Some([("a".to_owned(), "b".to_owned())].into());
+        let tie = Tie::Adopt(Box::new(adopted.clone()));
+        assert_eq!(described(&identified, &tie), Some(adopted));
+    }
 }
