@@ -15,11 +15,9 @@ use spiderpool_kit::cache::{Cache, Options};
 use spiderpool_kit::health::Readiness;
 use spiderpool_kit::shutdown::Process;
 use spiderpool_kit::{client, serve, telemetry};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 
 /// How long running requests may take to end after the stop signal.
 const GRACE: Duration = Duration::from_secs(10);
@@ -112,16 +110,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
 async fn listen_http(process: &Process, name: &str, port: u16, router: axum::Router) -> anyhow::Result<()> {
     // Probes come from the node itself; metrics are scraped on the node's addresses of either family.
-    let address = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port));
-    let listener = match TcpListener::bind(address).await {
-        Ok(listener) => listener,
-        // A node without IPv6.
-        Err(_) => TcpListener::bind(SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, port)))
-            .await
-            .with_context(|| {
-                format!("cannot listen on port {port} for the {name}; the agent uses the host's network")
-            })?,
-    };
+    let listener = serve::bind(port)
+        .await
+        .with_context(|| format!("cannot listen on port {port} for the {name}; the agent uses the host's network"))?;
     process.spawn_infallible(name, serve::serve(listener, router, process.token()));
     Ok(())
 }

@@ -53,7 +53,7 @@
 //!     .await;
 //! });
 //!
-//! let listener = tokio::net::TcpListener::bind(("0.0.0.0", 5720)).await?;
+//! let listener = serve::bind(5720).await?;
 //! process.spawn_infallible("probes", serve::serve(listener, readiness.router().merge(metrics.router()), process.token()));
 //! process.run(Duration::from_secs(20)).await?; // until SIGTERM, or a long task ends that should not
 //! # Ok(())

@@ -5,6 +5,8 @@
 //! at hand come to their end.
 
 use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use axum::serve::Listener;
 use futures::FutureExt;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +58,18 @@ pub struct Server {
     router: axum::Router,
     tls: Option<Arc<rustls::ServerConfig>>,
     limits: Limits,
+}
+
+/// Listens on all addresses of both families, or of IPv4 where the machine has no IPv6. Port 0 is any free one.
+pub async fn bind(port: u16) -> io::Result<TcpListener> {
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        // To take what is left of a port that somebody has would hide it.
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            tracing::debug!(%error, port, "no IPv6, listening on IPv4 only");
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+        }
+        bound => bound,
+    }
 }
 
 /// Serves `router` on `listener` until `stop`, with default [`Limits`] and without TLS.

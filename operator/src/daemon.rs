@@ -1,6 +1,5 @@
 //! Wires the parts together: caches, election, controllers, probes.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -228,15 +227,7 @@ async fn serve_probes(
     Ok(())
 }
 
-/// Listens on all addresses of both families, or of IPv4 where the machine has no IPv6.
 async fn listen(port: u16) -> anyhow::Result<TcpListener> {
-    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    match TcpListener::bind(both).await {
-        Ok(listener) => Ok(listener),
-        Err(_) => {
-            let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-            let listener = TcpListener::bind(v4).await;
-            listener.with_context(|| format!("failed to listen on port {port}; is another program using it?"))
-        }
-    }
+    let listener = serve::bind(port).await;
+    listener.with_context(|| format!("failed to listen on port {port}; is another program using it?"))
 }

@@ -129,13 +129,10 @@ pub async fn daemon(options: &Options) -> anyhow::Result<()> {
 }
 
 async fn bind(address: IpAddr, port: u16, variable: &str) -> anyhow::Result<TcpListener> {
-    let bound = match TcpListener::bind((address, port)).await {
+    let bound = match address == IpAddr::from([0u16; 8]) {
         // A node without IPv6 has no `::`; what was meant by it is every address there is.
-        Err(error) if error.kind() == std::io::ErrorKind::Unsupported || address == IpAddr::from([0u16; 8]) => {
-            tracing::debug!(%error, "no IPv6, listening on IPv4 only");
-            TcpListener::bind((IpAddr::from([0u8; 4]), port)).await
-        }
-        bound => bound,
+        true => spiderpool_kit::serve::bind(port).await,
+        false => TcpListener::bind((address, port)).await,
     };
     bound.with_context(|| format!("failed to listen on port {port}; is it taken? {variable} sets another one"))
 }

@@ -1,6 +1,6 @@
 use axum::routing::get;
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::*;
@@ -121,4 +121,15 @@ async fn requests_that_do_not_end_are_dropped() {
     entered.notified().await;
     server.end().await;
     assert_eq!(text(io).await, "");
+}
+
+#[tokio::test]
+async fn a_port_is_taken_for_both_families_and_only_once() {
+    let listener = bind(0).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    if listener.local_addr().unwrap().is_ipv6() {
+        TcpStream::connect(("::1", port)).await.unwrap();
+    }
+    assert_eq!(bind(port).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
 }
