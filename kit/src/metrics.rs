@@ -1,6 +1,7 @@
 //! The metrics of a process: one registry, no globals, labels from closed sets only.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -9,6 +10,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 /// All metrics of this process. Cheap to clone.
@@ -52,12 +54,27 @@ struct QueueLabel {
     queue: &'static str,
 }
 
+/// Upper bounds in seconds, from a look at the caches without a write to many writes against a slow API server.
+const SECONDS: [f64; 12] = [0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0];
+
 /// The metrics of all work queues of a process.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct QueueMetrics {
     depth: Family<QueueLabel, Gauge>,
     adds: Family<QueueLabel, Counter>,
     retries: Family<QueueLabel, Counter>,
+    seconds: Family<QueueLabel, Histogram, fn() -> Histogram>,
+}
+
+impl Default for QueueMetrics {
+    fn default() -> Self {
+        Self {
+            depth: Family::default(),
+            adds: Family::default(),
+            retries: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+        }
+    }
 }
 
 impl QueueMetrics {
@@ -71,6 +88,11 @@ impl QueueMetrics {
                 "workqueue_retries",
                 "Keys put back after a failure",
                 queues.retries.clone(),
+            );
+            registry.register(
+                "spiderpool_reconcile_seconds",
+                "Time of the work on one key, whatever came of it",
+                queues.seconds.clone(),
             );
         });
         queues
@@ -89,6 +111,12 @@ impl QueueMetrics {
     pub(crate) fn retries(&self, queue: &'static str) {
         self.retries.get_or_create(&QueueLabel { queue }).inc();
     }
+
+    pub(crate) fn worked(&self, queue: &'static str, time: Duration) {
+        self.seconds
+            .get_or_create(&QueueLabel { queue })
+            .observe(time.as_secs_f64());
+    }
 }
 
 #[cfg(test)]
@@ -101,11 +129,18 @@ mod tests {
         let queues = QueueMetrics::register(&metrics);
         queues.adds("deployments");
         queues.adds("pools");
+        queues.worked("pools", Duration::from_millis(3));
         let mut text = String::new();
         metrics
             .register(|registry| prometheus_client::encoding::text::encode(&mut text, registry))
             .unwrap();
         assert_eq!(text.matches("# TYPE workqueue_adds counter").count(), 1, "{text}");
-        assert!(text.contains("workqueue_adds_total{queue=\"pools\"} 1"), "{text}");
+        for line in [
+            "workqueue_adds_total{queue=\"pools\"} 1",
+            "spiderpool_reconcile_seconds_bucket{le=\"0.001\",queue=\"pools\"} 0",
+            "spiderpool_reconcile_seconds_bucket{le=\"0.005\",queue=\"pools\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
     }
 }

@@ -190,11 +190,13 @@ impl<K: Item> Queue<K> {
             let (queue, stop, handle) = (self.clone(), stop.clone(), handle.clone());
             tasks.spawn(async move {
                 while let Some(key) = stop.run_until_cancelled(queue.next()).await {
+                    let begun = Instant::now();
                     let work = std::panic::AssertUnwindSafe(async { handle(key.clone()).await });
                     let outcome = work
                         .catch_unwind()
                         .await
                         .unwrap_or_else(|panic| Outcome::retry(format!("panicked: {}", panic_text(panic.as_ref()))));
+                    queue.inner.metrics.worked(queue.inner.name, begun.elapsed());
                     queue.settle(&key, outcome);
                 }
             });

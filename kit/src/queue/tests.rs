@@ -146,3 +146,38 @@ async fn the_stop_lets_the_work_at_hand_end() {
     running.await.unwrap();
     assert_eq!(ended.load(Ordering::SeqCst), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_work_on_a_key_is_timed() {
+    let metrics = crate::metrics::Metrics::new();
+    let queue = Queue::new("pools", &QueueMetrics::register(&metrics));
+    let (stop, (done, mut ended)) = (CancellationToken::new(), mpsc::unbounded_channel());
+    queue.add("a");
+    queue.add("b");
+    let workers = tokio::spawn({
+        let (queue, stop) = (queue.clone(), stop.clone());
+        async move {
+            let handle = move |key: &str| {
+                let (pause, done) = (Duration::from_secs(if key == "a" { 2 } else { 5 }), done.clone());
+                async move {
+                    tokio::time::sleep(pause).await;
+                    done.send(()).unwrap();
+                    Outcome::Done
+                }
+            };
+            queue.run(1, stop, handle).await;
+        }
+    });
+    for _ in 0..2 {
+        ended.recv().await.unwrap();
+    }
+    stop.cancel();
+    workers.await.unwrap();
+    let mut text = String::new();
+    metrics
+        .register(|registry| prometheus_client::encoding::text::encode(&mut text, registry))
+        .unwrap();
+    for line in ["sum{queue=\"pools\"} 7.0", "count{queue=\"pools\"} 2"] {
+        assert!(text.contains(&format!("spiderpool_reconcile_seconds_{line}")), "{text}");
+    }
+}
