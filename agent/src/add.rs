@@ -3,6 +3,7 @@
 //! All families of the request are claimed or none: what was claimed by a failing request is given back. A repeated
 //! request finds the addresses of the first one by the pod's UID and the NIC, whatever happened in between.
 
+use crate::automatic::{Reach, Slot};
 use crate::choose::{self, Choice, Defaults, Level};
 use crate::context::Context;
 use crate::endpoints;
@@ -13,7 +14,6 @@ use crate::pods;
 use crate::pools::{Claimed, JobError, PoolState};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use spiderpool_crds::app::AppKey;
 use spiderpool_crds::{Route, SpiderIPPool, annotations};
 use spiderpool_ipam::candidates::PodFacts;
 use spiderpool_ipam::{Family, Owner};
@@ -31,6 +31,11 @@ pub const BUDGET: Duration = Duration::from_secs(30);
 /// How long an ADD waits for its application's pool to have a free address. The rest of the budget is for the writes.
 const POOL_WAIT: Duration = Duration::from_secs(20);
 
+/// How long an ADD waits for a pool in a subnet that the pod's annotation names, before it takes an address of another pool
+/// of the application. An application that moves to another subnet has its new pool well before that, and a pod should not
+/// get a place where the application is leaving.
+const ELSEWHERE_AFTER: Duration = Duration::from_secs(3);
+
 /// How long giving back may take after a failure, in addition to the budget.
 const GIVE_BACK: Duration = Duration::from_secs(5);
 
@@ -40,16 +45,16 @@ pub async fn add(context: &Context, args: &IpamAddArgs) -> Result<IpamAddRespons
     context.wait_ready(deadline).await?;
     let _turn = context.turns.take(&args.pod_uid).await;
     let pod = pods::of_add(context, &args.pod_namespace, &args.pod_name, &args.pod_uid, deadline).await?;
-    let Application { key: app, .. } = context.owners.application(&pod, deadline).await?;
+    let app = context.owners.application(&pod, deadline).await?;
     let defaults = Defaults {
         nic: &args.if_name,
         ipv4: &args.default_ipv4_ippool,
         ipv6: &args.default_ipv6_ippool,
         clean_gateway: args.clean_gateway,
     };
-    let choice = choose::choose(context, &pod, &app, defaults)?;
+    let choice = choose::choose(context, &pod, &app.key, defaults)?;
     let custom = custom_routes(&pod)?;
-    let facts = choose::pod_facts(context, &pod, &app, &choice, &args.if_name, deadline).await?;
+    let facts = choose::pod_facts(context, &pod, &app.key, &choice, &args.if_name, deadline).await?;
     let request = Request {
         context,
         args,
@@ -71,7 +76,7 @@ pub async fn add(context: &Context, args: &IpamAddArgs) -> Result<IpamAddRespons
         &claims,
         &custom,
     );
-    match endpoints::publish(context, &pod, &app, &item, deadline).await {
+    match endpoints::publish(context, &pod, &app.key, &item, deadline).await {
         Ok(endpoint) => Ok(endpoints::answer(&endpoint)),
         Err(error) => {
             request.give_back(&claims).await;
@@ -100,7 +105,7 @@ fn custom_routes(pod: &Pod) -> Result<Vec<Route>, RequestError> {
 struct Request<'a> {
     context: &'a Context,
     args: &'a IpamAddArgs,
-    app: &'a AppKey,
+    app: &'a Application,
     choice: &'a Choice,
     facts: &'a PodFacts,
 }
@@ -110,16 +115,14 @@ impl Request<'_> {
     async fn claim_all(&self, deadline: Instant) -> Result<Vec<Claimed>, RequestError> {
         let families = self.choice.names.keys().map(|family| self.claim(*family, deadline));
         let mut claims = Vec::new();
-        let mut failure = None;
+        let mut failures = Vec::new();
         for result in futures::future::join_all(families).await {
             match result {
                 Ok(claimed) => claims.push(claimed),
-                Err(error) => {
-                    failure.get_or_insert(error);
-                }
+                Err(error) => failures.push(error),
             }
         }
-        match failure {
+        match explain::failed(failures, self.choice.names.len()) {
             None => Ok(claims),
             Some(error) => {
                 self.give_back(&claims).await;
@@ -154,58 +157,94 @@ impl Request<'_> {
         format!("{}/{}", self.args.pod_namespace, self.args.pod_name)
     }
 
-    /// Claims an address of a family from the first candidate that has one.
+    /// Claims an address of a family from the first candidate that has one. An automatic pool is waited for.
     async fn claim(&self, family: Family, deadline: Instant) -> Result<Claimed, RequestError> {
-        let wait_until = deadline.min(Instant::now() + POOL_WAIT);
+        if self.choice.level != Level::Subnets {
+            return match self.try_once(family, Reach::All, deadline).await? {
+                Tried::Claimed(claimed) => Ok(claimed),
+                Tried::Nowhere { reasons, .. } => Err(self.no_pool(family, &reasons)),
+            };
+        }
+        let give_up = deadline.min(Instant::now() + POOL_WAIT);
+        let mut reach = Reach::Named;
+        let mut until = give_up.min(Instant::now() + ELSEWHERE_AFTER);
         loop {
-            let pools = self.context.pools.cache().list();
-            let (candidates, mut reasons) =
-                choose::candidates(&pools, self.choice, &self.args.if_name, family, self.facts);
-            let tried: BTreeMap<String, Option<String>> = candidates
-                .iter()
-                .map(|pool| (pool.name_any(), pool.resource_version()))
-                .collect();
-            // What an earlier ADD of this pod took comes first, also from a pool that it could not choose any more.
-            let own = self.recorded(family);
-            for pool in own.into_iter().chain(candidates.iter().map(|pool| pool.name_any())) {
-                let owner = Owner {
-                    pod: self.pod(),
-                    uid: self.args.pod_uid.clone(),
-                    nic: Some(self.args.if_name.clone()),
-                };
-                match self.context.pools.claim(&pool, owner, deadline).await {
-                    Ok(claimed) => return Ok(claimed),
-                    Err(error @ (JobError::Exhausted(_) | JobError::Closed(_) | JobError::Missing(_))) => {
-                        reasons.push(error.to_string());
-                    }
-                    Err(error @ JobError::Broken(_)) => reasons.push(error.to_string()),
-                    Err(error @ (JobError::Refused { .. } | JobError::Deadline { .. })) => return Err(error.into()),
-                }
-            }
-            let waits = self.choice.level == Level::Subnets && Instant::now() < wait_until;
-            if !waits || !self.wait_for_pool(family, &tried, wait_until).await {
-                if self.is_ended(
-                    self.context
-                        .pods
-                        .get(&self.args.pod_namespace, &self.args.pod_name)
-                        .as_ref(),
-                ) {
+            let versions = match self.try_once(family, reach, deadline).await? {
+                Tried::Claimed(claimed) => return Ok(claimed),
+                Tried::Nowhere { versions, .. } => versions,
+            };
+            match self.wait_for_pool(family, reach, &versions, until).await {
+                Waited::Appeared if Instant::now() < give_up => {}
+                Waited::PodEnded => {
                     return Err(RequestError::DeadPod {
                         pod: self.pod(),
                         uid: self.args.pod_uid.clone(),
                     });
                 }
-                if self.choice.level == Level::Subnets {
-                    let nic = &self.args.if_name;
-                    reasons.extend(explain::no_pool(self.context, self.app, self.choice, nic, family).await);
+                Waited::TimedOut if reach == Reach::Named => (reach, until) = (Reach::All, give_up),
+                Waited::Appeared | Waited::TimedOut => {
+                    let reasons = explain::no_pool(self.context, &self.slot(family), self.facts).await;
+                    return Err(self.no_pool(family, &reasons));
                 }
-                return Err(RequestError::NoPool {
-                    pod: self.pod(),
-                    nic: self.args.if_name.clone(),
-                    family: family.to_string(),
-                    reasons: reasons.join("; "),
-                });
             }
+        }
+    }
+
+    /// Tries each candidate of now.
+    async fn try_once(&self, family: Family, reach: Reach, deadline: Instant) -> Result<Tried, RequestError> {
+        let (candidates, mut reasons) = self.candidates(&self.context.pools.cache().list(), family, reach);
+        // What an earlier ADD of this pod took comes first, also from a pool that it could not choose any more.
+        let own = self.recorded(family);
+        for pool in own.into_iter().chain(candidates.iter().map(|pool| pool.name_any())) {
+            let owner = Owner {
+                pod: self.pod(),
+                uid: self.args.pod_uid.clone(),
+                nic: Some(self.args.if_name.clone()),
+            };
+            match self.context.pools.claim(&pool, owner, deadline).await {
+                Ok(claimed) => return Ok(Tried::Claimed(claimed)),
+                Err(
+                    error @ (JobError::Exhausted(_) | JobError::Closed(_) | JobError::Missing(_) | JobError::Broken(_)),
+                ) => reasons.push(error.to_string()),
+                Err(error @ (JobError::Refused { .. } | JobError::Deadline { .. })) => return Err(error.into()),
+            }
+        }
+        let versions = candidates
+            .iter()
+            .map(|pool| (pool.name_any(), pool.resource_version()))
+            .collect();
+        Ok(Tried::Nowhere { versions, reasons })
+    }
+
+    /// The pools that may serve, in order, and why others may not where the user named them.
+    fn candidates(
+        &self,
+        pools: &[Arc<SpiderIPPool>],
+        family: Family,
+        reach: Reach,
+    ) -> (Vec<Arc<SpiderIPPool>>, Vec<String>) {
+        if self.choice.level == Level::Subnets {
+            let found = self.slot(family).candidates(pools, self.facts, reach);
+            return (found, Vec::new());
+        }
+        choose::candidates(pools, self.choice, &self.args.if_name, family, self.facts)
+    }
+
+    fn slot(&self, family: Family) -> Slot<'_> {
+        Slot {
+            app: self.app,
+            choice: self.choice,
+            nic: &self.args.if_name,
+            family,
+        }
+    }
+
+    fn no_pool(&self, family: Family, reasons: &[String]) -> RequestError {
+        RequestError::NoPool {
+            pod: self.pod(),
+            nic: self.args.if_name.clone(),
+            family: family.to_string(),
+            reasons: reasons.join("; "),
         }
     }
 
@@ -232,16 +271,16 @@ impl Request<'_> {
     }
 
     /// Waits until a candidate exists that was not tried in its present version and has a free address.
-    async fn wait_for_pool(&self, family: Family, tried: &BTreeMap<String, Option<String>>, until: Instant) -> bool {
+    async fn wait_for_pool(&self, family: Family, reach: Reach, tried: &Versions, until: Instant) -> Waited {
         let context = self.context;
         let reserved = context.pools.reserved(family);
         let untried = |pool: &Arc<SpiderIPPool>| {
             tried.get(&pool.name_any()) != Some(&pool.resource_version())
-                && PoolState::read(pool.clone()).is_ok_and(|state| state.ledger().has_free(&reserved))
+                && PoolState::read(pool.clone()).is_ok_and(|state| state.has_free(&reserved))
         };
         let look = |store: &Store<SpiderIPPool>| {
             let pools: Vec<Arc<SpiderIPPool>> = store.iter().filter(|pool| pool.is_automatic()).cloned().collect();
-            let (candidates, _) = choose::candidates(&pools, self.choice, &self.args.if_name, family, self.facts);
+            let (candidates, _) = self.candidates(&pools, family, reach);
             candidates.iter().any(untried).then_some(())
         };
         // A pod that is deleted meanwhile wants no address any more, and its DEL waits for this request to end. That the cache
@@ -249,8 +288,37 @@ impl Request<'_> {
         let key = Key::new(&self.args.pod_namespace, &self.args.pod_name);
         let ended = |store: &Store<Pod>| self.is_ended(store.get(&key)).then_some(());
         tokio::select! {
-            found = context.pools.cache().wait(until, look) => found.is_ok(),
-            _ = context.pods.wait(until, ended) => false,
+            found = context.pools.cache().wait(until, look) => match found {
+                Ok(()) => Waited::Appeared,
+                Err(_) => Waited::TimedOut,
+            },
+            ended = context.pods.wait(until, ended) => match ended {
+                Ok(()) => Waited::PodEnded,
+                Err(_) => Waited::TimedOut,
+            },
         }
     }
+}
+
+/// Versions of pools, by name.
+type Versions = BTreeMap<String, Option<String>>;
+
+/// What trying the candidates of a moment gave.
+enum Tried {
+    Claimed(Claimed),
+    /// None of them has an address.
+    Nowhere {
+        /// The candidates as they were tried.
+        versions: Versions,
+        reasons: Vec<String>,
+    },
+}
+
+/// How waiting for a pool ended.
+enum Waited {
+    /// There is one to try.
+    Appeared,
+    /// The pod is terminating or has finished.
+    PodEnded,
+    TimedOut,
 }

@@ -1,5 +1,6 @@
 //! Where a NIC's addresses come from: what the pod asks for, and which pools may serve it.
 
+use crate::automatic;
 use crate::context::Context;
 use crate::error::RequestError;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
@@ -76,20 +77,10 @@ pub fn choose(context: &Context, pod: &Pod, app: &AppKey, defaults: Defaults<'_>
                 names::ANNOTATION_SUBNET
             )));
         }
-        if app.kind == "Pod" && app.group.is_empty() {
-            let reason = "a no-controller Pod cannot have a pool of its own; remove the subnet annotation or create it through a \
-                 Deployment or another workload";
-            return Err(unfit(reason.to_owned()));
+        if let Some(reason) = automatic::refusal(app) {
+            return Err(unfit(reason));
         }
-        let item = request
-            .items
-            .into_iter()
-            .find(|item| item.interface == nic)
-            .ok_or_else(|| {
-                unfit(format!(
-                    "its subnet annotation has no item with \"interface\": {nic:?}, which the network set-up asks for"
-                ))
-            })?;
+        let item = automatic::item(request, nic).map_err(unfit)?;
         let names = enabled([(Family::V4, item.ipv4), (Family::V6, item.ipv6)]);
         return finish(Level::Subnets, names, from_conf, &unfit);
     }
@@ -175,7 +166,7 @@ fn nic_position(nic: &str) -> Option<usize> {
     }
 }
 
-/// Pools that may serve the request, in order, and one reason for each of the others.
+/// Named or default pools that may serve the request, in order, and one reason for each of the others.
 pub fn candidates(
     pools: &[Arc<SpiderIPPool>],
     choice: &Choice,
@@ -186,20 +177,10 @@ pub fn candidates(
     let mut considered: Vec<Arc<SpiderIPPool>> = Vec::new();
     let mut reasons = Vec::new();
     let wanted = choice.names.get(&family).map(Vec::as_slice).unwrap_or_default();
-    if choice.level == Level::Subnets {
-        considered.extend(
-            pools
-                .iter()
-                .filter(|pool| serves_application(pool, facts, nic, family))
-                .cloned(),
-        );
-        considered.sort_by_key(|pool| pool.name_any());
-    } else {
-        for name in wanted {
-            match pools.iter().find(|pool| pool.metadata.name.as_ref() == Some(name)) {
-                Some(pool) => considered.push(pool.clone()),
-                None => reasons.push(format!("IPPool {name} does not exist")),
-            }
+    for name in wanted {
+        match pools.iter().find(|pool| pool.metadata.name.as_ref() == Some(name)) {
+            Some(pool) => considered.push(pool.clone()),
+            None => reasons.push(format!("IPPool {name} does not exist")),
         }
     }
     let mut fit: Vec<PoolFacts> = Vec::new();
@@ -217,13 +198,6 @@ pub fn candidates(
             .find(|pool| pool.metadata.name.as_ref() == Some(&facts.name))
     };
     (fit.into_iter().filter_map(by_name).cloned().collect(), reasons)
-}
-
-/// Whether a pool is the automatic one of an application's NIC and family.
-fn serves_application(pool: &SpiderIPPool, facts: &PodFacts, nic: &str, family: Family) -> bool {
-    pool.labels().get(names::LABEL_INTERFACE).is_some_and(|own| own == nic)
-        && pool.family().is_ok_and(|own| own == family)
-        && pool.app_key().is_some_and(|app| identity(&app) == facts.application)
 }
 
 /// What an application is known by: everything but the API version, which changes under it.
@@ -358,28 +332,15 @@ mod tests {
         }
     }
 
-    fn found(pools: &[Arc<SpiderIPPool>], level: Level, names: &[&str]) -> (Vec<String>, Vec<String>) {
+    fn found(pools: &[Arc<SpiderIPPool>], names: &[&str]) -> (Vec<String>, Vec<String>) {
         let wanted = names.iter().map(|name| (*name).to_owned()).collect();
         let choice = Choice {
-            level,
+            level: Level::Named,
             names: BTreeMap::from([(Family::V4, wanted)]),
             clean_gateway: false,
         };
         let (fit, reasons) = candidates(pools, &choice, "eth0", Family::V4, &facts());
         (fit.iter().map(|pool| pool.name_any()).collect(), reasons)
-    }
-
-    #[test]
-    fn an_application_gets_its_own_pools_of_that_nic_only() {
-        let pools = [
-            automatic("b", "shop", "eth0"),
-            automatic("c", "shop", "net1"),
-            automatic("a", "bank", "eth0"),
-        ];
-        assert_eq!(
-            found(&pools, Level::Subnets, &["lan"]),
-            (vec!["b".to_owned()], Vec::new())
-        );
     }
 
     #[test]
@@ -397,7 +358,7 @@ mod tests {
             pool("six", &none, &v6),
             automatic("auto", "bank", "eth0"),
         ];
-        let (fit, reasons) = found(&pools, Level::Named, &["z", "a", "n", "o", "six", "auto", "absent"]);
+        let (fit, reasons) = found(&pools, &["z", "a", "n", "o", "six", "auto", "absent"]);
         assert_eq!(fit, ["n", "z", "a"]);
         let text = reasons.join("\n");
         assert!(text.contains("unmatched Node name of IPPool o"), "{text}");

@@ -68,7 +68,7 @@ pub enum RequestError {
         owner: String,
         /// What is not known.
         #[source]
-        source: Unknown,
+        source: Box<Unknown>,
     },
     /// No pool has an address for the pod.
     #[error("no IPPool available for Pod {pod} NIC {nic} {family}: {reasons}")]

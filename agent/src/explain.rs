@@ -2,63 +2,143 @@
 //!
 //! The operator tells the same on the workload; a user who looks at the pod first should not have to guess.
 
-use crate::choose::Choice;
+use crate::automatic::Slot;
 use crate::context::Context;
+use crate::error::RequestError;
+use futures::future::join_all;
 use kube::Api;
-use spiderpool_crds::SpiderSubnet;
-use spiderpool_crds::app::AppKey;
+use spiderpool_crds::owner::is_native;
+use spiderpool_crds::{SpiderSubnet, conditions};
 use spiderpool_ipam::Family;
+use spiderpool_ipam::candidates::PodFacts;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long explaining may take. A failing request should not wait long for its reason.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reasons why there is no free address for an application's NIC.
-pub async fn no_pool(context: &Context, app: &AppKey, choice: &Choice, nic: &str, family: Family) -> Vec<String> {
-    let kind = app.kind.to_lowercase();
-    let mut reasons = vec![format!(
-        "no matching auto-created IPPool candidate of {} {}/{} for NIC {nic} {family} has a free address",
-        app.kind, app.namespace, app.name
-    )];
+/// Longest message of a condition that is quoted. The Event cuts its text at 1024 characters.
+const QUOTED: usize = 300;
+
+/// Reasons why there is no free address for an application's NIC, the plainest first.
+pub async fn no_pool(context: &Context, slot: &Slot<'_>, facts: &PodFacts) -> Vec<String> {
+    let reserved = context.pools.reserved(slot.family);
+    let pools = slot.shortcomings(&context.pools.cache().list(), facts, &reserved);
+    let mut reasons = about_application(slot, pools);
     if let Some(outage) = context.pools.cache().outage() {
         reasons.push(format!("the watch of IPPools is broken: {outage}"));
     }
     let deadline = Instant::now() + TIMEOUT;
     let api: Api<SpiderSubnet> = Api::all(context.client.clone());
-    for name in choice.names.get(&family).into_iter().flatten() {
-        let what = || format!("read SpiderSubnet {name}");
-        match context.call(deadline, what, api.get_opt(name)).await {
-            Ok(None) => reasons.push(format!(
-                "SpiderSubnet {name} does not exist; create it or correct the annotation"
-            )),
-            Ok(Some(subnet)) => reasons.extend(about(&subnet, name, family)),
-            Err(error) => reasons.push(error.to_string()),
+    let subnets = slot.subnets().iter().map(|name| {
+        let api = &api;
+        async move {
+            let what = || format!("read SpiderSubnet {name}");
+            match context.call(deadline, what, api.get_opt(name)).await {
+                Ok(None) => vec![format!(
+                    "SpiderSubnet {name} does not exist; create it or correct the annotation"
+                )],
+                Ok(Some(subnet)) => about_subnet(&subnet, name, slot),
+                Err(error) => vec![error.to_string()],
+            }
         }
+    });
+    reasons.extend(join_all(subnets).await.into_iter().flatten());
+    reasons
+}
+
+/// The error of a request whose families failed in these ways. With two families it says which of them is missing.
+pub fn failed(failures: Vec<RequestError>, families: usize) -> Option<RequestError> {
+    let alone = failures.len() == 1;
+    let missing: Vec<String> = failures
+        .iter()
+        .filter_map(|error| match error {
+            RequestError::NoPool { family, .. } => Some(family.clone()),
+            _ => None,
+        })
+        .collect();
+    let mut first = failures.into_iter().next()?;
+    if let RequestError::NoPool { family, reasons, .. } = &mut first
+        && families > 1
+    {
+        let note = match missing.get(1) {
+            Some(other) => format!("{other} has no address either"),
+            None if alone => format!("only {family} is missing, and a pod gets the addresses of both families or none"),
+            None => return Some(first),
+        };
+        *reasons = format!("{note}; {reasons}");
     }
+    Some(first)
+}
+
+/// What is to say of the application and its pools.
+fn about_application(slot: &Slot<'_>, pools: Vec<String>) -> Vec<String> {
+    let (app, nic, family) = (&slot.app.key, slot.nic, slot.family);
+    let mut reasons = vec![format!(
+        "no matching auto-created IPPool candidate of {} {}/{} for NIC {nic} {family} has a free address",
+        app.kind, app.namespace, app.name
+    )];
+    if pools.is_empty() {
+        reasons.push("the operator has not made the pool".to_owned());
+    }
+    reasons.extend(pools);
+    // Kinds of the same name in other groups are told apart as kubectl does.
+    let kind = app.kind.to_lowercase();
+    let resource = if is_native(&app.group, &app.kind) || app.group.is_empty() {
+        kind
+    } else {
+        format!("{kind}.{}", app.group)
+    };
     reasons.push(format!(
-        "`kubectl -n {} describe {kind} {}` shows what the operator says",
+        "the Events of `kubectl -n {} describe {resource} {}` show what the operator says",
         app.namespace, app.name
     ));
     reasons
 }
 
-fn about(subnet: &SpiderSubnet, name: &str, family: Family) -> Option<String> {
+fn about_subnet(subnet: &SpiderSubnet, name: &str, slot: &Slot<'_>) -> Vec<String> {
     if subnet.metadata.deletion_timestamp.is_some() {
-        return Some(format!("SpiderSubnet {name} is being deleted"));
+        return vec![format!("SpiderSubnet {name} is being deleted")];
     }
+    let family: Family = slot.family;
     match subnet.family() {
-        Err(error) => return Some(format!("SpiderSubnet {name} is broken: {error}")),
+        Err(error) => return vec![format!("SpiderSubnet {name} is broken: {error}")],
         Ok(own) if own != family => {
-            return Some(format!(
+            return vec![format!(
                 "SpiderSubnet {name} holds {own} addresses, but stands in the annotation under {family}"
-            ));
+            )];
         }
         Ok(_) => {}
     }
-    let status = subnet.status.as_ref()?;
-    let free = status.total_ip_count?.saturating_sub(status.allocated_ip_count?);
-    Some(format!(
-        "SpiderSubnet {name} has {free} addresses that no pool was given"
-    ))
+    let Some(status) = &subnet.status else {
+        return vec![format!("the operator has not looked at SpiderSubnet {name} yet")];
+    };
+    let said = |type_: &str| {
+        let condition = conditions::find(status.conditions.as_deref(), type_)?;
+        let message: String = condition.message.chars().take(QUOTED).collect();
+        (condition.status == "False").then_some(message)
+    };
+    let mut reasons = Vec::new();
+    if let Some(message) = said(conditions::READY) {
+        reasons.push(format!("SpiderSubnet {name} is not ready: {message}"));
+    }
+    // The operator may always read the kinds of Kubernetes itself.
+    let (group, kind) = (&slot.app.key.group, &slot.app.key.kind);
+    if !is_native(group, kind)
+        && let Some(message) = said(conditions::WORKLOADS_READABLE)
+    {
+        reasons.push(format!(
+            "the operator cannot read all workloads of SpiderSubnet {name}: {message}"
+        ));
+    }
+    if let (Some(total), Some(allocated)) = (status.total_ip_count, status.allocated_ip_count) {
+        let free = total.saturating_sub(allocated);
+        reasons.push(format!(
+            "SpiderSubnet {name} has {free} addresses that no pool was given"
+        ));
+    }
+    reasons
 }
+
+#[cfg(test)]
+mod tests;

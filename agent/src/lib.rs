@@ -10,6 +10,7 @@
 //! address.
 
 pub mod add;
+pub mod automatic;
 pub mod choose;
 pub mod command;
 pub mod config;

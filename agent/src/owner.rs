@@ -142,7 +142,7 @@ impl Owners {
             pod: format!("{}/{}", child.key.namespace, pod.name_any()),
             child: format!("{} {}", child.key.kind, child.key.name),
             owner: format!("{kind} {}", owner.key.name),
-            source,
+            source: Box::new(source),
         })
     }
 

@@ -11,6 +11,8 @@ pub const EXHAUSTED: &str = "Exhausted";
 pub const NEARLY_EXHAUSTED: &str = "NearlyExhausted";
 /// Type of the condition that says whether addresses wait to be given up that pods use. Absent until that was so once.
 pub const SHRINKING: &str = "Shrinking";
+/// Type of the condition that says whether the operator may read the workloads that a subnet serves.
+pub const WORKLOADS_READABLE: &str = "WorkloadsReadable";
 
 /// Length up to which the API server takes a message.
 const MAX_MESSAGE: usize = 32_768;

@@ -85,6 +85,11 @@ impl PoolState {
         self.object.metadata.deletion_timestamp.is_none() && self.object.spec.disable != Some(true)
     }
 
+    /// Whether there is an address to give to a new owner.
+    pub fn has_free(&self, reserved: &RangeSet) -> bool {
+        self.ledger.has_free(&self.held.union(reserved))
+    }
+
     /// Takes the lowest free address, or gives the one that the owner already has.
     pub fn claim(&mut self, owner: &Owner, reserved: &RangeSet) -> Option<Taken> {
         let nic = owner.nic.as_deref().unwrap_or_default();

@@ -1,0 +1,138 @@
+use super::*;
+use crate::choose::{Choice, Level};
+use crate::owner::Application;
+use serde_json::{Value, json};
+use spiderpool_crds::app::AppKey;
+use std::collections::BTreeMap;
+
+fn about(api_version: &str, kind: &str, status: &Value) -> String {
+    let app = application(api_version, kind);
+    let choice = choice();
+    let object = json!({"apiVersion": spiderpool_crds::names::API_VERSION, "kind": "SpiderSubnet",
+        "metadata": {"name": "lan"}, "spec": {"subnet": "10.77.0.0/20"}, "status": status});
+    let subnet = serde_json::from_value(object).unwrap();
+    about_subnet(&subnet, "lan", &slot(&app, &choice, Family::V4)).join("; ")
+}
+
+fn application(api_version: &str, kind: &str) -> Application {
+    Application {
+        key: AppKey::new(api_version, kind, "retail", "shop"),
+        uid: "now".to_owned(),
+    }
+}
+
+fn choice() -> Choice {
+    Choice {
+        level: Level::Subnets,
+        names: BTreeMap::from([(Family::V4, vec!["lan".to_owned()])]),
+        clean_gateway: false,
+    }
+}
+
+fn slot<'a>(app: &'a Application, choice: &'a Choice, family: Family) -> Slot<'a> {
+    Slot {
+        app,
+        choice,
+        nic: "eth0",
+        family,
+    }
+}
+
+fn condition(type_: &str, status: &str, message: &str) -> Value {
+    json!({"type": type_, "status": status, "reason": "R", "message": message,
+        "lastTransitionTime": "2026-01-01T00:00:00Z"})
+}
+
+#[test]
+fn the_first_that_is_told_is_whose_pool_is_missing_and_where_to_read_on() {
+    let choice = choice();
+    let app = application("apps/v1", "Deployment");
+    let text = about_application(&slot(&app, &choice, Family::V6), Vec::new()).join("; ");
+    for part in [
+        "no matching auto-created IPPool candidate of Deployment retail/shop for NIC eth0 IPv6",
+        "the operator has not made the pool",
+        "`kubectl -n retail describe deployment shop`",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    let app = application("argoproj.io/v1alpha1", "Rollout");
+    let full = vec!["all IP addresses used out in IPPool p".to_owned()];
+    let text = about_application(&slot(&app, &choice, Family::V4), full).join("; ");
+    assert!(text.contains("describe rollout.argoproj.io shop"), "{text}");
+    assert!(
+        text.contains("used out in IPPool p") && !text.contains("has not made"),
+        "{text}"
+    );
+}
+
+#[test]
+fn conditions_of_a_subnet_are_quoted_where_they_matter() {
+    let status = json!({"totalIPCount": 10, "allocatedIPCount": 7, "conditions": [
+        condition(conditions::READY, "False", "two ranges overlap"),
+        condition(conditions::WORKLOADS_READABLE, "False", "clonesets.apps.kruise.io: list is forbidden"),
+    ]});
+    let text = about("apps.kruise.io/v1alpha1", "CloneSet", &status);
+    for part in [
+        "SpiderSubnet lan is not ready: two ranges overlap",
+        "the operator cannot read all workloads of SpiderSubnet lan: clonesets.apps.kruise.io: list is forbidden",
+        "SpiderSubnet lan has 3 addresses that no pool was given",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    let text = about("apps/v1", "Deployment", &status);
+    assert!(!text.contains("cannot read"), "{text}");
+    let fine = json!({"conditions": [condition(conditions::READY, "True", "fine"),
+        condition(conditions::WORKLOADS_READABLE, "True", "all"), condition(conditions::EXHAUSTED, "False", "room")]});
+    assert_eq!(about("apps.kruise.io/v1alpha1", "CloneSet", &fine), "");
+}
+
+#[test]
+fn a_subnet_that_cannot_serve_says_so() {
+    assert!(about("apps/v1", "Deployment", &Value::Null).contains("has not looked at SpiderSubnet lan"));
+    let (app, choice) = (application("apps/v1", "Deployment"), choice());
+    let told = |subnet: Value, family: Family| {
+        about_subnet(
+            &serde_json::from_value(subnet).unwrap(),
+            "lan",
+            &slot(&app, &choice, family),
+        )
+        .join("; ")
+    };
+    let object = |metadata: Value, cidr: &str| {
+        json!({"apiVersion": spiderpool_crds::names::API_VERSION,
+        "kind": "SpiderSubnet", "metadata": metadata, "spec": {"subnet": cidr}})
+    };
+    let gone = json!({"name": "lan", "deletionTimestamp": "2026-01-01T00:00:00Z"});
+    assert!(told(object(gone, "10.77.0.0/20"), Family::V4).contains("is being deleted"));
+    let text = told(object(json!({"name": "lan"}), "10.77.0.0/20"), Family::V6);
+    assert!(text.contains("holds IPv4 addresses"), "{text}");
+    let text = told(object(json!({"name": "lan"}), "10.77.0.0/99"), Family::V4);
+    assert!(text.contains("SpiderSubnet lan is broken"), "{text}");
+}
+
+fn missing(family: &str) -> RequestError {
+    RequestError::NoPool {
+        pod: "retail/shop-1".to_owned(),
+        nic: "eth0".to_owned(),
+        family: family.to_owned(),
+        reasons: "the pool is full".to_owned(),
+    }
+}
+
+#[test]
+fn of_two_families_the_missing_one_is_named() {
+    let told = |failures: Vec<RequestError>, families: usize| failed(failures, families).unwrap().to_string();
+    let text = told(vec![missing("IPv6")], 2);
+    assert!(text.contains("NIC eth0 IPv6: only IPv6 is missing"), "{text}");
+    let text = told(vec![missing("IPv4"), missing("IPv6")], 2);
+    assert!(text.contains("NIC eth0 IPv4: IPv6 has no address either"), "{text}");
+    let text = told(vec![missing("IPv4")], 1);
+    assert!(text.ends_with("NIC eth0 IPv4: the pool is full"), "{text}");
+    let other = RequestError::Api {
+        what: "write".to_owned(),
+        reason: "no".to_owned(),
+    };
+    let text = told(vec![missing("IPv4"), other], 2);
+    assert!(text.ends_with("NIC eth0 IPv4: the pool is full"), "{text}");
+    assert!(failed(Vec::new(), 2).is_none());
+}
