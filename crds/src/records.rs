@@ -13,6 +13,9 @@ mod read;
 
 use std::net::IpAddr;
 
+/// Longest text of a subnet's accounting. The store takes objects of 1.5 MB, and the rest of the subnet needs some of that.
+pub const ACCOUNTING_BYTES: usize = 1_200_000;
+
 pub use controlled::{ControlledPool, ControlledPools};
 pub use pool::{PoolRecords, Record};
 

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use serde_json::json;
-use spiderpool_crds::records::{ControlledPools, PoolRecords, Problem, Record};
-use spiderpool_ipam::accounting::Entry;
-use spiderpool_ipam::{Family, Owner, text};
+use spiderpool_crds::records::{ACCOUNTING_BYTES, ControlledPools, PoolRecords, Problem, Record};
+use spiderpool_ipam::accounting::{Entries, Entry, text_bytes};
+use spiderpool_ipam::{Family, Owner, Range, RangeSet, text};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -157,7 +157,56 @@ fn record() -> impl Strategy<Value = Record> {
     })
 }
 
+#[test]
+fn what_others_wrote_at_length_counts() {
+    let text = r#"{"a":{"ips":["10.0.0.1","10.0.0.2"],"application":"apps_v1_Deployment_n_a","note":"a long one"}}"#;
+    let long = ControlledPools::parse(text).unwrap();
+    let entries = long.entries(Family::V4).unwrap();
+    let beyond = text.len() - text_bytes(&entries);
+    assert_eq!(long.accounting_limit(&entries), ACCOUNTING_BYTES - beyond);
+    let mut own = ControlledPools::new();
+    own.set_entries(Family::V4, &entries);
+    assert_eq!(own.accounting_limit(&entries), ACCOUNTING_BYTES);
+}
+
+fn ranges(family: Family) -> impl Strategy<Value = RangeSet> {
+    let top = match family {
+        Family::V4 => u128::from(u32::MAX),
+        Family::V6 => u128::MAX,
+    };
+    let range = (any::<u128>(), prop_oneof![Just(0u128), any::<u128>()], 0..128u32);
+    let range = range.prop_map(move |(first, len, small)| {
+        let first = first & top;
+        let last = first.saturating_add((len & top) >> small).min(top);
+        Range::new(first, last)
+    });
+    prop::collection::vec(range, 0..6).prop_map(|all| all.into_iter().flatten().collect())
+}
+
+fn any_entries(family: Family) -> impl Strategy<Value = Entries> {
+    let entry = (ranges(family), prop::option::of(".{0,12}|[a-zA-Z0-9_.-]{1,80}"))
+        .prop_map(|(ranges, application)| Entry { ranges, application });
+    prop::collection::btree_map(".{0,12}|[a-z0-9.-]{1,80}", entry, 0..6)
+}
+
 proptest! {
+    #[test]
+    fn the_measure_of_the_accounting_is_never_too_low(
+        (family, entries) in prop_oneof![Just(Family::V4), Just(Family::V6)]
+            .prop_flat_map(|family| (Just(family), any_entries(family)))
+    ) {
+        let mut pools = ControlledPools::new();
+        pools.set_entries(family, &entries);
+        let text = pools.to_status().unwrap_or_default();
+        let measure = text_bytes(&entries);
+        prop_assert!(text.len() <= measure, "{} > {}: {}", text.len(), measure, text);
+        let plain = |text: &str| text.chars().all(|char| !char.is_control());
+        if entries.iter().all(|(name, entry)| plain(name) && entry.application.as_deref().is_none_or(plain)) {
+            let ends: usize = entries.values().map(|entry| entry.ranges.ranges().len() * 2).sum();
+            prop_assert!(measure <= text.len() + 2 + 25 * entries.len() + 4 * ends, "{} of {}", measure, text);
+        }
+    }
+
     #[test]
     fn pool_records_round_trip(entries in prop::collection::btree_map(any::<IpAddr>(), record(), 0..20)) {
         let mut records = PoolRecords::new();

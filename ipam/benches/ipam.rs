@@ -2,12 +2,17 @@
 
 use divan::{Bencher, black_box};
 use spiderpool_ipam::accounting::{Entries, Entry};
-use spiderpool_ipam::autopool::{Facts, PoolFact, Want, plan};
+use spiderpool_ipam::autopool::{Facts, Limits, PoolFact, Want, plan};
 use spiderpool_ipam::text::parse_ranges;
 use spiderpool_ipam::{Family, Ledger, Owner, Range, RangeSet, pool_name};
 
 const TEN_NET: u128 = 10 << 24;
 const EXCLUSIONS: u128 = 10_000;
+
+const LIMITS: Limits = Limits {
+    accounting_bytes: 1_200_000,
+    ranges: 2048,
+};
 
 fn main() {
     divan::main();
@@ -156,6 +161,42 @@ fn plan_of_1000_pools_that_all_grow(bencher: Bencher<'_, '_>) {
     let mut facts = subnet(1000);
     for want in &mut facts.wants {
         want.size = 6;
+    }
+    bencher.bench(|| plan(black_box(&facts)));
+}
+
+/// Measured: 1000 new applications in a subnet with 1000 pools and as many gaps, at once, limits on.
+#[divan::bench]
+fn plan_of_1000_pools_to_be_made(bencher: Bencher<'_, '_>) {
+    let mut facts = subnet(1000);
+    facts.limits = LIMITS;
+    for n in 0..1000 {
+        facts.wants.push(Want {
+            application: format!("apps_v1_Deployment_retail_new{n}"),
+            pool: format!("auto4-new{n}-eth0-e07fc"),
+            size: 11,
+        });
+    }
+    bencher.bench(|| plan(black_box(&facts)));
+}
+
+/// Measured: the accounting of 1000 pools was lost.
+#[divan::bench]
+fn plan_of_1000_pools_without_accounting(bencher: Bencher<'_, '_>) {
+    let mut facts = subnet(1000);
+    facts.limits = LIMITS;
+    facts.entries.clear();
+    bencher.bench(|| plan(black_box(&facts)));
+}
+
+/// Measured: one pool grows beside 1000 others, in a small subnet and in a large one. Both cost the same.
+#[divan::bench(args = [16, 24, 100])]
+fn plan_of_a_resize_by_subnet_bits(bencher: Bencher<'_, '_>, bits: u32) {
+    let mut facts = subnet(1000);
+    facts.limits = LIMITS;
+    facts.total = span(TEN_NET, 1 << bits);
+    if let Some(want) = facts.wants.first_mut() {
+        want.size = 100;
     }
     bencher.bench(|| plan(black_box(&facts)));
 }

@@ -12,8 +12,15 @@
 //!   if one of them holds more than was observed;
 //! - writes a pool against the version that was observed.
 
+mod choice;
+mod elsewhere;
+mod limits;
+
 use crate::accounting::{Entries, Entry, taken};
 use crate::set::RangeSet;
+use elsewhere::Elsewhere;
+pub use limits::Limits;
+use limits::Meter;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A pool that exists with addresses of the subnet.
@@ -57,6 +64,8 @@ pub struct Facts {
     pub wants: Vec<Want>,
     /// Whether the subnet is being deleted: then it gives nothing to anybody.
     pub terminating: bool,
+    /// How much the objects may hold.
+    pub limits: Limits,
 }
 
 /// What is to be done for one [`Want`].
@@ -77,7 +86,8 @@ pub enum Verdict {
     Shrink {
         /// All addresses that the pool is to keep.
         ranges: RangeSet,
-        /// Addresses above the wanted number that are in use.
+        /// Addresses above the wanted number that are in use, or between such as are where their going would make too
+        /// many ranges.
         pending: u128,
     },
     /// Nothing can be done now.
@@ -102,8 +112,23 @@ pub enum Blocked {
     NameTaken,
     /// The shrink waits for this many addresses in use.
     InUse {
-        /// Addresses above the wanted number that are in use.
+        /// Addresses above the wanted number that are in use, or between such as are where their going would make too
+        /// many ranges.
         pending: u128,
+    },
+    /// The accounting of the subnet would become too long.
+    AccountingLimit {
+        /// How many bytes its text would have at most.
+        bytes: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// The free addresses lie so scattered that the pool would have too many ranges.
+    Fragmented {
+        /// How many ranges the pool would have at least.
+        ranges: usize,
+        /// How many it may have.
+        limit: usize,
     },
 }
 
@@ -125,10 +150,11 @@ pub struct Plan {
 
 /// Plans one subnet.
 pub fn plan(facts: &Facts) -> Plan {
+    let elsewhere = Elsewhere::of(facts);
     let mut entries: Entries = Entries::new();
     for pool in &facts.pools {
         let ranges = match pool.application {
-            Some(_) => pool.ranges.difference(&foreign(facts, pool)),
+            Some(_) => elsewhere.without(facts, pool, pool.ranges.clone()),
             None => pool.ranges.intersection(&facts.total),
         };
         if pool.application.is_some() || !ranges.is_empty() {
@@ -153,32 +179,41 @@ pub fn plan(facts: &Facts) -> Plan {
     let open = facts.total.difference(&held).difference(&facts.reserved);
     let mut free = open.difference(&taken(&facts.entries, None));
     let mut reservations = reservations(facts, &entries, &open);
+    let mut meter = Meter::new(facts.limits, &entries);
     let mut verdicts = BTreeMap::new();
     for want in &facts.wants {
         let own = reservations.remove(want.pool.as_str()).unwrap_or_default();
-        let verdict = match pools.get(want.pool.as_str()) {
-            Some(pool) if pool.application.as_ref() != Some(&want.application) => Verdict::Blocked(Blocked::NameTaken),
-            Some(pool) if pool.terminating => Verdict::Blocked(Blocked::PoolTerminating),
-            Some(pool) if facts.terminating && pool.ranges.count() < want.size => {
-                Verdict::Blocked(Blocked::SubnetTerminating)
-            }
-            None if facts.terminating => Verdict::Blocked(Blocked::SubnetTerminating),
-            Some(pool) => resize(pool, want, &own, &free),
-            None => create(want, &own, &free),
+        let pool = pools.get(want.pool.as_str()).copied();
+        let before = entries.get(&want.pool);
+        let booked = |ranges: &RangeSet| {
+            let ranges = ranges.clone();
+            let ranges = match pool {
+                Some(pool) => elsewhere.without(facts, pool, ranges),
+                None => ranges,
+            };
+            limits::entry(&want.application, ranges)
+        };
+        let allows = |ranges: &RangeSet| meter.allows(&want.pool, before, &booked(ranges));
+        let verdict = match pool {
+            Some(pool) if pool.application.as_ref() != Some(&want.application) => Err(Blocked::NameTaken),
+            Some(pool) if pool.terminating => Err(Blocked::PoolTerminating),
+            Some(pool) if facts.terminating && pool.ranges.count() < want.size => Err(Blocked::SubnetTerminating),
+            None if facts.terminating => Err(Blocked::SubnetTerminating),
+            Some(pool) => resize(pool, want, &own, &free, meter.ranges(), allows),
+            None => create(want, &own, &free, allows),
         };
         match &verdict {
-            Verdict::Create(ranges) | Verdict::Grow { ranges, .. } => {
+            Ok(Verdict::Create(ranges) | Verdict::Grow { ranges, .. }) => {
+                let after = booked(ranges);
+                meter.book(&want.pool, before, &after);
                 free = free.difference(ranges);
-                let entry = entries.entry(want.pool.clone()).or_default();
-                entry.application = Some(want.application.clone());
-                entry.ranges = match pools.get(want.pool.as_str()) {
-                    Some(pool) => ranges.difference(&foreign(facts, pool)),
-                    None => ranges.clone(),
-                };
+                entries.insert(want.pool.clone(), after);
             }
-            Verdict::Nothing | Verdict::Shrink { .. } | Verdict::Blocked(_) => {}
+            // Until the pool is written, the accounting stays as it is.
+            Ok(Verdict::Shrink { ranges, .. }) => meter.book(&want.pool, before, &booked(ranges)),
+            Ok(Verdict::Nothing | Verdict::Blocked(_)) | Err(_) => {}
         }
-        verdicts.insert(want.pool.clone(), verdict);
+        verdicts.insert(want.pool.clone(), verdict.unwrap_or_else(Verdict::Blocked));
     }
     let dropped = facts
         .entries
@@ -195,19 +230,34 @@ pub fn plan(facts: &Facts) -> Plan {
     }
 }
 
-/// Addresses that an automatic pool was observed to hold although they are only accounted to, or held by, others: it gave them up and
-/// was observed before that. The accounting is right then, and nobody is given them on the word of the old observation.
-fn foreign(facts: &Facts, pool: &PoolFact) -> RangeSet {
-    let unaccounted = match facts.entries.get(&pool.name) {
-        Some(entry) => pool.ranges.difference(&entry.ranges),
-        None => pool.ranges.clone(),
-    };
-    if unaccounted.is_empty() {
-        return unaccounted;
+/// Whether a subnet has room for a pool that does not exist, and if not, why. The facts need no wants; without pools, the
+/// accounting alone says what is taken. What others want as well is for [`plan`] to say.
+pub fn room(facts: &Facts, want: &Want) -> Result<(), Blocked> {
+    if facts.terminating {
+        return Err(Blocked::SubnetTerminating);
     }
-    let others = facts.pools.iter().filter(|other| other.name != pool.name);
-    let held: RangeSet = others.flat_map(|other| other.ranges.ranges()).copied().collect();
-    unaccounted.intersection(&taken(&facts.entries, Some(&pool.name)).union(&held))
+    let mut entries = facts.entries.clone();
+    // An entry of that name which is another's stays: the pool will get another name.
+    let is_own = |entry: &Entry| entry.application.as_ref() == Some(&want.application);
+    let own = match entries.get(&want.pool).is_some_and(is_own) {
+        true => entries.remove(&want.pool).unwrap_or_default().ranges,
+        false => RangeSet::new(),
+    };
+    let held: RangeSet = facts
+        .pools
+        .iter()
+        .flat_map(|pool| pool.ranges.ranges())
+        .copied()
+        .collect();
+    let given = taken(&entries, None).union(&held).union(&facts.reserved);
+    let free = facts.total.difference(&given).difference(&own);
+    let own = own.intersection(&facts.total).difference(&given);
+    let meter = Meter::new(facts.limits, &entries);
+    let allows = |ranges: &RangeSet| {
+        let entry = limits::entry(&want.application, ranges.clone());
+        meter.allows(&want.pool, None, &entry)
+    };
+    create(want, &own, &free, allows).map(|_| ())
 }
 
 /// What a crashed pass reserved for pools that have a want still: they get the same addresses again. An address that two
@@ -255,48 +305,49 @@ fn released(facts: &Facts, entries: &Entries) -> BTreeMap<String, RangeSet> {
     released
 }
 
-/// The lowest `count` addresses, those reserved earlier first.
-fn pick(count: u128, own: &RangeSet, free: &RangeSet) -> RangeSet {
-    let first = own.first_n(count);
-    let rest = count - first.count();
-    first.union(&free.first_n(rest))
-}
-
-fn create(want: &Want, own: &RangeSet, free: &RangeSet) -> Verdict {
+fn create(
+    want: &Want,
+    own: &RangeSet,
+    free: &RangeSet,
+    allows: impl Fn(&RangeSet) -> Result<(), Blocked>,
+) -> Result<Verdict, Blocked> {
     let available = own.count().saturating_add(free.count());
     if available < want.size {
-        return Verdict::Blocked(Blocked::Exhausted {
+        return Err(Blocked::Exhausted {
             wanted: want.size,
             free: available,
         });
     }
-    Verdict::Create(pick(want.size, own, free))
+    choice::grown(&RangeSet::new(), want.size, own, free, allows).map(Verdict::Create)
 }
 
-fn resize(pool: &PoolFact, want: &Want, own: &RangeSet, free: &RangeSet) -> Verdict {
+fn resize(
+    pool: &PoolFact,
+    want: &Want,
+    own: &RangeSet,
+    free: &RangeSet,
+    most_ranges: usize,
+    allows: impl Fn(&RangeSet) -> Result<(), Blocked>,
+) -> Result<Verdict, Blocked> {
     let have = pool.ranges.count();
     if have == want.size {
-        return Verdict::Nothing;
+        return Ok(Verdict::Nothing);
     }
     if have < want.size {
         let need = want.size - have;
-        let more = pick(need, own, free);
-        if more.is_empty() {
-            return Verdict::Blocked(Blocked::Exhausted { wanted: need, free: 0 });
+        if own.is_empty() && free.is_empty() {
+            return Err(Blocked::Exhausted { wanted: need, free: 0 });
         }
-        return Verdict::Grow {
-            short: need - more.count(),
-            ranges: pool.ranges.union(&more),
-        };
+        let ranges = choice::grown(&pool.ranges, need, own, free, allows)?;
+        return Ok(Verdict::Grow {
+            short: want.size - ranges.count(),
+            ranges,
+        });
     }
-    let excess = have - want.size;
-    let leaving = pool.ranges.difference(&pool.used).last_n(excess);
-    let pending = excess - leaving.count();
-    if leaving.is_empty() {
-        return Verdict::Blocked(Blocked::InUse { pending });
+    let ranges = choice::shrunk(&pool.ranges, &pool.used, have - want.size, most_ranges, allows);
+    let pending = ranges.count() - want.size;
+    if ranges == pool.ranges {
+        return Err(Blocked::InUse { pending });
     }
-    Verdict::Shrink {
-        ranges: pool.ranges.difference(&leaving),
-        pending,
-    }
+    Ok(Verdict::Shrink { ranges, pending })
 }

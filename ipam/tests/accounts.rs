@@ -1,7 +1,7 @@
 //! Worked examples of subnet accounting and of plans.
 
 use spiderpool_ipam::accounting::{Entries, Entry, allocated, free, status_count, taken};
-use spiderpool_ipam::autopool::{Blocked, Facts, Plan, PoolFact, Verdict, Want, plan};
+use spiderpool_ipam::autopool::{Blocked, Facts, Limits, Plan, PoolFact, Verdict, Want, plan};
 use spiderpool_ipam::text::{parse_ranges, print_ranges};
 use spiderpool_ipam::{Family, RangeSet};
 
@@ -57,6 +57,7 @@ fn rack7() -> Facts {
         ],
         wants: vec![want(SHOP, NAME, 3)],
         terminating: false,
+        limits: Limits::default(),
     }
 }
 

@@ -4,8 +4,10 @@
 mod world;
 
 use proptest::prelude::*;
-use spiderpool_ipam::autopool::{Blocked, Verdict};
-use world::{Step, World};
+use spiderpool_ipam::Range;
+use spiderpool_ipam::autopool::{Blocked, Limits, PoolFact, Verdict};
+use std::cmp::Reverse;
+use world::{Step, World, no_end_is_idle};
 
 fn app() -> impl Strategy<Value = u8> {
     0..4u8
@@ -27,12 +29,23 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Half of the worlds have limits that their few addresses reach.
+fn limits() -> impl Strategy<Value = Limits> {
+    let accounting_bytes = prop_oneof![Just(usize::MAX), 80..400usize];
+    let ranges = prop_oneof![Just(usize::MAX), 1..4usize];
+    let narrow = (accounting_bytes, ranges).prop_map(|(accounting_bytes, ranges)| Limits {
+        accounting_bytes,
+        ranges,
+    });
+    prop_oneof![Just(Limits::default()), narrow]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_history_gives_an_address_twice(steps in prop::collection::vec(step(), 0..60)) {
-        let mut world = World::new();
+    fn no_history_gives_an_address_twice(limits in limits(), steps in prop::collection::vec(step(), 0..60)) {
+        let mut world = World::new(limits);
         for step in steps {
             world.act(step);
             world.check()?;
@@ -60,7 +73,23 @@ proptest! {
                 }
                 Verdict::Blocked(Blocked::InUse { pending }) => {
                     prop_assert_eq!(have, Some(want.size + pending));
-                    prop_assert!(pool.is_some_and(|pool| pool.ranges.is_subset_of(&pool.used)));
+                    let stuck = |pool: &PoolFact| {
+                        pool.ranges.is_subset_of(&pool.used)
+                            || (limits != Limits::default() && no_end_is_idle(&pool.ranges, &pool.used))
+                    };
+                    prop_assert!(pool.is_some_and(stuck));
+                }
+                Verdict::Blocked(Blocked::AccountingLimit { bytes, limit }) => {
+                    prop_assert_eq!(*limit, limits.accounting_bytes);
+                    prop_assert!(bytes > limit);
+                }
+                Verdict::Blocked(Blocked::Fragmented { ranges, limit }) => {
+                    prop_assert_eq!(*limit, limits.ranges);
+                    prop_assert!(ranges > limit);
+                    let mut runs: Vec<u128> = free.ranges().iter().map(Range::count).collect();
+                    runs.sort_by_key(|count| Reverse(*count));
+                    let largest: u128 = runs.iter().take(limits.ranges).sum();
+                    prop_assert!(pool.is_some() || largest < want.size, "there was a choice");
                 }
                 Verdict::Blocked(Blocked::PoolTerminating) => {
                     prop_assert!(pool.is_some_and(|pool| pool.terminating && !pool.used.is_empty()));

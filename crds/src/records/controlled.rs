@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
 
 use serde::{Deserialize, Deserializer, Serialize};
-use spiderpool_ipam::accounting::{Entries, Entry};
+use spiderpool_ipam::accounting::{self, Entries, Entry};
 use spiderpool_ipam::{Family, text};
 
 use super::read::{Members, document};
-use super::{Problem, RecordsError};
+use super::{ACCOUNTING_BYTES, Problem, RecordsError};
 use crate::types::UnknownMembers;
 
 const FIELD: &str = "status.controlledIPPools";
@@ -76,6 +76,14 @@ impl ControlledPools {
         }
         // Serialising string keys and plain values cannot fail.
         serde_json::to_string(&self.0).ok()
+    }
+
+    /// How long the accounting's text may become by the measure of [`accounting::text_bytes`], these being the entries that
+    /// were read from this document. Entries that others wrote may say more than the measure knows of.
+    pub fn accounting_limit(&self, entries: &Entries) -> usize {
+        let text = self.to_status().map_or(0, |text| text.len());
+        let beyond = text.saturating_sub(accounting::text_bytes(entries));
+        ACCOUNTING_BYTES.saturating_sub(beyond)
     }
 
     /// All pools, by name.

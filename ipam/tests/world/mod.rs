@@ -1,8 +1,8 @@
 //! A cluster in miniature: one subnet, its pools with every version they had, and an operator that applies plans.
 
 use proptest::prelude::*;
-use spiderpool_ipam::accounting::Entries;
-use spiderpool_ipam::autopool::{Facts, Plan, PoolFact, Verdict, Want, plan};
+use spiderpool_ipam::accounting::{Entries, text_bytes};
+use spiderpool_ipam::autopool::{Facts, Limits, Plan, PoolFact, Verdict, Want, plan};
 use spiderpool_ipam::{Range, RangeSet};
 use std::collections::BTreeMap;
 
@@ -68,6 +68,7 @@ pub(crate) struct World {
     entries: History<Entries>,
     pools: BTreeMap<String, History<PoolFact>>,
     wants: Vec<Want>,
+    limits: Limits,
 }
 
 fn set(first: u128, last: u128) -> RangeSet {
@@ -79,13 +80,14 @@ fn name(app: u8) -> String {
 }
 
 impl World {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             total: set(10, 29),
             reserved: RangeSet::new(),
             entries: History(vec![Some(Entries::new())]),
             pools: BTreeMap::new(),
             wants: Vec::new(),
+            limits,
         }
     }
 
@@ -188,6 +190,7 @@ impl World {
             pools: seen.collect(),
             wants: self.wants.clone(),
             terminating: false,
+            limits: self.limits,
         }
     }
 
@@ -313,6 +316,7 @@ fn judge(facts: &Facts, made: &Plan) {
                     0
                 };
                 assert_eq!(ranges.count() + short, want.size);
+                assert!(ranges.ranges().len() <= facts.limits.ranges.max(had.ranges().len()));
                 exhausted |= short > 0;
             }
             Verdict::Shrink { ranges, pending } => {
@@ -321,14 +325,34 @@ fn judge(facts: &Facts, made: &Plan) {
                 let leaving = had.difference(ranges);
                 let staying = ranges.difference(&used);
                 assert!(!leaving.intersects(&used) && ranges.is_subset_of(&had));
-                assert!(
-                    staying.last_n(1).first() < leaving.first(),
-                    "the highest free addresses go: {verdict:?}"
-                );
-                assert!(*pending == 0 || staying.is_empty());
+                assert!(ranges.ranges().len() <= facts.limits.ranges.max(had.ranges().len()));
+                if facts.limits == Limits::default() {
+                    assert!(
+                        staying.last_n(1).first() < leaving.first(),
+                        "the highest free addresses go: {verdict:?}"
+                    );
+                    assert!(*pending == 0 || staying.is_empty());
+                } else {
+                    assert!(*pending == 0 || no_end_is_idle(ranges, &used));
+                }
             }
             Verdict::Nothing => assert_eq!(had.count(), want.size),
             Verdict::Blocked(_) => {}
         }
     }
+    let mut nobody = facts.clone();
+    nobody.wants.clear();
+    let before = text_bytes(&plan(&nobody).entries);
+    assert!(
+        text_bytes(&made.entries) <= facts.limits.accounting_bytes.max(before),
+        "the accounting is too long: {made:?}"
+    );
+}
+
+/// Whether every range of a pool begins and ends with an address in use.
+pub(crate) fn no_end_is_idle(ranges: &RangeSet, used: &RangeSet) -> bool {
+    ranges
+        .ranges()
+        .iter()
+        .all(|range| used.contains(range.first()) && used.contains(range.last()))
 }
