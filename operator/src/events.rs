@@ -36,6 +36,10 @@ pub enum Reason {
     SubnetTerminating,
     /// The subnet has too few free addresses for a new pool.
     SubnetExhausted,
+    /// The subnet's accounting would become too long for its status.
+    AccountingLimit,
+    /// The subnet's free addresses lie so scattered that a pool would have too many ranges.
+    Fragmented,
     /// The pool is being deleted; a new one is made when it is gone.
     PoolTerminating,
     /// The API server refused the pool.
@@ -61,6 +65,8 @@ impl Reason {
             | Self::SubnetInvalid
             | Self::SubnetTerminating
             | Self::SubnetExhausted
+            | Self::AccountingLimit
+            | Self::Fragmented
             | Self::PoolTerminating
             | Self::PoolRefused
             | Self::ReservedIPInvalid => Severity::Warning,

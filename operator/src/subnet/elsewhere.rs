@@ -13,7 +13,12 @@ pub fn look(context: &Context, seen: &Seen, plan: &Plan) {
     for (name, verdict) in &plan.verdicts {
         let refused = matches!(
             verdict,
-            Verdict::Blocked(Blocked::Exhausted { .. } | Blocked::SubnetTerminating)
+            Verdict::Blocked(
+                Blocked::Exhausted { .. }
+                    | Blocked::AccountingLimit { .. }
+                    | Blocked::Fragmented { .. }
+                    | Blocked::SubnetTerminating
+            )
         );
         let Some(Purpose::Serve { app, request, slot }) = seen.purposes.get(name).filter(|_| refused) else {
             continue;
@@ -30,7 +35,10 @@ pub fn look(context: &Context, seen: &Seen, plan: &Plan) {
             .cloned()
             .collect();
         let place = context.placements.place(&slot_id, &app.uid, &others, || {
-            choose(&others, |other| room(context, other, slot, request.size, name)).map(str::to_owned)
+            choose(&others, |other| {
+                room(context, other, &app.key, slot, request.size, name)
+            })
+            .map(str::to_owned)
         });
         if let Ok(place) = place {
             context.queues.subnets.add(place);

@@ -13,7 +13,7 @@ use spiderpool_kit::cache::Key;
 use super::fate::{self, AppSeen, Fate, PoolView};
 use super::object::other_name;
 use super::placement::{Room, choose};
-use super::room::{reserved, room};
+use super::room::{limits, reserved, room};
 use super::world::world;
 use crate::application::{AppId, Application, Request, Slot, SlotId, deployment};
 use crate::context::Context;
@@ -100,6 +100,7 @@ pub fn look(context: &Context, subnet: Arc<SpiderSubnet>, cidr: Cidr) -> Seen {
         .and_then(|pools| pools.entries(family));
     let (controlled, entries) = readable(&subnet, controlled, entries);
     let world = world(context, &subnet, cidr);
+    let limits = limits(&controlled, &entries);
     let mut seen = Seen {
         cidr,
         problem,
@@ -107,6 +108,7 @@ pub fn look(context: &Context, subnet: Arc<SpiderSubnet>, cidr: Cidr) -> Seen {
         facts: Facts {
             total,
             reserved: reserved(context, family).union(&world.overlapping),
+            limits,
             entries,
             terminating: subnet.is_terminating(),
             ..Facts::default()
@@ -236,7 +238,7 @@ fn newcomers(context: &Context, seen: &mut Seen, by_slot: &HashMap<SlotId, Vec<P
             }
             let usual = spiderpool_ipam::pool_name(&app.key.name, slot.family, &slot.nic, &app.uid);
             let place = context.placements.place(&slot_id, &app.uid, &slot.subnets, || {
-                let room = |name: &str| room(context, name, slot, request.size, &usual);
+                let room = |name: &str| room(context, name, &app.key, slot, request.size, &usual);
                 choose(&slot.subnets, room).map(str::to_owned)
             });
             match place {

@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use spiderpool_ipam::autopool::Blocked;
+
 use crate::application::SlotId;
 
 /// What a subnet has to offer for one wanted pool.
@@ -19,6 +21,8 @@ pub enum Room {
         /// How many are free.
         free: u128,
     },
+    /// Enough addresses, but objects would become too large.
+    Limited(Blocked),
     /// No subnet of that name.
     Missing,
     /// It is of the other family.

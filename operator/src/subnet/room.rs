@@ -1,6 +1,11 @@
 //! What subnets have to offer.
 
-use spiderpool_ipam::{Family, RangeSet, accounting};
+use spiderpool_crds::MAX_RANGES;
+use spiderpool_crds::app::AppKey;
+use spiderpool_crds::records::ControlledPools;
+use spiderpool_ipam::accounting::Entries;
+use spiderpool_ipam::autopool::{self, Blocked, Facts, Limits, Want};
+use spiderpool_ipam::{Family, RangeSet};
 use spiderpool_kit::cache::Key;
 
 use super::placement::Room;
@@ -8,7 +13,7 @@ use crate::application::Slot;
 use crate::context::Context;
 
 /// What a subnet has to offer for a pool. A lone subnet without room is not refused here: the plan says how much it lacks.
-pub fn room(context: &Context, name: &str, slot: &Slot, size: u128, pool: &str) -> Room {
+pub fn room(context: &Context, name: &str, app: &AppKey, slot: &Slot, size: u128, pool: &str) -> Room {
     let Some(subnet) = context.caches.subnets.get("", name) else {
         return match context.caches.subnets.malformed(&Key::cluster(name)) {
             Some(bad) => Room::Invalid(bad.error.clone()),
@@ -28,19 +33,33 @@ pub fn room(context: &Context, name: &str, slot: &Slot, size: u128, pool: &str) 
     if slot.subnets.len() == 1 {
         return Room::Enough;
     }
-    let entries = subnet
-        .controlled()
-        .and_then(|pools| pools.entries(slot.family))
-        .unwrap_or_default();
-    let given = accounting::taken(&entries, Some(pool));
-    let free = total
-        .difference(&given)
-        .difference(&reserved(context, slot.family))
-        .count();
-    if free >= size {
-        Room::Enough
-    } else {
-        Room::Short { free }
+    // A corrupted accounting is rebuilt from the pools before anything is given.
+    let controlled = subnet.controlled().unwrap_or_default();
+    let entries = controlled.entries(slot.family).unwrap_or_default();
+    let facts = Facts {
+        total,
+        reserved: reserved(context, slot.family),
+        limits: limits(&controlled, &entries),
+        entries,
+        ..Facts::default()
+    };
+    let want = Want {
+        application: app.to_string(),
+        pool: pool.to_owned(),
+        size,
+    };
+    match autopool::room(&facts, &want) {
+        Ok(()) => Room::Enough,
+        Err(Blocked::Exhausted { free, .. }) => Room::Short { free },
+        Err(why) => Room::Limited(why),
+    }
+}
+
+/// How large a subnet and its pools may become.
+pub fn limits(controlled: &ControlledPools, entries: &Entries) -> Limits {
+    Limits {
+        accounting_bytes: controlled.accounting_limit(entries),
+        ranges: MAX_RANGES,
     }
 }
 

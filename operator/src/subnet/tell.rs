@@ -135,6 +135,7 @@ fn refusal(name: &str, room: &Room, slot: &Slot) -> (Reason, String) {
                 addresses(*free)
             ),
         ),
+        Room::Limited(why) => limited(name, why),
         Room::Enough => (
             Reason::SubnetExhausted,
             format!("SpiderSubnet {name} is being looked at"),
@@ -197,6 +198,10 @@ fn unfinished(seen: &Seen, name: &str, verdict: &Verdict, what: &str) -> Option<
             Reason::SubnetTerminating,
             format!("{what} cannot be made or changed: SpiderSubnet {subnet} is being deleted; name another one"),
         )),
+        Verdict::Blocked(why @ (Blocked::AccountingLimit { .. } | Blocked::Fragmented { .. })) => {
+            let (reason, text) = limited(subnet, why);
+            Some((reason, format!("{what} cannot be made or grow: {text}")))
+        }
         Verdict::Blocked(Blocked::PoolTerminating) => Some((
             Reason::PoolTerminating,
             format!(
@@ -212,6 +217,30 @@ fn unfinished(seen: &Seen, name: &str, verdict: &Verdict, what: &str) -> Option<
         | Verdict::Grow { .. }
         | Verdict::Shrink { .. }
         | Verdict::Blocked(Blocked::InUse { .. }) => None,
+    }
+}
+
+/// Why a subnet gives nothing although it has addresses.
+fn limited(subnet: &str, why: &Blocked) -> (Reason, String) {
+    match why {
+        Blocked::AccountingLimit { bytes, limit } => (
+            Reason::AccountingLimit,
+            format!(
+                "the accounting in the status of SpiderSubnet {subnet} would have {bytes} bytes, and may have {limit}; \
+                 spread the applications over more subnets"
+            ),
+        ),
+        Blocked::Fragmented { ranges, limit } => (
+            Reason::Fragmented,
+            format!(
+                "the free addresses of SpiderSubnet {subnet} lie so scattered that the pool would have {ranges} ranges, \
+                 and may have {limit}; add addresses in one piece to spec.ips of the subnet"
+            ),
+        ),
+        _ => (
+            Reason::SubnetExhausted,
+            format!("SpiderSubnet {subnet} has no room for the pool"),
+        ),
     }
 }
 
