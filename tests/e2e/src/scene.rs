@@ -279,13 +279,13 @@ impl Scene {
             .map(drop)
     }
 
-    /// Makes a pool in a network of the scene, as a user would; its name gets the scene's number.
-    pub async fn create_pool(&self, name: &str, version: u8, spec: IPPoolSpec) -> Result<SpiderIPPool> {
+    /// Makes a pool as a user would, in the network it names or else in that of the scene's subnet; its name gets the
+    /// scene's number.
+    pub async fn create_pool(&self, name: &str, version: u8, mut spec: IPPoolSpec) -> Result<SpiderIPPool> {
         let name = format!("e2e-{}-{name}", self.number);
-        let spec = IPPoolSpec {
-            subnet: self.network(version),
-            ..spec
-        };
+        if spec.subnet.is_empty() {
+            spec.subnet = self.network(version);
+        }
         self.made
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

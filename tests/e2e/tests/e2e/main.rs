@@ -4,6 +4,7 @@
 //! those whose path contains NAME. All run side by side, except those in modules called `exclusive_...`: they stop or kill
 //! what all others need, and run alone after them.
 
+mod adoption;
 mod agent_rights;
 mod agent_socket;
 mod alternatives;
