@@ -192,7 +192,11 @@ impl Request<'_> {
 
     /// Tries each candidate of now.
     async fn try_once(&self, family: Family, reach: Reach, deadline: Instant) -> Result<Tried, RequestError> {
-        let (candidates, mut reasons) = self.candidates(&self.context.pools.cache().list(), family, reach);
+        let pools = match self.choice.level {
+            Level::Subnets => self.context.pools.cache().indexed(&self.facts.application),
+            Level::Named | Level::Default => self.context.pools.cache().list(),
+        };
+        let (candidates, mut reasons) = self.candidates(&pools, family, reach);
         // What an earlier ADD of this pod took comes first, also from a pool that it could not choose any more.
         let own = self.recorded(family);
         for pool in own.into_iter().chain(candidates.iter().map(|pool| pool.name_any())) {
@@ -279,7 +283,7 @@ impl Request<'_> {
                 && PoolState::read(pool.clone()).is_ok_and(|state| state.has_free(&reserved))
         };
         let look = |store: &Store<SpiderIPPool>| {
-            let pools: Vec<Arc<SpiderIPPool>> = store.iter().filter(|pool| pool.is_automatic()).cloned().collect();
+            let pools: Vec<Arc<SpiderIPPool>> = store.indexed(&self.facts.application).cloned().collect();
             let (candidates, _) = self.candidates(&pools, family, reach);
             candidates.iter().any(untried).then_some(())
         };

@@ -19,6 +19,11 @@ use spiderpool_ipam::{Family, RangeSet};
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+/// By what the cache of pools finds an application's: [`choose::identity`].
+pub fn index(pool: &SpiderIPPool) -> Vec<String> {
+    pool.app_key().iter().map(choose::identity).collect()
+}
+
 /// Which of its pools an application's pod may have an address of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {

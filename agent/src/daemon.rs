@@ -1,5 +1,6 @@
 //! Wires the agent together and runs it.
 
+use crate::automatic;
 use crate::config::Config;
 use crate::context::Context;
 use crate::endpoints;
@@ -73,7 +74,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         patient.clone(),
         Options::<SpiderEndpoint>::default().labels(label),
     );
-    let pools = Cache::start(&process, patient.clone(), Options::<SpiderIPPool>::default());
+    let pools = Cache::start(
+        &process,
+        patient.clone(),
+        Options::<SpiderIPPool>::default().index(automatic::index),
+    );
     let reserved = Cache::start(&process, patient, Options::<SpiderReservedIP>::default());
     let store = PoolStore::new(pools, reserved, prompt.clone(), metrics.pools.clone());
 

@@ -23,7 +23,7 @@ const QUOTED: usize = 300;
 /// Reasons why there is no free address for an application's NIC, the plainest first.
 pub async fn no_pool(context: &Context, slot: &Slot<'_>, facts: &PodFacts) -> Vec<String> {
     let reserved = context.pools.reserved(slot.family);
-    let pools = slot.shortcomings(&context.pools.cache().list(), facts, &reserved);
+    let pools = slot.shortcomings(&context.pools.cache().indexed(&facts.application), facts, &reserved);
     let mut reasons = about_application(slot, pools);
     if let Some(outage) = context.pools.cache().outage() {
         reasons.push(format!("the watch of IPPools is broken: {outage}"));

@@ -91,6 +91,13 @@ fn an_application_gets_its_own_pools_of_that_nic_and_family_only() {
 }
 
 #[test]
+fn the_index_finds_by_what_requests_look_for() {
+    assert_eq!(index(&pool("own", "lan", unchanged)), [facts().application]);
+    let manual = pool("manual", "lan", |object| object["metadata"]["labels"] = json!({}));
+    assert!(index(&manual).is_empty());
+}
+
+#[test]
 fn the_order_is_that_of_the_annotation_and_pools_elsewhere_come_last() {
     let pools = [
         pool("1", "old", unchanged),
