@@ -6,6 +6,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use spiderpool_crds::{IPPoolSpec, SpiderIPPool, SpiderSubnet};
 use spiderpool_e2e::history::{Seen, replay};
+use spiderpool_e2e::property::judge;
 use spiderpool_e2e::scene::{Scene, scene};
 
 fn pool(name: &str, ips: &str, records: &Value) -> Result<Seen> {
@@ -87,6 +88,56 @@ fn an_address_that_the_subnet_did_not_give_is_found() -> Result<()> {
         matches!(found.as_slice(), [text] if text.contains("pool a has")),
         "{found:?}"
     );
+    Ok(())
+}
+
+#[test]
+fn accounting_that_is_not_what_the_pools_are_is_found() -> Result<()> {
+    let judged = |entries: &Value, counted: i64, ranges: &[&str]| {
+        let pools = ranges
+            .iter()
+            .zip(["a", "b"])
+            .map(|(ips, name)| match pool(name, ips, &json!({}))? {
+                Seen::Pool(pool) => Ok(*pool),
+                seen => Err(anyhow::anyhow!("{seen:?} is no pool")),
+            });
+        let pools = pools.collect::<Result<Vec<SpiderIPPool>>>()?;
+        let Seen::Subnet(mut subnet) = subnet(entries)? else {
+            anyhow::bail!("no subnet")
+        };
+        subnet.spec.ips = Some(vec!["10.0.0.1-10.0.0.9".to_owned()]);
+        subnet.status.get_or_insert_default().allocated_ip_count = Some(counted);
+        let reserved = spiderpool_crds::ReservedIPSpec {
+            ips: Some(vec!["10.0.0.9".to_owned(), "fd00::1".to_owned()]),
+            ..Default::default()
+        };
+        let reserved = [spiderpool_crds::SpiderReservedIP::new("kept-back", reserved)];
+        judge(&subnet, &pools, &reserved)
+    };
+    let both = json!({"a": {"ips": ["10.0.0.1-10.0.0.2"]}, "b": {"ips": ["10.0.0.3"]}});
+    let sound = judged(&both, 3, &["10.0.0.1-10.0.0.2", "10.0.0.3"])?;
+    assert_eq!(sound, Vec::<String>::new());
+    let shared = json!({"a": {"ips": ["10.0.0.1"]}, "b": {"ips": ["10.0.0.1"]}});
+    let cases = [
+        (judged(&both, 3, &["10.0.0.1-10.0.0.2"])?, "does not exist"),
+        (judged(&both, 3, &["10.0.0.1", "10.0.0.3"])?, "pool a has"),
+        (judged(&both, 4, &["10.0.0.1-10.0.0.2", "10.0.0.3"])?, "counts 4"),
+        (judged(&shared, 1, &["10.0.0.1", "10.0.0.1"])?, "shares"),
+        (
+            judged(&json!({"a": {"ips": ["10.0.0.10"]}}), 1, &["10.0.0.10"])?,
+            "outside",
+        ),
+        (
+            judged(&json!({"a": {"ips": ["10.0.0.9"]}}), 1, &["10.0.0.9"])?,
+            "reserved",
+        ),
+    ];
+    for (found, expected) in cases {
+        assert!(
+            found.iter().any(|text| text.contains(expected)),
+            "{expected} is not in {found:?}"
+        );
+    }
     Ok(())
 }
 
