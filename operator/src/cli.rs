@@ -78,6 +78,14 @@ pub struct Daemon {
     #[arg(long, env = "SPIDERPOOL_LEADER_RETRY_PERIOD", default_value_t = 2)]
     pub retry_seconds: u64,
 
+    /// Name of the ClusterRole that rights to read workloads are gathered in; named to users when one is missing.
+    #[arg(
+        long,
+        env = "SPIDERPOOL_WORKLOADS_ROLE",
+        default_value = "spiderpool-controller-workloads"
+    )]
+    pub workloads_cluster_role: String,
+
     /// Subnets worked on at once.
     #[arg(long, env = "SPIDERPOOL_SUBNET_INFORMER_WORKERS", default_value_t = 5)]
     pub subnet_workers: usize,

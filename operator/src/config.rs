@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use spiderpool_crds::WorkloadKind;
+use spiderpool_crds::owner;
 use spiderpool_ipam::Family;
 
 /// Why the configuration cannot be used.
@@ -26,10 +28,20 @@ pub enum Error {
         /// What is wrong, with line and column.
         problem: String,
     },
+    /// A kind of workload cannot be used.
+    #[error("failed to use {kind} in workloadKinds of the configuration {path}: {problem}")]
+    Kind {
+        /// Where it was read from.
+        path: String,
+        /// Group and kind.
+        kind: String,
+        /// What is wrong.
+        problem: String,
+    },
 }
 
 /// What the operator needs of the settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Whether pods get IPv4 addresses.
     pub ipv4: bool,
@@ -41,6 +53,10 @@ pub struct Config {
     pub automatic_pools: bool,
     /// How many addresses more than pods an application gets that does not say.
     pub redundant_addresses: u32,
+    /// Most addresses of one automatic pool; none means no limit but the subnet's.
+    pub max_addresses: Option<u32>,
+    /// Kinds of workload beside those of Kubernetes that are watched from the start.
+    pub workload_kinds: Vec<WorkloadKind>,
 }
 
 #[derive(Default, Deserialize)]
@@ -58,6 +74,10 @@ struct Text {
     documented_redundancy: Option<u32>,
     #[serde(rename = "clusterSubnetAutoPoolDefaultRedundantIPNumber")]
     redundancy: Option<u32>,
+    #[serde(rename = "autoPoolMaxAddresses")]
+    max_addresses: Option<u32>,
+    #[serde(rename = "workloadKinds")]
+    workload_kinds: Option<Vec<WorkloadKind>>,
 }
 
 impl Config {
@@ -68,7 +88,18 @@ impl Config {
             path: shown.clone(),
             source,
         })?;
-        Self::parse(&text).map_err(|problem| Error::Parse { path: shown, problem })
+        let config = Self::parse(&text).map_err(|problem| Error::Parse {
+            path: shown.clone(),
+            problem,
+        })?;
+        for kind in &config.workload_kinds {
+            usable(kind).map_err(|problem| Error::Kind {
+                path: shown.clone(),
+                kind: format!("{:?} of group {:?}", kind.kind, kind.group),
+                problem,
+            })?;
+        }
+        Ok(config)
     }
 
     /// Understands the text of the file. Keys that are not there have the defaults of the chart; unknown ones are other
@@ -85,6 +116,8 @@ impl Config {
             subnets,
             automatic_pools: subnets && text.automatic_pools.unwrap_or(true),
             redundant_addresses: text.documented_redundancy.or(text.redundancy).unwrap_or(1),
+            max_addresses: text.max_addresses.filter(|limit| *limit > 0),
+            workload_kinds: text.workload_kinds.unwrap_or_default(),
         })
     }
 
@@ -97,9 +130,45 @@ impl Config {
     }
 }
 
+fn usable(kind: &WorkloadKind) -> Result<(), String> {
+    if owner::is_core(&kind.group) || owner::is_native(&kind.group, &kind.kind) || kind.kind.is_empty() {
+        return Err("only kinds of other groups than Kubernetes' own are listed; take it out".to_owned());
+    }
+    kind.replicas().map_err(|error| error.to_string())?;
+    kind.template().map_err(|error| error.to_string())?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_are_listed_with_paths() {
+        let text = "workloadKinds:\n- group: apps.kruise.io\n  kind: DaemonSet\n  replicasPath: .status.desiredNumberScheduled";
+        let kinds = Config::parse(text).unwrap().workload_kinds;
+        assert_eq!((kinds[0].kind.as_str(), usable(&kinds[0])), ("DaemonSet", Ok(())));
+        let wrong = [
+            ("", "Pod", None),
+            ("apps", "Deployment", None),
+            ("x.io", "Set", Some("replicas")),
+        ];
+        for (group, kind, path) in wrong {
+            let kind = WorkloadKind {
+                group: group.to_owned(),
+                kind: kind.to_owned(),
+                replicas_path: path.map(str::to_owned),
+                template_path: None,
+            };
+            assert!(usable(&kind).is_err(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_none() {
+        assert_eq!(Config::parse("autoPoolMaxAddresses: 0").unwrap().max_addresses, None);
+        assert_eq!(Config::parse("autoPoolMaxAddresses: 9").unwrap().max_addresses, Some(9));
+    }
 
     #[test]
     fn absent_keys_have_the_defaults_of_the_chart() {
@@ -109,6 +178,8 @@ mod tests {
             subnets: true,
             automatic_pools: true,
             redundant_addresses: 1,
+            max_addresses: None,
+            workload_kinds: Vec::new(),
         };
         assert_eq!(Config::parse("").unwrap(), defaults);
         assert_eq!(

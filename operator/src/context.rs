@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::batch::v1::Job;
 use kube::Client;
-use kube::core::PartialObjectMeta;
 use spiderpool_crds::{SpiderEndpoint, SpiderIPPool, SpiderReservedIP, SpiderSubnet};
 use spiderpool_kit::cache::Cache;
 use spiderpool_kit::lease::Leadership;
@@ -13,9 +12,14 @@ use spiderpool_kit::queue::Queue;
 
 use crate::application::Applications;
 use crate::config::Config;
+use crate::kinds::Kinds;
+use crate::kinds::crd::Crd;
+use crate::kinds::owner::Led;
+use crate::kinds::pod::PodSketch;
 use crate::metrics::Waiting;
 use crate::pool::index;
 use crate::pool::shrink::Marks;
+use crate::subnet::hold::Awaited;
 use crate::subnet::placement::Placements;
 use crate::write::Writer;
 use spiderpool_kit::events::Recorder;
@@ -31,10 +35,14 @@ pub struct Caches {
     pub reserved: Cache<SpiderReservedIP>,
     /// Endpoints.
     pub endpoints: Cache<SpiderEndpoint>,
-    /// Names and UIDs of pods.
-    pub pods: Cache<PartialObjectMeta<Pod>>,
-    /// Deployments.
-    pub deployments: Cache<Deployment>,
+    /// Pods, by the UID of their controller too.
+    pub pods: Cache<PodSketch>,
+    /// Definitions of kinds, by group and kind too.
+    pub crds: Cache<Crd>,
+    /// ReplicaSets, by the UID of their controller too.
+    pub replica_sets: Cache<ReplicaSet>,
+    /// Jobs, by the UID of their controller too.
+    pub jobs: Cache<Job>,
 }
 
 impl Caches {
@@ -50,6 +58,8 @@ pub struct Queues {
     pub subnets: Queue<String>,
     /// Names of pools.
     pub pools: Queue<String>,
+    /// Applications of kinds that are not watched.
+    pub kinds: Queue<Led>,
 }
 
 /// Everything a controller needs.
@@ -64,6 +74,10 @@ pub struct Context {
     pub caches: Caches,
     /// What applications ask for.
     pub applications: Applications,
+    /// The kinds of workload.
+    pub kinds: Kinds,
+    /// Name of the ClusterRole that rights to read workloads are gathered in, for users' eyes.
+    pub workloads_role: String,
     /// What is to be looked at.
     pub queues: Queues,
     /// Writes subnets.
@@ -78,4 +92,6 @@ pub struct Context {
     pub waiting: Waiting,
     /// What pools have to give up as their pods go.
     pub shrinking: Marks,
+    /// Pods whose end changes what becomes of a pool.
+    pub awaited: Awaited,
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::Pod;
+use futures::future::BoxFuture;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::CronJob;
 use kube::Client;
-use kube::core::PartialObjectMeta;
 use spiderpool_kit::cache::{Cache, Object, Options};
 use spiderpool_kit::events::Recorder;
 use spiderpool_kit::health::Readiness;
-use spiderpool_kit::lease::{Leadership, Lease};
+use spiderpool_kit::lease::Lease;
 use spiderpool_kit::metrics::{Metrics, QueueMetrics};
 use spiderpool_kit::queue::{Outcome, Queue};
 use spiderpool_kit::shutdown::Process;
@@ -18,12 +19,19 @@ use spiderpool_kit::{client, serve};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::application::{Applications, deployment};
+use crate::application::Applications;
+use crate::application::native::{self, Native};
 use crate::cli::Daemon;
 use crate::config::Config;
 use crate::context::{Caches, Context, Queues};
+use crate::kinds::crd::Crd;
+use crate::kinds::owner::Led;
+use crate::kinds::pod::PodSketch;
+use crate::kinds::watched::index;
+use crate::kinds::{Kinds, Watched, Workloads, discover, foreign};
 use crate::metrics::Waiting;
 use crate::pool::shrink::Marks;
+use crate::subnet::hold::Awaited;
 use crate::subnet::placement::Placements;
 use crate::write::Writer;
 use crate::{pool, reclaim, subnet, triggers};
@@ -32,6 +40,10 @@ use crate::{pool, reclaim, subnet, triggers};
 const LEASE: &str = "spiderpool-controller-leases";
 /// How long work at hand may take to end after a stop signal. Less than the grace period of a pod.
 const GRACE: Duration = Duration::from_secs(20);
+/// How many definitions of kinds one page of their list has: some have a megabyte.
+const LARGE: u32 = 20;
+/// Applications of unknown kinds looked at at once.
+const KIND_WORKERS: usize = 2;
 /// How often it is said that the caches are not filled yet.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -46,129 +58,154 @@ pub async fn run(options: &Daemon) -> anyhow::Result<()> {
     let (readiness, metrics) = (Readiness::new(), Metrics::new());
     serve_probes(&process, options, &readiness, &metrics).await?;
 
-    let caches = caches(&process, &patient, &readiness);
+    let starter = Starter {
+        process: &process,
+        client: &patient,
+        readiness: &readiness,
+    };
+    let caches = starter.caches();
+    let native = [
+        native_kind(starter.workloads::<Deployment>()),
+        native_kind(starter.workloads::<StatefulSet>()),
+        native_kind(starter.workloads::<DaemonSet>()),
+        native_kind(starter.workloads::<CronJob>()),
+        native_kind(caches.replica_sets.clone()),
+        native_kind(caches.jobs.clone()),
+    ];
     let me = options.identity();
     let leadership = Lease::start(&process, prompt, &options.namespace, LEASE, &*me, options.timing())?;
-    let context = Arc::new(context(&process, &me, config, patient, leadership, caches, &metrics));
-    crate::metrics::register(&metrics, &context);
-    start(&process, options, context);
-    process.run(GRACE).await?;
-    Ok(())
-}
-
-fn caches(process: &Process, client: &Client, readiness: &Readiness) -> Caches {
-    fn cache<K: Object>(process: &Process, client: &Client, readiness: &Readiness, options: Options<K>) -> Cache<K> {
-        let cache = Cache::start(process, client.clone(), options);
-        let gate = cache.clone();
-        readiness.gate(format!("cache of {}", cache.kind()), move || gate.is_synced());
-        cache
-    }
-    Caches {
-        subnets: cache(
-            process,
-            client,
-            readiness,
-            Options::default().index(pool::index::keys_of_subnet),
-        ),
-        pools: cache(process, client, readiness, Options::default().index(pool::index::keys)),
-        reserved: cache(process, client, readiness, Options::default()),
-        endpoints: cache(process, client, readiness, Options::default()),
-        pods: cache(
-            process,
-            client,
-            readiness,
-            Options::default().trim(|pod: &mut PartialObjectMeta<Pod>| {
-                // Which pods exist is all that is asked.
-                let meta = std::mem::take(&mut pod.metadata);
-                pod.metadata.name = meta.name;
-                pod.metadata.namespace = meta.namespace;
-                pod.metadata.uid = meta.uid;
-                pod.metadata.resource_version = meta.resource_version;
-            }),
-        ),
-        deployments: cache(process, client, readiness, Options::default().trim(deployment::trim)),
-    }
-}
-
-fn context(
-    process: &Process,
-    me: &str,
-    config: Config,
-    client: Client,
-    leadership: Leadership,
-    caches: Caches,
-    metrics: &Metrics,
-) -> Context {
-    let queue_metrics = QueueMetrics::register(metrics);
-    Context {
+    let (kinds, feeds): (Vec<_>, Vec<_>) = native.into_iter().unzip();
+    let kinds = Kinds::new(kinds, config.workload_kinds.clone(), caches.crds.clone());
+    let queue_metrics = QueueMetrics::register(&metrics);
+    let context = Arc::new(Context {
         config,
-        recorder: Recorder::start(process, client.clone(), "spiderpool-controller", me),
-        subnets: Writer::new(client.clone(), caches.subnets.clone(), leadership.clone()),
-        pools: Writer::new(client.clone(), caches.pools.clone(), leadership.clone()),
-        client,
+        recorder: Recorder::start(&process, patient.clone(), "spiderpool-controller", &me),
+        subnets: Writer::new(patient.clone(), caches.subnets.clone(), leadership.clone()),
+        pools: Writer::new(patient.clone(), caches.pools.clone(), leadership.clone()),
+        client: patient.clone(),
         leadership,
         caches,
         applications: Applications::default(),
+        kinds,
+        workloads_role: options.workloads_cluster_role.clone(),
         queues: Queues {
             subnets: Queue::new("subnets", &queue_metrics),
             pools: Queue::new("pools", &queue_metrics),
+            kinds: Queue::new("kinds", &queue_metrics),
         },
         placements: Placements::default(),
         waiting: Waiting::default(),
         shrinking: Marks::default(),
+        awaited: Awaited::default(),
+    });
+    crate::metrics::register(&metrics, &context);
+    start(&process, options, context, feeds);
+    process.run(GRACE).await?;
+    Ok(())
+}
+
+/// Starts caches, each of which has to be filled before this replica is ready.
+struct Starter<'a> {
+    process: &'a Process,
+    client: &'a Client,
+    readiness: &'a Readiness,
+}
+
+impl Starter<'_> {
+    fn cache<K: Object>(&self, options: Options<K>) -> Cache<K> {
+        let cache = Cache::start(self.process, self.client.clone(), options);
+        let gate = cache.clone();
+        self.readiness
+            .gate(format!("cache of {}", cache.kind()), move || gate.is_synced());
+        cache
+    }
+
+    fn caches(&self) -> Caches {
+        Caches {
+            subnets: self.cache(Options::default().index(pool::index::keys_of_subnet)),
+            pools: self.cache(Options::default().index(pool::index::keys)),
+            reserved: self.cache(Options::default()),
+            endpoints: self.cache(Options::default()),
+            pods: self.cache(Options::default().trim(PodSketch::trim).index(PodSketch::index)),
+            crds: self.cache(Options::default().index(Crd::index).page(LARGE)),
+            replica_sets: self.workloads(),
+            jobs: self.workloads(),
+        }
+    }
+
+    fn workloads<K: Native>(&self) -> Cache<K> {
+        let controller = |object: &K| {
+            native::controller(object.meta())
+                .map(|owner| owner.uid.clone())
+                .into_iter()
+                .collect()
+        };
+        self.cache(Options::default().trim(native::trim::<K>).index(controller))
     }
 }
 
+/// A kind of Kubernetes itself, and what follows its objects.
+type NativeKind = (
+    Arc<dyn Workloads>,
+    Box<dyn FnOnce(Arc<Context>) -> BoxFuture<'static, ()> + Send>,
+);
+
+fn native_kind<K: Native>(cache: Cache<K>) -> NativeKind {
+    let watched = Watched::native(cache);
+    (
+        watched.clone(),
+        Box::new(move |context| Box::pin(watched.follow(context))),
+    )
+}
+
+type Feed = Box<dyn FnOnce(Arc<Context>) -> BoxFuture<'static, ()> + Send>;
+
 /// Starts what follows changes, and what works on them.
-fn start(process: &Process, options: &Daemon, context: Arc<Context>) {
+fn start(process: &Process, options: &Daemon, context: Arc<Context>, kinds: Vec<Feed>) {
     let (tasks, workers) = (process.clone(), (options.subnet_workers, options.pool_workers));
     process.spawn_infallible(
         "controllers",
         process.until_stop(async move {
-            synced(&context.caches).await;
-            let deployments = context.caches.deployments.subscribe();
-            triggers::index_deployments(&context);
-            let until = |task| tasks.until_stop(task);
-            tasks.spawn_infallible(
-                "feed of Deployments",
-                until(Box::pin(triggers::follow_deployments(context.clone(), deployments)) as BoxedTask),
-            );
-            tasks.spawn_infallible(
-                "feed of subnets",
-                until(Box::pin(triggers::follow_subnets(context.clone()))),
-            );
-            tasks.spawn_infallible(
-                "feed of pools",
-                until(Box::pin(triggers::follow_pools(context.clone()))),
-            );
-            tasks.spawn_infallible(
-                "feed of reservations",
-                until(Box::pin(triggers::follow_reserved(context.clone()))),
-            );
-            tasks.spawn_infallible("reclaim", until(Box::pin(reclaim::run(context.clone()))));
+            synced(&context).await;
+            let feed = |name: &str, task: BoxFuture<'static, ()>| {
+                tasks.spawn_infallible(format!("feed of {name}"), tasks.until_stop(task));
+            };
+            for kind in kinds {
+                feed("a kind of workload", kind(context.clone()));
+            }
+            feed("pods", Box::pin(triggers::workloads::follow_pods(context.clone())));
+            feed("subnets", Box::pin(triggers::follow_subnets(context.clone())));
+            feed("pools", Box::pin(triggers::follow_pools(context.clone())));
+            feed("reservations", Box::pin(triggers::follow_reserved(context.clone())));
+            feed("other kinds", Box::pin(foreign::manage(context.clone(), tasks.clone())));
+            tasks.spawn_infallible("reclaim", tasks.until_stop(Box::pin(reclaim::run(context.clone()))));
             work(&tasks, workers, &context);
             lead(&context).await;
         }),
     );
 }
 
-type BoxedTask = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
-
 /// Waits until every cache is filled. Decisions on half a picture would take pools away.
-async fn synced(caches: &Caches) {
+async fn synced(context: &Context) {
     async fn one<K: Object>(cache: &Cache<K>) {
         while let Err(error) = cache.synced(Instant::now() + PATIENCE).await {
             tracing::warn!(%error, "not started yet");
         }
     }
+    let caches = &context.caches;
     tokio::join!(
         one(&caches.subnets),
         one(&caches.pools),
         one(&caches.reserved),
         one(&caches.endpoints),
         one(&caches.pods),
-        one(&caches.deployments),
+        one(&caches.crds),
     );
+    for kind in context.kinds.all() {
+        while let Err(error) = kind.synced(Instant::now() + PATIENCE).await {
+            tracing::warn!(%error, "not started yet");
+        }
+    }
 }
 
 fn work(process: &Process, (subnets, pools): (usize, usize), context: &Arc<Context>) {
@@ -198,13 +235,23 @@ fn work(process: &Process, (subnets, pools): (usize, usize), context: &Arc<Conte
         };
         queue.run(pools, stop, handle).await;
     });
+    let (queue, shared, stop) = (context.queues.kinds.clone(), context.clone(), process.token());
+    process.spawn_infallible("kind workers", async move {
+        let handle = move |app: Led| {
+            let context = shared.clone();
+            async move { Box::pin(discover::consider(&context, &app)).await }
+        };
+        queue.run(KIND_WORKERS, stop, handle).await;
+    });
 }
 
 /// Looks at everything each time this replica becomes the leader: whoever led before may have left work undone.
 async fn lead(context: &Context) {
     while context.leadership.wait_until_leader().await {
         context.waiting.reset();
-        triggers::index_deployments(context);
+        for kind in context.kinds.all() {
+            index(context, &*kind);
+        }
         triggers::everything(context);
         context.leadership.wait_until_follower().await;
     }

@@ -46,6 +46,14 @@ pub enum Reason {
     PoolRefused,
     /// A reservation does not parse.
     ReservedIPInvalid,
+    /// A rolling update can never go on, since there is no spare address.
+    SurgeBlocked,
+    /// More addresses are asked for than the configuration allows.
+    LimitExceeded,
+    /// The operator may not read the kind of the workload.
+    MissingPermission,
+    /// Workloads of the kind cannot have pools.
+    KindUnsupported,
 }
 
 impl Reason {
@@ -69,7 +77,11 @@ impl Reason {
             | Self::Fragmented
             | Self::PoolTerminating
             | Self::PoolRefused
-            | Self::ReservedIPInvalid => Severity::Warning,
+            | Self::ReservedIPInvalid
+            | Self::SurgeBlocked
+            | Self::LimitExceeded
+            | Self::MissingPermission
+            | Self::KindUnsupported => Severity::Warning,
         }
     }
 }

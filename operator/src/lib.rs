@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`application`] | what workloads ask for |
+//! | [`kinds`] | the kinds of workload, Kubernetes' own and others |
 //! | [`subnet`] | the one writer of a subnet and of the automatic pools made from it |
 //! | [`pool`] | identity, counts, conditions and finalizer of every pool |
 //! | [`fullness`] | when few addresses are left |
@@ -22,6 +23,7 @@ pub mod daemon;
 pub mod events;
 pub mod fullness;
 pub mod identity;
+pub mod kinds;
 pub mod metrics;
 pub mod pool;
 pub mod reclaim;

@@ -6,7 +6,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{AppId, Application};
+use super::{AppId, Application, Asked};
+use crate::kinds::KindId;
 
 /// The applications of all watched kinds.
 #[derive(Debug, Default)]
@@ -22,20 +23,24 @@ struct Known {
 
 impl Applications {
     /// Takes in an application as it is now. Gives back the subnets that it concerns: those it names, and those it named
-    /// before; none if nothing changed that matters.
-    pub fn put(&self, app: Application) -> BTreeSet<String> {
+    /// before; none at all if nothing changed that matters. One that asks for nothing is not kept: most workloads do not.
+    pub fn put(&self, app: Application) -> Option<BTreeSet<String>> {
         let id = app.id();
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.by_id.get(&id).is_some_and(|old| **old == app) {
-            return BTreeSet::new();
+        match known.by_id.get(&id) {
+            Some(old) if **old == app => return None,
+            None if app.asked == Asked::Nothing => return None,
+            Some(_) | None => {}
         }
         let mut concerned = known.remove(&id);
-        for subnet in named(&app) {
-            known.by_subnet.entry(subnet.clone()).or_default().insert(id.clone());
-            concerned.insert(subnet);
+        if app.asked != Asked::Nothing {
+            for subnet in app.subnets() {
+                known.by_subnet.entry(subnet.clone()).or_default().insert(id.clone());
+                concerned.insert(subnet);
+            }
+            known.by_id.insert(id, Arc::new(app));
         }
-        known.by_id.insert(id, Arc::new(app));
-        concerned
+        Some(concerned)
     }
 
     /// Takes in that an application is gone. Gives back the subnets that it named.
@@ -68,6 +73,19 @@ impl Applications {
         known.by_subnet.keys().cloned().collect()
     }
 
+    /// The applications of a kind.
+    pub fn of_kind(&self, kind: &KindId) -> Vec<Arc<Application>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let of_kind = known.by_id.iter().filter(|(id, _)| kind.has(id));
+        of_kind.map(|(_, app)| app.clone()).collect()
+    }
+
+    /// All applications.
+    pub fn all(&self) -> Vec<Arc<Application>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.by_id.values().cloned().collect()
+    }
+
     /// The identities for which `wanted` holds.
     pub fn ids(&self, wanted: impl Fn(&AppId) -> bool) -> Vec<AppId> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
@@ -80,7 +98,7 @@ impl Known {
         let Some(old) = self.by_id.remove(id) else {
             return BTreeSet::new();
         };
-        let subnets = named(&old);
+        let subnets = old.subnets();
         for subnet in &subnets {
             if let Some(ids) = self.by_subnet.get_mut(subnet) {
                 ids.remove(id);
@@ -91,15 +109,6 @@ impl Known {
         }
         subnets
     }
-}
-
-fn named(app: &Application) -> BTreeSet<String> {
-    let slots = app
-        .asked
-        .request()
-        .map(|request| request.slots.as_slice())
-        .unwrap_or_default();
-    slots.iter().flat_map(|slot| slot.subnets.iter().cloned()).collect()
 }
 
 #[cfg(test)]
@@ -115,9 +124,12 @@ mod tests {
             key: AppKey::new("apps/v1", "Deployment", "ns", name),
             uid: format!("uid-{name}"),
             since: jiff::Timestamp::from_second(second).ok(),
+            terminating: false,
             asked: Asked::Pools(Request {
                 number: IpNumber::Fixed(1),
                 size: 1,
+                beyond_limit: None,
+                stuck: None,
                 reclaim: true,
                 slots: vec![Slot {
                     nic: "eth0".to_owned(),
@@ -132,15 +144,32 @@ mod tests {
         subnets.iter().map(String::as_str).collect()
     }
 
+    fn put(apps: &Applications, app: Application) -> BTreeSet<String> {
+        apps.put(app).unwrap_or_default()
+    }
+
     #[test]
     fn a_change_concerns_old_and_new_subnets() {
         let apps = Applications::default();
-        assert_eq!(names(&apps.put(app("a", 1, &["x", "y"]))), ["x", "y"]);
-        assert_eq!(names(&apps.put(app("a", 1, &["x", "y"]))), [""; 0]);
-        assert_eq!(names(&apps.put(app("a", 1, &["y", "z"]))), ["x", "y", "z"]);
+        assert_eq!(names(&put(&apps, app("a", 1, &["x", "y"]))), ["x", "y"]);
+        assert_eq!(names(&put(&apps, app("a", 1, &["x", "y"]))), [""; 0]);
+        assert_eq!(names(&put(&apps, app("a", 1, &["y", "z"]))), ["x", "y", "z"]);
         assert!(apps.naming("x").is_empty());
         assert_eq!(names(&apps.remove(&app("a", 1, &[]).id())), ["y", "z"]);
         assert!(apps.subnets().is_empty());
+    }
+
+    #[test]
+    fn what_asks_for_nothing_is_not_kept() {
+        let apps = Applications::default();
+        let silent = || Application {
+            asked: Asked::Nothing,
+            ..app("a", 1, &[])
+        };
+        assert_eq!(apps.put(silent()), None);
+        apps.put(app("a", 1, &["x"]));
+        assert_eq!(names(&put(&apps, silent())), ["x"]);
+        assert!(apps.all().is_empty() && apps.subnets().is_empty());
     }
 
     #[test]

@@ -2,19 +2,27 @@
 //!
 //! An application is whatever makes pods from a template: the annotations of that template say which subnets its pods are to
 //! have addresses of. This module turns a workload object into that request ([`request`]), keeps the requests of all
-//! workloads with an index by subnet ([`index`]), and knows what is particular about each kind ([`deployment`]).
+//! workloads with an index by subnet ([`index`]), and knows what is particular about each of Kubernetes' own kinds
+//! ([`native`]). How other kinds are read is the business of [`crate::kinds`].
 
-pub mod deployment;
 pub mod index;
+pub mod native;
 pub mod request;
 
 pub use index::Applications;
 pub use request::{Asked, Request, Slot};
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
+use kube::core::ObjectMeta;
 use spiderpool_crds::app::AppKey;
 use spiderpool_ipam::Family;
+
+use crate::context::Context;
+use crate::kinds::owner;
+use request::Workload;
 
 /// Which application, whatever API version it is read in and however often it was made again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,11 +68,35 @@ pub struct Application {
     pub uid: String,
     /// When it was made: who comes first is served first.
     pub since: Option<Timestamp>,
+    /// Whether it is being deleted. It keeps its pools until it is gone, and gets no new ones.
+    pub terminating: bool,
     /// What it asks for.
     pub asked: Asked,
 }
 
 impl Application {
+    /// The application that an object is. One whose pods belong to its own controller asks for nothing.
+    pub fn of(context: &Context, key: AppKey, meta: &ObjectMeta, workload: &Workload) -> Self {
+        let asked = match owner::above_it(context, &key, meta) {
+            Some(_) => Asked::Nothing,
+            None => Asked::by(workload, &context.config),
+        };
+        Self {
+            key,
+            uid: meta.uid.clone().unwrap_or_default(),
+            since: meta.creation_timestamp.as_ref().map(|time| time.0),
+            terminating: meta.deletion_timestamp.is_some(),
+            asked,
+        }
+    }
+
+    /// The subnets it names.
+    pub fn subnets(&self) -> BTreeSet<String> {
+        let slots = self.asked.request().map(|request| request.slots.as_slice());
+        let slots = slots.unwrap_or_default();
+        slots.iter().flat_map(|slot| slot.subnets.iter().cloned()).collect()
+    }
+
     /// Its identity.
     pub fn id(&self) -> AppId {
         AppId::from(&self.key)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use spiderpool_crds::annotations::{self, AnnotationError, IpNumber};
 use spiderpool_ipam::Family;
+use spiderpool_ipam::rollout::{self, Rolling, Stuck};
 
 use crate::config::Config;
 
@@ -16,6 +17,8 @@ pub struct Workload {
     pub replicas: u128,
     /// Whether its pods use the network of their node and so need no address.
     pub host_network: bool,
+    /// How it replaces its pods, where it may start a new one before an old one is gone.
+    pub rolling: Option<Rolling>,
 }
 
 /// What an application asks for.
@@ -36,6 +39,10 @@ pub struct Request {
     pub number: IpNumber,
     /// How many addresses each pool is to have.
     pub size: u128,
+    /// How many it would have without the limit that the configuration sets, where that is more.
+    pub beyond_limit: Option<u128>,
+    /// Why its rolling updates cannot go on, if they cannot.
+    pub stuck: Option<Stuck>,
     /// Whether the pools go with the application.
     pub reclaim: bool,
     /// One item for each interface and family.
@@ -101,9 +108,17 @@ fn request(workload: &Workload, config: &Config) -> Result<Option<Request>, Anno
             }
         }
     }
+    let wanted = size(number, workload.replicas);
+    let size = config.max_addresses.map_or(wanted, |limit| wanted.min(limit.into()));
+    let replicas = u32::try_from(workload.replicas).unwrap_or(u32::MAX);
+    let stuck = workload
+        .rolling
+        .and_then(|rolling| rollout::stuck(size, replicas, rolling));
     Ok(Some(Request {
         number,
-        size: size(number, workload.replicas),
+        size,
+        beyond_limit: (size < wanted).then_some(wanted),
+        stuck,
         reclaim,
         slots,
     }))
@@ -128,6 +143,8 @@ mod tests {
         subnets: true,
         automatic_pools: true,
         redundant_addresses: 1,
+        max_addresses: None,
+        workload_kinds: Vec::new(),
     };
 
     fn workload(annotations: &[(&str, &str)]) -> Workload {
@@ -137,7 +154,7 @@ mod tests {
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect(),
             replicas: 2,
-            host_network: false,
+            ..Workload::default()
         }
     }
 
@@ -165,6 +182,8 @@ mod tests {
             Request {
                 number: IpNumber::Flexible(1),
                 size: 3,
+                beyond_limit: None,
+                stuck: None,
                 reclaim: true,
                 slots: vec![slot("eth0", Family::V4, &["a", "b"]), slot("eth0", Family::V6, &["c"])],
             }
@@ -185,6 +204,34 @@ mod tests {
         let request = pools(&[DUAL, (ANNOTATION_IP_NUMBER, "7"), (ANNOTATION_RECLAIM, "false")]);
         assert_eq!((request.size, request.reclaim), (7, false));
         assert_eq!(pools(&[DUAL, (ANNOTATION_IP_NUMBER, "+0")]).size, 2);
+    }
+
+    #[test]
+    fn the_configuration_may_limit_the_size() {
+        let config = Config {
+            max_addresses: Some(4),
+            ..CONFIG
+        };
+        for (number, size, beyond) in [("+2", 4, None), ("+3", 4, Some(5)), ("9", 4, Some(9)), ("3", 3, None)] {
+            let asked = Asked::by(&workload(&[DUAL, (ANNOTATION_IP_NUMBER, number)]), &config);
+            let request = asked.request().unwrap();
+            assert_eq!((request.size, request.beyond_limit), (size, beyond), "{number}");
+        }
+    }
+
+    #[test]
+    fn an_update_that_needs_a_spare_address_and_has_none_is_stuck() {
+        let rolling = Some(Rolling::default());
+        let stuck = |number| {
+            let workload = Workload {
+                rolling,
+                ..workload(&[DUAL, (ANNOTATION_IP_NUMBER, number)])
+            };
+            let asked = Asked::by(&workload, &CONFIG);
+            asked.request().unwrap().stuck.is_some()
+        };
+        assert!(stuck("+0") && stuck("2") && stuck("1"));
+        assert!(!stuck("+1") && !stuck("3"));
     }
 
     #[test]

@@ -3,9 +3,6 @@
 //! Every step stands for itself: one that fails holds up no other, and the next pass tries it again.
 
 use futures::{StreamExt, stream};
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::Api;
-use kube::core::PartialObjectMeta;
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::names::LABEL_OWNER_APP_UID;
 use spiderpool_ipam::RangeSet;
@@ -14,8 +11,9 @@ use spiderpool_ipam::autopool::{Blocked, Plan, Verdict};
 use super::object::{changed, new_pool};
 use super::observe::{Purpose, Removal, Seen};
 use super::status::Recorded;
-use crate::application::{AppId, deployment};
+use crate::application::AppId;
 use crate::context::Context;
+use crate::kinds::watched::Live;
 use crate::pool::shrink::Shrink;
 use crate::write;
 
@@ -156,10 +154,12 @@ async fn remove(context: &Context, seen: &Seen, pool: &SpiderIPPool, why: &Remov
 /// Whether no application of this identity and UID exists. Read live: the cache may not have seen a new one yet, and a
 /// deleted pool does not come back.
 async fn is_gone(context: &Context, app: &AppId, uid: Option<&str>) -> Result<bool, write::Error> {
-    if !deployment::is(app) {
+    let Some(kind) = context.kinds.of(app) else {
         return Ok(false);
+    };
+    match kind.live(context.client.clone(), &app.namespace, &app.name).await? {
+        Live::Nothing => Ok(true),
+        Live::Object(found) => Ok(Some(found.as_str()) != uid),
+        Live::Unknown => Ok(false),
     }
-    let api: Api<PartialObjectMeta<Deployment>> = Api::namespaced(context.client.clone(), &app.namespace);
-    let found = write::look(&api, &app.name).await?;
-    Ok(found.is_none_or(|found| found.metadata.uid.as_deref() != uid))
 }

@@ -4,9 +4,10 @@
 //! |---|---|---|
 //! | asks for it | | serves; of several, the one of this application's UID, then the one in the better subnet |
 //! | is another of the same name | true | removed; its successor gets a pool of its own |
+//! | is another of the same name, the pods of the earlier one stay | true | serves as if it were its own |
 //! | is another of the same name | false | serves as if it were its own |
 //! | does not ask for it any more | true | drained: gives up free addresses, then goes; but not before another pool serves |
-//! | is gone | true | removed |
+//! | is gone | true | removed, once its pods are on their way out |
 //! | does not ask any more, or is gone | false | kept |
 //! | asks unclearly, or is of a kind that is not watched | | kept |
 
@@ -53,11 +54,28 @@ pub enum Fate {
     Remove,
 }
 
-/// The pool that serves a slot, among all pools of that slot.
-pub fn home<'a>(app: &Application, slot: &Slot, siblings: &'a [PoolView]) -> Option<&'a PoolView> {
+/// Whether pods have addresses of a pool whose application is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// None but those on their way out.
+    No,
+    /// Pods that will be deleted because their application was.
+    Going,
+    /// Pods that nobody deletes.
+    Staying,
+}
+
+/// The pool that serves a slot, among all pools of that slot. `hold` is asked about pools of an earlier application.
+pub fn home<'a>(
+    app: &Application,
+    slot: &Slot,
+    siblings: &'a [PoolView],
+    hold: impl Fn(&PoolView) -> Hold,
+) -> Option<&'a PoolView> {
+    let usable = |pool: &PoolView| pool.uid == app.uid || !pool.reclaim || hold(pool) == Hold::Staying;
     siblings
         .iter()
-        .filter(|pool| !pool.terminating && (pool.uid == app.uid || !pool.reclaim))
+        .filter(|pool| !pool.terminating && usable(pool))
         .filter_map(|pool| {
             let rank = slot.subnets.iter().position(|name| *name == pool.subnet)?;
             Some(((pool.uid != app.uid, rank, &pool.name), pool))
@@ -67,25 +85,36 @@ pub fn home<'a>(app: &Application, slot: &Slot, siblings: &'a [PoolView]) -> Opt
 }
 
 /// The fate of a pool for an interface and family, among all pools of that slot.
-pub fn fate(pool: &PoolView, nic: &str, family: Family, app: AppSeen<'_>, siblings: &[PoolView]) -> Fate {
+pub fn fate(
+    pool: &PoolView,
+    nic: &str,
+    family: Family,
+    app: AppSeen<'_>,
+    siblings: &[PoolView],
+    hold: impl Fn(&PoolView) -> Hold,
+) -> Fate {
     if pool.terminating {
         return Fate::Keep;
     }
     let app = match app {
         AppSeen::Unwatched => return Fate::Keep,
-        AppSeen::Gone if pool.reclaim => return Fate::Remove,
+        AppSeen::Gone if pool.reclaim && hold(pool) == Hold::No => return Fate::Remove,
         AppSeen::Gone => return Fate::Keep,
         AppSeen::Is(app) => app,
     };
     if pool.uid != app.uid && pool.reclaim {
-        return Fate::Remove;
+        match hold(pool) {
+            Hold::No => return Fate::Remove,
+            Hold::Going => return Fate::Keep,
+            Hold::Staying => {}
+        }
     }
     let slot = match &app.asked {
         Asked::Unclear(_) => return Fate::Keep,
         Asked::Nothing => None,
         Asked::Pools(request) => request.slot(nic, family),
     };
-    let served = slot.map(|slot| home(app, slot, siblings));
+    let served = slot.map(|slot| home(app, slot, siblings, &hold));
     match served {
         Some(Some(serving)) if serving.name == pool.name => Fate::Serve,
         // Its pods have no other pool yet.
@@ -107,6 +136,7 @@ mod tests {
             key: AppKey::new("apps/v1", "Deployment", "ns", "shop"),
             uid: "new".to_owned(),
             since: None,
+            terminating: false,
             asked,
         }
     }
@@ -115,6 +145,8 @@ mod tests {
         app(Asked::Pools(Request {
             number: IpNumber::Fixed(1),
             size: 1,
+            beyond_limit: None,
+            stuck: None,
             reclaim: true,
             slots: vec![Slot {
                 nic: "eth0".to_owned(),
@@ -142,7 +174,7 @@ mod tests {
     fn fates(app: AppSeen<'_>, pools: &[PoolView]) -> Vec<Fate> {
         pools
             .iter()
-            .map(|pool| fate(pool, "eth0", Family::V4, app, pools))
+            .map(|pool| fate(pool, "eth0", Family::V4, app, pools, |_| Hold::No))
             .collect()
     }
 
@@ -159,6 +191,18 @@ mod tests {
         assert_eq!(fates(AppSeen::Is(&app), &[pool("p", "a", "old", false)]), [Fate::Serve]);
         let both = [pool("p", "a", "old", true), pool("q", "a", "old2", false)];
         assert_eq!(fates(AppSeen::Is(&app), &both), [Fate::Remove, Fate::Serve]);
+    }
+
+    #[test]
+    fn pods_that_stay_bring_their_pool_to_the_successor() {
+        let app = asks(&["a"]);
+        let old = [pool("p", "a", "old", true)];
+        let fate_when = |app, held| fate(&old[0], "eth0", Family::V4, app, &old, |_| held);
+        assert_eq!(fate_when(AppSeen::Is(&app), Hold::Staying), Fate::Serve);
+        assert_eq!(fate_when(AppSeen::Is(&app), Hold::Going), Fate::Keep);
+        assert_eq!(fate_when(AppSeen::Is(&app), Hold::No), Fate::Remove);
+        assert_eq!(fate_when(AppSeen::Gone, Hold::Staying), Fate::Keep);
+        assert_eq!(fate_when(AppSeen::Gone, Hold::Going), Fate::Keep);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A pass looks at everything there is to know about one subnet, plans for all its applications at once, and acts:
 //!
-//! 1. [`observe`]: what there is, from caches
+//! 1. [`observe`]: what there is, from caches, and [`judge`]: who is to have which pool
 //! 2. [`spiderpool_ipam::autopool::plan`]: what is to be done
 //! 3. [`confirm`]: whoever is to lose addresses in the accounting is looked at live
 //! 4. [`status`]: the accounting is written, before any pool gets an address of it
@@ -16,6 +16,8 @@ pub mod apply;
 pub mod confirm;
 pub mod elsewhere;
 pub mod fate;
+pub mod hold;
+pub mod judge;
 pub mod object;
 pub mod observe;
 pub mod placement;

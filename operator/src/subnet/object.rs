@@ -142,6 +142,8 @@ mod tests {
         let request = Request {
             number: IpNumber::Flexible(1),
             size: 3,
+            beyond_limit: None,
+            stuck: None,
             reclaim: true,
             slots: vec![slot.clone()],
         };
@@ -149,6 +151,7 @@ mod tests {
             key: AppKey::new("apps/v1", "Deployment", "retail", "shop"),
             uid: "7c9e6679-7425-40de-944b-e07fc1f90ae7".to_owned(),
             since: None,
+            terminating: false,
             asked: Asked::Pools(request.clone()),
         };
         (app, request, slot)

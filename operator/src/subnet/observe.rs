@@ -6,16 +6,15 @@ use std::sync::Arc;
 use spiderpool_crds::records::{ControlledPools, RecordsError};
 use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
 use spiderpool_ipam::accounting::Entries;
-use spiderpool_ipam::autopool::{Facts, PoolFact, Want};
+use spiderpool_ipam::autopool::{Facts, PoolFact};
 use spiderpool_ipam::{Cidr, RangeSet};
 use spiderpool_kit::cache::Key;
 
-use super::fate::{self, AppSeen, Fate, PoolView};
-use super::object::other_name;
-use super::placement::{Room, choose};
-use super::room::{limits, reserved, room};
+use super::judge;
+use super::placement::Room;
+use super::room::{limits, reserved};
 use super::world::world;
-use crate::application::{AppId, Application, Request, Slot, SlotId, deployment};
+use crate::application::{AppId, Application, Request, Slot};
 use crate::context::Context;
 use crate::pool::used::used;
 
@@ -120,12 +119,12 @@ pub fn look(context: &Context, subnet: Arc<SpiderSubnet>, cidr: Cidr) -> Seen {
         refusals: Vec::new(),
         elsewhere: BTreeSet::new(),
     };
-    judge(context, &mut seen, &world.by_slot);
+    judge::pools(context, &mut seen, &world.by_slot);
     if context.config.automatic_pools {
-        newcomers(context, &mut seen, &world.by_slot);
+        judge::newcomers(context, &mut seen, &world.by_slot);
     }
     seen.facts.pools = facts(context, &seen);
-    order(&mut seen.facts.wants, &seen.purposes);
+    judge::order(&mut seen.facts.wants, &seen.purposes);
     seen
 }
 
@@ -142,149 +141,6 @@ fn readable(
             tracing::warn!(subnet = name, %error, "the accounting is rebuilt from the pools");
             (ControlledPools::new(), Entries::new())
         }
-    }
-}
-
-/// Decides what becomes of each pool of the subnet.
-fn judge(context: &Context, seen: &mut Seen, by_slot: &HashMap<SlotId, Vec<PoolView>>) {
-    let family = seen.cidr.family();
-    for (name, pool) in &seen.pools {
-        if seen.facts.terminating {
-            if !pool.is_terminating() && belongs(pool, &seen.subnet) {
-                seen.removals.push((pool.clone(), Removal::WithSubnet));
-            }
-            continue;
-        }
-        let Some(key) = pool.app_key().filter(|_| context.config.automatic_pools) else {
-            continue;
-        };
-        // What cannot be understood is not touched.
-        if pool.total().is_err() {
-            continue;
-        }
-        let slot_id = SlotId {
-            app: AppId::from(&key),
-            nic: pool.interface().to_owned(),
-            family,
-        };
-        let siblings = by_slot.get(&slot_id).map(Vec::as_slice).unwrap_or_default();
-        let Some(me) = siblings.iter().find(|pool| pool.name == *name) else {
-            continue;
-        };
-        let app = context.applications.get(&slot_id.app);
-        let app_seen = match &app {
-            Some(app) => AppSeen::Is(app),
-            None if deployment::is(&slot_id.app) => AppSeen::Gone,
-            None => AppSeen::Unwatched,
-        };
-        match fate::fate(me, &slot_id.nic, family, app_seen, siblings) {
-            Fate::Keep => {}
-            Fate::Remove => seen.removals.push((pool.clone(), Removal::Orphan(slot_id.app))),
-            Fate::Drain if used(pool, family).is_empty() => seen.removals.push((pool.clone(), Removal::Drained)),
-            Fate::Drain => {
-                seen.facts.wants.push(Want {
-                    application: key.to_string(),
-                    pool: name.clone(),
-                    size: 0,
-                });
-                seen.purposes.insert(name.clone(), Purpose::Drain);
-            }
-            Fate::Serve => {
-                let asked = app.and_then(|app| {
-                    let request = app.asked.request()?.clone();
-                    let slot = request.slot(&slot_id.nic, family)?.clone();
-                    Some((app, request, slot))
-                });
-                let Some((app, request, slot)) = asked else { continue };
-                context.placements.forget(&slot_id);
-                // A pool left over elsewhere may go now that this one serves.
-                let others = siblings
-                    .iter()
-                    .filter(|other| other.subnet != me.subnet && !other.terminating);
-                seen.elsewhere.extend(others.map(|other| other.subnet.clone()));
-                seen.facts.wants.push(Want {
-                    application: key.to_string(),
-                    pool: name.clone(),
-                    size: request.size,
-                });
-                seen.purposes
-                    .insert(name.clone(), Purpose::Serve { app, request, slot });
-            }
-        }
-    }
-}
-
-/// Whether a pool goes with the subnet: made from it, or owned by it.
-fn belongs(pool: &SpiderIPPool, subnet: &SpiderSubnet) -> bool {
-    let made_from = pool.is_automatic() && pool.owner_subnet() == subnet.metadata.name.as_deref();
-    let owners = pool.metadata.owner_references.iter().flatten();
-    made_from
-        || owners
-            .into_iter()
-            .any(|owner| Some(&owner.uid) == subnet.metadata.uid.as_ref())
-}
-
-/// Finds the applications that are to get a pool from this subnet and have none.
-fn newcomers(context: &Context, seen: &mut Seen, by_slot: &HashMap<SlotId, Vec<PoolView>>) {
-    let here = seen.name().to_owned();
-    let family = seen.cidr.family();
-    for app in context.applications.naming(&here) {
-        let Some(request) = app.asked.request() else { continue };
-        for slot in request.slots.iter().filter(|slot| slot.subnets.contains(&here)) {
-            let slot_id = app.slot_id(slot);
-            let siblings = by_slot.get(&slot_id).map(Vec::as_slice).unwrap_or_default();
-            if fate::home(&app, slot, siblings).is_some() {
-                continue;
-            }
-            let usual = spiderpool_ipam::pool_name(&app.key.name, slot.family, &slot.nic, &app.uid);
-            let place = context.placements.place(&slot_id, &app.uid, &slot.subnets, || {
-                let room = |name: &str| room(context, name, &app.key, slot, request.size, &usual);
-                choose(&slot.subnets, room).map(str::to_owned)
-            });
-            match place {
-                Ok(place) if place == here && slot.family == family => {
-                    let name = free_name(context, seen, &usual, &slot_id, &app);
-                    seen.facts.wants.push(Want {
-                        application: app.key.to_string(),
-                        pool: name.clone(),
-                        size: request.size,
-                    });
-                    let purpose = Purpose::Serve {
-                        app: app.clone(),
-                        request: request.clone(),
-                        slot: slot.clone(),
-                    };
-                    seen.purposes.insert(name, purpose);
-                }
-                Ok(place) if place == here => {}
-                Ok(place) => {
-                    seen.elsewhere.insert(place);
-                }
-                Err(subnets) => seen.refusals.push(Refusal {
-                    app: app.clone(),
-                    slot: slot.clone(),
-                    subnets,
-                }),
-            }
-        }
-    }
-}
-
-/// The name of a pool to be made: the usual one, unless that is somebody else's.
-fn free_name(context: &Context, seen: &Seen, usual: &str, slot: &SlotId, app: &Application) -> String {
-    let key = Key::cluster(usual);
-    let taken = match context.caches.pools.get_key(&key) {
-        None => context.caches.pools.malformed(&key).is_some(),
-        Some(pool) => {
-            let same_app = pool.app_key().is_some_and(|key| AppId::from(&key) == slot.app);
-            let same_slot = same_app && pool.interface() == slot.nic && pool.spec.subnet == seen.subnet.spec.subnet;
-            !same_slot
-        }
-    };
-    if taken {
-        other_name(usual, seen.name(), app)
-    } else {
-        usual.to_owned()
     }
 }
 
@@ -331,12 +187,4 @@ fn facts(context: &Context, seen: &Seen) -> Vec<PoolFact> {
         terminating: false,
     }));
     facts
-}
-
-/// First come, first served: older applications go before younger ones.
-fn order(wants: &mut [Want], purposes: &BTreeMap<String, Purpose>) {
-    wants.sort_by_key(|want| match purposes.get(&want.pool) {
-        Some(Purpose::Serve { app, .. }) => (1, app.since),
-        Some(Purpose::Drain) | None => (0, None),
-    });
 }

@@ -99,7 +99,8 @@ impl Placements {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::application::deployment;
+    use crate::application::AppId;
+    use spiderpool_crds::app::AppKey;
     use spiderpool_ipam::Family;
 
     fn names(list: &[&str]) -> Vec<String> {
@@ -129,7 +130,7 @@ mod tests {
     fn a_place_stays_until_it_is_forgotten_or_the_application_is_another() {
         let placements = Placements::default();
         let slot = SlotId {
-            app: deployment::id("ns", "shop"),
+            app: AppId::from(&AppKey::new("apps/v1", "Deployment", "ns", "shop")),
             nic: "eth0".to_owned(),
             family: Family::V4,
         };

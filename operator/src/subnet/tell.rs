@@ -1,11 +1,12 @@
 //! What a pass tells users: on the workload, in words that say what to do.
 
+use spiderpool_crds::names::ANNOTATION_IP_NUMBER;
 use spiderpool_ipam::autopool::{Blocked, Plan, Verdict};
 
 use super::apply::Done;
 use super::observe::{Purpose, Refusal, Seen};
 use super::placement::Room;
-use crate::application::{Application, Slot};
+use crate::application::{Application, Asked, Slot};
 use crate::context::Context;
 use crate::events::{Reason, tell};
 
@@ -92,11 +93,34 @@ fn refusals(context: &Context, refusals: &[Refusal], here: &str) -> bool {
     !refusals.is_empty()
 }
 
-/// The annotations of an application that cannot be understood are told when they are read.
-pub fn unclear(context: &Context, app: &Application) {
-    if let crate::application::Asked::Unclear(error) = &app.asked {
-        let note = format!("{error}; until then its pools stay as they are");
-        tell(&context.recorder, app.reference(), Reason::AnnotationInvalid, &note);
+/// What is wrong with what an application asks for, whatever its subnets have to offer.
+pub fn remarks(context: &Context, app: &Application) {
+    let request = match &app.asked {
+        Asked::Unclear(error) => {
+            let note = format!("{error}; until then its pools stay as they are");
+            tell(&context.recorder, app.reference(), Reason::AnnotationInvalid, &note);
+            return;
+        }
+        Asked::Nothing => return,
+        Asked::Pools(request) => request,
+    };
+    if let Some(wanted) = request.beyond_limit {
+        let note = format!(
+            "it asks for {} in each pool and gets {}: the configuration allows no more for one application; make it \
+             smaller, or have autoPool.maxAddresses of the chart raised",
+            addresses(wanted),
+            request.size
+        );
+        tell(&context.recorder, app.reference(), Reason::LimitExceeded, &note);
+    }
+    if let Some(stuck) = request.stuck {
+        let note = format!(
+            "a rolling update cannot go on: a new pod is started before an old one goes, and its pools have {}, none to \
+             spare; write {ANNOTATION_IP_NUMBER}: \"+{}\" into the pod template, or allow a pod to be unavailable",
+            addresses(request.size),
+            stuck.write
+        );
+        tell(&context.recorder, app.reference(), Reason::SurgeBlocked, &note);
     }
 }
 

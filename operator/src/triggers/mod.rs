@@ -3,20 +3,20 @@
 //! Each kind's changes are turned into names of subnets and pools. Nothing is polled: whatever somebody waits for is a
 //! change of one of these kinds.
 
+pub mod workloads;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP};
-use spiderpool_kit::cache::{Change, Changes};
+use spiderpool_kit::cache::Change;
 
-use crate::application::deployment;
 use crate::context::Context;
 use crate::events::{Reason, tell};
-use crate::subnet::tell::unclear;
+use crate::kinds::foreign;
 
 /// Pause before the counts of a pool are looked at that agents write: a hundred pods that start at once are one look.
 const BUSY_POOL: Duration = Duration::from_millis(500);
@@ -27,6 +27,9 @@ pub fn everything(context: &Context) {
     all_pools(context);
     for reserved in context.caches.reserved.list() {
         check_reserved(context, &reserved);
+    }
+    for app in context.applications.all() {
+        workloads::remark(context, &app);
     }
 }
 
@@ -43,48 +46,9 @@ fn all_pools(context: &Context) {
     }
 }
 
-fn look_at(context: &Context, subnets: impl IntoIterator<Item = String>) {
+pub(crate) fn look_at(context: &Context, subnets: impl IntoIterator<Item = String>) {
     for subnet in subnets {
         context.queues.subnets.add(subnet);
-    }
-}
-
-/// Takes in all Deployments that the cache holds, and forgets those it does not hold any more.
-pub fn index_deployments(context: &Context) {
-    let deployments = context.caches.deployments.list();
-    for deployment in &deployments {
-        put_deployment(context, deployment);
-    }
-    for id in context.applications.ids(deployment::is) {
-        if context.caches.deployments.get(&id.namespace, &id.name).is_none() {
-            look_at(context, context.applications.remove(&id));
-        }
-    }
-}
-
-fn put_deployment(context: &Context, deployment: &Deployment) {
-    let app = deployment::application(deployment, &context.config);
-    if context.config.automatic_pools && context.leadership.is_leader() {
-        unclear(context, &app);
-    }
-    look_at(context, context.applications.put(app));
-}
-
-/// Follows Deployments. They have to be indexed once before, after `changes` was subscribed to.
-pub async fn follow_deployments(context: Arc<Context>, mut changes: Changes<Deployment>) {
-    while let Some(change) = changes.next().await {
-        match change {
-            Change::Applied { new, .. } => put_deployment(&context, &new),
-            Change::Deleted(gone) => {
-                let meta = &gone.metadata;
-                let name = meta.name.as_deref().unwrap_or_default();
-                let id = deployment::id(meta.namespace.as_deref().unwrap_or_default(), name);
-                look_at(&context, context.applications.remove(&id));
-            }
-            // What it asked for before stands until it can be read again.
-            Change::Malformed(bad) => tracing::warn!(deployment = %bad.key, error = bad.error, "cannot be read"),
-            Change::Resynced => index_deployments(&context),
-        }
     }
 }
 
@@ -131,6 +95,11 @@ pub async fn follow_pools(context: Arc<Context>) {
 
 fn pool_changed(context: &Context, old: Option<&SpiderIPPool>, new: &SpiderIPPool) {
     let name = new.metadata.name.clone().unwrap_or_default();
+    if old.is_none()
+        && let Some(key) = new.app_key()
+    {
+        foreign::of_pool(context, &key);
+    }
     let counted = old.is_some_and(|old| same_but_status(old, new));
     if context.shrinking.has(&name) || !counted {
         look_at(context, subnets_of(context, new));
@@ -152,7 +121,7 @@ fn same_but_status(old: &SpiderIPPool, new: &SpiderIPPool) -> bool {
 }
 
 /// The subnets that a pool's addresses may be counted in.
-fn subnets_of(context: &Context, pool: &SpiderIPPool) -> BTreeSet<String> {
+pub(crate) fn subnets_of(context: &Context, pool: &SpiderIPPool) -> BTreeSet<String> {
     let same = context.caches.subnets_with(&pool.spec.subnet);
     let mut names: BTreeSet<String> = same.iter().filter_map(|subnet| subnet.metadata.name.clone()).collect();
     names.extend(pool.owner_subnet().map(str::to_owned));

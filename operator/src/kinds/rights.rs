@@ -1,0 +1,148 @@
+//! Kinds that the API server does not let us read.
+//!
+//! Pools of such a kind stay as they are. Whoever names a subnet that such a kind's applications ask for reads in a condition
+//! of the subnet what right is missing, and the workloads get an Event.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+
+use super::KindId;
+use super::owner::Led;
+use crate::context::Context;
+use crate::events::{Reason, tell};
+
+/// The label that adds a ClusterRole's rules to what the operator may do.
+const AGGREGATE: &str = "ipam.spidernet.io/aggregate-to-controller";
+
+/// What is known of a kind that cannot be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the API server said and what to do, for users' eyes.
+    pub text: String,
+    /// Subnets that pods of the kind's applications ask for. Those that applications ask for are known elsewhere.
+    pub subnets: BTreeSet<String>,
+}
+
+/// Kinds that cannot be read.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    by_kind: Mutex<BTreeMap<KindId, Refusal>>,
+}
+
+impl Refusals {
+    /// Takes in that a kind cannot be read. True if that is news.
+    pub fn set(&self, id: &KindId, text: String, subnets: BTreeSet<String>) -> bool {
+        let mut refusals = self.lock();
+        let refusal = refusals.entry(id.clone()).or_default();
+        let before = refusal.clone();
+        refusal.text = text;
+        refusal.subnets.extend(subnets);
+        *refusal != before
+    }
+
+    /// Takes in that a kind can be read, or is of no interest any more. Gives back what was known, if anything was.
+    pub fn clear(&self, id: &KindId) -> Option<Refusal> {
+        self.lock().remove(id)
+    }
+
+    /// What to tell of a kind, if it cannot be read.
+    pub fn text(&self, id: &KindId) -> Option<String> {
+        self.lock().get(id).map(|refusal| refusal.text.clone())
+    }
+
+    /// Adds subnets to what is known of a kind that cannot be read. Gives back those that are news.
+    fn add(&self, id: &KindId, subnets: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut refusals = self.lock();
+        let Some(refusal) = refusals.get_mut(id) else {
+            return BTreeSet::new();
+        };
+        let news = subnets.difference(&refusal.subnets).cloned().collect();
+        refusal.subnets.extend(subnets.iter().cloned());
+        news
+    }
+
+    /// All of them.
+    pub fn all(&self) -> BTreeMap<KindId, Refusal> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<KindId, Refusal>> {
+        self.by_kind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What to tell users of a refused read.
+pub fn advice(context: &Context, id: &KindId, said: &str) -> String {
+    format!(
+        "the operator cannot read {id}, so their pools are neither made nor changed: {said}; grant get, list and watch in a \
+         ClusterRole with the label {AGGREGATE}=true, which adds it to ClusterRole {}",
+        context.workloads_role
+    )
+}
+
+/// The subnets that a refused kind concerns: those its applications name, and those that have pools of them.
+pub fn concerned(context: &Context, id: &KindId, refusal: &Refusal) -> BTreeSet<String> {
+    let mut subnets = refusal.subnets.clone();
+    for app in context.applications.of_kind(id) {
+        subnets.extend(app.subnets());
+    }
+    for pool in context.caches.pools.list() {
+        if pool.app_key().is_some_and(|key| id.has(&(&key).into())) {
+            subnets.extend(crate::triggers::subnets_of(context, &pool));
+        }
+    }
+    subnets
+}
+
+/// Takes in that a kind cannot be read: its workloads are told, and its subnets looked at.
+pub fn refused(context: &Context, id: &KindId, said: &str, subnets: BTreeSet<String>) {
+    let text = advice(context, id, said);
+    if !context.kinds.refusals.set(id, text, subnets) {
+        return;
+    }
+    tracing::warn!(kind = %id, said, "not allowed to read this kind");
+    let refusal = context.kinds.refusals.all().remove(id).unwrap_or_default();
+    for subnet in concerned(context, id, &refusal) {
+        context.queues.subnets.add(subnet);
+    }
+    for app in context.applications.of_kind(id) {
+        told(context, app.reference(), &refusal.text);
+    }
+}
+
+/// Takes in that pods of a kind's application name these subnets, while the kind cannot be read.
+pub fn also(context: &Context, id: &KindId, subnets: &BTreeSet<String>, app: &Led, text: &str) {
+    for subnet in context.kinds.refusals.add(id, subnets) {
+        context.queues.subnets.add(subnet);
+    }
+    told(context, app.reference(), text);
+}
+
+/// Takes in that a kind can be read.
+pub fn granted(context: &Context, id: &KindId) {
+    let Some(refusal) = context.kinds.refusals.clear(id) else {
+        return;
+    };
+    tracing::info!(kind = %id, "allowed to read this kind");
+    for subnet in concerned(context, id, &refusal) {
+        context.queues.subnets.add(subnet);
+    }
+}
+
+/// Tells a workload that its kind cannot be read.
+pub fn told(context: &Context, about: ObjectReference, text: &str) {
+    if context.leadership.is_leader() {
+        tell(&context.recorder, about, Reason::MissingPermission, text);
+    }
+}
+
+/// Of the kinds that cannot be read, what concerns a subnet.
+pub fn of_subnet(context: &Context, subnet: &str) -> Vec<String> {
+    let all = context.kinds.refusals.all();
+    let concerning = all
+        .iter()
+        .filter(|(id, refusal)| concerned(context, id, refusal).contains(subnet));
+    concerning.map(|(_, refusal)| refusal.text.clone()).collect()
+}
