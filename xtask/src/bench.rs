@@ -18,10 +18,12 @@ pub enum Group {
     Cni,
     /// The installed product on a cluster whose etcd writes through to the disk
     Cluster,
+    /// Automatic pools of a thousand workloads, on such a cluster
+    Autopools,
 }
 
 impl Group {
-    const ALL: [Self; 3] = [Self::Ipam, Self::Cni, Self::Cluster];
+    const ALL: [Self; 4] = [Self::Ipam, Self::Cni, Self::Cluster, Self::Autopools];
 }
 
 /// Runs one group, or all.
@@ -33,7 +35,8 @@ pub fn run(group: Option<Group>, ui: &Ui) -> Result<()> {
         match group {
             Group::Ipam => package("spiderpool-ipam")?,
             Group::Cni => package("spiderpool-cni")?,
-            Group::Cluster => on_cluster(ui)?,
+            Group::Cluster => on_cluster("cluster", ui)?,
+            Group::Autopools => on_cluster("autopools", ui)?,
         }
     }
     Ok(())
@@ -50,9 +53,10 @@ fn package(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn on_cluster(ui: &Ui) -> Result<()> {
+/// A benchmark of the end-to-end package, on a fresh cluster.
+fn on_cluster(bench: &str, ui: &Ui) -> Result<()> {
     let binary = ui.step("benchmark built", |_| {
-        artifact::build(Kind::Bench, "spiderpool-e2e", "cluster")
+        artifact::build(Kind::Bench, "spiderpool-e2e", bench)
     })?;
     let name = ClusterName::of_tests(&paths::checkout());
     Cluster::remove(Some(name.clone()), ui)?;

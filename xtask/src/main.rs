@@ -55,6 +55,20 @@ enum Task {
         #[arg(long, value_name = "NAME")]
         name: Option<ClusterName>,
     },
+    /// Runs end-to-end tests as long as they can be, on a cluster of their own
+    ///
+    /// cargo xtask soak storm        the leading operator killed at twenty points of a storm of workloads
+    #[command(verbatim_doc_comment)]
+    Soak {
+        /// Part of the tests' name
+        test: String,
+        /// Leave the test cluster running
+        #[arg(long)]
+        keep: bool,
+        /// Name of the cluster; the checkout's own test cluster if absent
+        #[arg(long, value_name = "NAME")]
+        name: Option<ClusterName>,
+    },
     /// Measures; nothing is asserted
     Bench {
         /// Which group; all if absent
@@ -167,6 +181,10 @@ fn run(task: Task, ui: &Ui) -> Result<()> {
                 Some(Part::E2e) => Which::EndToEnd(filter),
                 Some(Part::Chart) => Which::Chart,
             };
+            test::run(&test::Options { which, name, keep }, ui)
+        }
+        Task::Soak { test, keep, name } => {
+            let which = Which::Soak(test);
             test::run(&test::Options { which, name, keep }, ui)
         }
         Task::Bench { group } => bench::run(group, ui),

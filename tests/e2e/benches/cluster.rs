@@ -3,17 +3,17 @@
 //!
 //! Deployments have replicas but their pods fit on no node, so that nothing but the operator is measured.
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, WatchParams};
 use serde_json::json;
 use spiderpool_crds::{SpiderIPPool, SpiderSubnet, SubnetSpec, names};
 use spiderpool_e2e::cluster::Cluster;
+use spiderpool_e2e::figures::{memory, report, sized};
 use spiderpool_e2e::node::{AGENT, OPERATOR};
 use spiderpool_e2e::{wait, workload};
 
@@ -26,7 +26,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let cluster = Cluster::open().await?;
-    memory(&cluster, "after the installation")?;
+    for program in [AGENT, OPERATOR] {
+        memory(&cluster, program, "after the installation")?;
+    }
     let subnets: Api<SpiderSubnet> = Api::all(cluster.client.clone());
     let spec = SubnetSpec {
         subnet: "10.90.0.0/16".to_owned(),
@@ -45,7 +47,9 @@ async fn main() -> Result<()> {
     }
     report("Deployment created to pool present", created)?;
     report("replicas changed to pool resized", resized)?;
-    memory(&cluster, "at the end")?;
+    for program in [AGENT, OPERATOR] {
+        memory(&cluster, program, "at the end")?;
+    }
     subnets
         .delete(SUBNET, &DeleteParams::default())
         .await
@@ -85,58 +89,4 @@ async fn one(cluster: &Cluster, name: &str) -> Result<(Duration, Duration)> {
         .context("not resized in time")??;
     deployments.delete(name, &DeleteParams::background()).await?;
     Ok((created - started, resized - scaled))
-}
-
-/// The moment at which a pool of so many addresses was seen.
-async fn sized<S>(events: &mut S, size: u128) -> Result<Instant>
-where
-    S: futures::Stream<Item = Result<WatchEvent<SpiderIPPool>, kube::Error>> + Unpin,
-{
-    while let Some(event) = events.try_next().await? {
-        if let WatchEvent::Added(pool) | WatchEvent::Modified(pool) = event
-            && pool.total().is_ok_and(|total| total.count() == size)
-        {
-            return Ok(Instant::now());
-        }
-    }
-    anyhow::bail!("the watch ended")
-}
-
-fn report(what: &str, mut times: Vec<Duration>) -> Result<()> {
-    times.sort_unstable();
-    let at = |part: usize| {
-        times
-            .get((times.len() * part / 100).min(times.len().saturating_sub(1)))
-            .copied()
-    };
-    let shown = [50, 90, 99].map(|part| format!("p{part} {:?}", at(part).unwrap_or_default()));
-    writeln!(
-        std::io::stdout(),
-        "{what}: {} ({} rounds)",
-        shown.join(", "),
-        times.len()
-    )
-    .context("writing the report")
-}
-
-/// Resident memory of the daemons.
-fn memory(cluster: &Cluster, when: &str) -> Result<()> {
-    for node in &cluster.nodes {
-        for program in [AGENT, OPERATOR] {
-            for process in node.processes(program)? {
-                let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid))?;
-                let rss = status
-                    .lines()
-                    .find_map(|line| line.strip_prefix("VmRSS:"))
-                    .unwrap_or_default();
-                writeln!(
-                    std::io::stdout(),
-                    "resident memory {when}, {program} on {}: {}",
-                    node.name,
-                    rss.trim()
-                )?;
-            }
-        }
-    }
-    Ok(())
 }

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod dump;
 mod edit;
 pub mod event;
+pub mod figures;
 pub mod history;
 mod leave;
 pub mod life;

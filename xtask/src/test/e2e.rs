@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{END_TO_END, Options, lifecycle};
+use super::{END_TO_END, Options, Which, lifecycle};
 use crate::artifact::{self, Kind};
 use crate::cluster::{Cluster, ClusterName, State, UpOptions, status};
 use crate::paths;
@@ -19,6 +19,11 @@ const PARALLEL: usize = 6;
 
 /// Begins the names of tests that disturb others.
 const EXCLUSIVE: &str = "exclusive_";
+
+/// Tells tests that can be long how long they are to be.
+const SOAK: &str = "SPIDERPOOL_SOAK";
+/// At so many points.
+const SOAK_POINTS: &str = "20";
 
 /// How many nodes.
 const NODES: usize = 2;
@@ -59,8 +64,14 @@ pub(super) fn run(options: &Options, part: Part<'_>, ui: &Ui) -> Result<()> {
         ui,
     )?;
     let result = cluster.install(&[]).and_then(|()| match part {
-        Part::All => tests(&cluster, &binary, None, ui).and_then(|()| lifecycle::run(&cluster, ui)),
-        Part::Named(name) => tests(&cluster, &binary, Some(name), ui),
+        Part::All => tests(&cluster, &binary, None, &[], ui).and_then(|()| lifecycle::run(&cluster, ui)),
+        Part::Named(name) => {
+            let more: &[(&str, &str)] = match options.which {
+                Which::Soak(_) => &[(SOAK, SOAK_POINTS)],
+                _ => &[],
+            };
+            tests(&cluster, &binary, Some(name), more, ui)
+        }
         Part::Chart => lifecycle::run(&cluster, ui),
     });
     if result.is_err() {
@@ -78,7 +89,7 @@ pub(super) fn run(options: &Options, part: Part<'_>, ui: &Ui) -> Result<()> {
     result
 }
 
-fn tests(cluster: &Cluster, binary: &Path, filter: Option<&str>, ui: &Ui) -> Result<()> {
+fn tests(cluster: &Cluster, binary: &Path, filter: Option<&str>, more: &[(&str, &str)], ui: &Ui) -> Result<()> {
     let folder = logs();
     let _ = std::fs::remove_dir_all(&folder);
     paths::make_folder(&folder)?;
@@ -112,6 +123,7 @@ fn tests(cluster: &Cluster, binary: &Path, filter: Option<&str>, ui: &Ui) -> Res
                 .args(&args)
                 .env("SPIDERPOOL_E2E_CLUSTER", State::file(&cluster.state().name))
                 .env("SPIDERPOOL_E2E_LOGS", &folder)
+                .envs(more.iter().copied())
                 .current_dir(paths::checkout().join("tests/e2e"));
             let status = command.status().context("starting the end-to-end tests")?;
             ensure!(status.success(), "tests failed ({status})");

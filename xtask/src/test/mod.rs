@@ -22,6 +22,8 @@ pub enum Which {
     EndToEnd(Option<String>),
     /// Only the chart's life: uninstalled, installed again, uninstalled without a trace.
     Chart,
+    /// End-to-end tests whose name contains the text, as long as they can be.
+    Soak(String),
 }
 
 /// What the test run is asked for.
@@ -49,6 +51,7 @@ pub fn run(options: &Options, ui: &Ui) -> Result<()> {
         Which::EndToEnd(None) => e2e::run(options, e2e::Part::All, ui)?,
         Which::EndToEnd(Some(name)) => e2e::run(options, e2e::Part::Named(name), ui)?,
         Which::Chart => e2e::run(options, e2e::Part::Chart, ui)?,
+        Which::Soak(name) => e2e::run(options, e2e::Part::Named(name), ui)?,
     }
     ui.answer("all tests passed");
     Ok(())
