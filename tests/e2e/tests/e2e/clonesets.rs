@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PropagationPolicy;
+use serde_json::json;
 use spiderpool_crds::names::LABEL_OWNER_APP_KIND;
 use spiderpool_e2e::life::Workload;
 use spiderpool_e2e::own_kind::OwnKind;
@@ -92,6 +93,40 @@ async fn a_kind_that_is_removed_and_comes_back_is_served_again() -> Result<()> {
             own.remove().await?;
         }
         Ok(())
+    })
+    .await
+}
+
+/// As the controllers of third parties do it that make ReplicaSets and not pods.
+#[tokio::test]
+async fn a_replica_set_of_a_kind_that_scales_uses_the_pools_of_that() -> Result<()> {
+    scene("owned_replica_set", async |scene: &Scene| {
+        let own = OwnKind::new(scene, "Band");
+        own.define().await?;
+        own.grant().await?;
+        let wish = from_subnets(&[&scene.v4], &[], "+1");
+        let band = Workload::new(scene, &own.kind, "band");
+        let uid = band.make(3, &wish).await?;
+        let sets = WorkloadKind::replica_set();
+        let set = Workload::new(scene, &sets, "band-1");
+        let mut object = sets.workload("band-1", 1, &wish, "")?;
+        object["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": own.kind.resource.api_version,
+            "kind": own.kind.resource.kind,
+            "name": "band",
+            "uid": uid,
+            "controller": true,
+        }]);
+        set.make_as(object, 1).await?;
+        band.sized(4, 4).await?;
+        let pods = scene.running("band-1", 1, LONG).await?;
+        scene.distinct_addresses(&pods, 1).await?;
+        let pools = scene.own_pools().await?;
+        ensure!(pools.len() == 1, "there are {} pools", pools.len());
+        band.delete(PropagationPolicy::Background).await?;
+        set.end().await?;
+        band.no_pool("eth0", 4).await?;
+        own.remove().await
     })
     .await
 }
