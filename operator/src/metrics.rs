@@ -40,7 +40,9 @@ pub struct Waiting {
 
 #[derive(Debug, Default)]
 struct Known {
-    slots: HashMap<SlotId, Reason>,
+    /// With a number that tells who came first.
+    slots: HashMap<SlotId, (u64, Reason)>,
+    next: u64,
     /// Reasons that somebody once waited for: they stay in the metrics as zero.
     reasons: BTreeSet<String>,
 }
@@ -50,7 +52,21 @@ impl Waiting {
     pub fn set(&self, slot: SlotId, reason: Reason) {
         let mut known = self.lock();
         known.reasons.insert(reason.word());
-        known.slots.insert(slot, reason);
+        let number = known.next;
+        known.next += 1;
+        known.slots.entry(slot).or_insert((number, reason)).1 = reason;
+    }
+
+    /// The place of a slot among all that wait: who began to wait earlier has the lower number.
+    pub fn place(&self, slot: &SlotId) -> Option<u64> {
+        self.lock().slots.get(slot).map(|(number, _)| *number)
+    }
+
+    /// Takes down that an application asks for these slots only.
+    pub fn keep(&self, app: &AppId, asked: &[SlotId]) {
+        self.lock()
+            .slots
+            .retain(|slot, _| slot.app != *app || asked.contains(slot));
     }
 
     /// Takes down that a pool is as it is asked for, or that nobody asks for it any more.
@@ -76,7 +92,7 @@ impl Waiting {
             .iter()
             .map(|reason| (reason.clone(), BTreeSet::new()))
             .collect();
-        for (slot, reason) in &known.slots {
+        for (slot, (_, reason)) in &known.slots {
             apps.entry(reason.word()).or_default().insert(&slot.app);
         }
         apps.into_iter().map(|(reason, apps)| (reason, apps.len())).collect()

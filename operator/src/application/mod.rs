@@ -90,6 +90,16 @@ impl Application {
         }
     }
 
+    /// The identities of the pools it asks for.
+    pub fn slot_ids(&self) -> Vec<SlotId> {
+        let slots = self.asked.request().map(|request| request.slots.as_slice());
+        slots
+            .unwrap_or_default()
+            .iter()
+            .map(|slot| self.slot_id(slot))
+            .collect()
+    }
+
     /// The subnets it names.
     pub fn subnets(&self) -> BTreeSet<String> {
         let slots = self.asked.request().map(|request| request.slots.as_slice());

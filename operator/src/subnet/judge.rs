@@ -15,6 +15,7 @@ use super::placement::choose;
 use super::room::room;
 use crate::application::{AppId, Application, SlotId};
 use crate::context::Context;
+use crate::metrics::Waiting;
 use crate::pool::used::used;
 
 /// Decides what becomes of each pool of the subnet.
@@ -182,10 +183,13 @@ fn held(context: &Context, view: &PoolView) -> Hold {
     }
 }
 
-/// First come, first served: older applications go before younger ones.
-pub fn order(wants: &mut [Want], purposes: &BTreeMap<String, Purpose>) {
-    wants.sort_by_key(|want| match purposes.get(&want.pool) {
-        Some(Purpose::Serve { app, .. }) => (1, app.since),
-        Some(Purpose::Drain) | None => (0, None),
+/// First come, first served: who has waited longest goes first, then older applications before younger ones.
+pub fn order(wants: &mut [Want], purposes: &BTreeMap<String, Purpose>, waiting: &Waiting) {
+    wants.sort_by_cached_key(|want| match purposes.get(&want.pool) {
+        Some(Purpose::Serve { app, slot, .. }) => {
+            let place = waiting.place(&app.slot_id(slot));
+            (1, place.unwrap_or(u64::MAX), app.since)
+        }
+        Some(Purpose::Drain) | None => (0, 0, None),
     });
 }

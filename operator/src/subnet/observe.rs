@@ -16,6 +16,7 @@ use super::room::{limits, reserved};
 use super::world::world;
 use crate::application::{AppId, Application, Request, Slot};
 use crate::context::Context;
+use crate::kinds::rights;
 use crate::pool::used::used;
 
 /// Why a pool exists that the plan has a say in.
@@ -74,6 +75,8 @@ pub struct Seen {
     pub removals: Vec<(Arc<SpiderIPPool>, Removal)>,
     /// Slots that no subnet has room for.
     pub refusals: Vec<Refusal>,
+    /// Kinds of workload that ask for its addresses or have some, and that cannot be read: what to tell of each.
+    pub unreadable: Vec<String>,
     /// Other subnets that have to be looked at because of what was seen here.
     pub elsewhere: BTreeSet<String>,
 }
@@ -117,14 +120,16 @@ pub fn look(context: &Context, subnet: Arc<SpiderSubnet>, cidr: Cidr) -> Seen {
         purposes: BTreeMap::new(),
         removals: Vec::new(),
         refusals: Vec::new(),
+        unreadable: Vec::new(),
         elsewhere: BTreeSet::new(),
     };
+    seen.unreadable = rights::of_subnet(context, seen.name());
     judge::pools(context, &mut seen, &world.by_slot);
     if context.config.automatic_pools {
         judge::newcomers(context, &mut seen, &world.by_slot);
     }
     seen.facts.pools = facts(context, &seen);
-    judge::order(&mut seen.facts.wants, &seen.purposes);
+    judge::order(&mut seen.facts.wants, &seen.purposes, &context.waiting);
     seen
 }
 

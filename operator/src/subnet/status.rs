@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use spiderpool_crds::conditions::{self, READY};
+use spiderpool_crds::conditions::{self, READY, WORKLOADS_READABLE};
 use spiderpool_crds::{SpiderSubnet, SubnetStatus};
 use spiderpool_ipam::accounting;
 use spiderpool_ipam::autopool::Plan;
@@ -119,6 +119,21 @@ fn next(old: &SubnetStatus, seen: &Seen, plan: &Plan, now: Timestamp) -> SubnetS
     } else {
         set(READY, true, "Accepted", "the subnet can be used");
     }
+    if !seen.unreadable.is_empty() {
+        set(
+            WORKLOADS_READABLE,
+            false,
+            "MissingPermission",
+            &seen.unreadable.join("; "),
+        );
+    } else if conditions::find(old.conditions.as_deref(), WORKLOADS_READABLE).is_some() {
+        set(
+            WORKLOADS_READABLE,
+            true,
+            "Readable",
+            "every kind of workload that asks for addresses can be read",
+        );
+    }
     let usable = facts.total.difference(&facts.reserved);
     let free = accounting::free(&usable, &plan.entries, &facts.reserved).count();
     fullness::set(&mut new.conditions, (free, usable.count()), &WORDS, generation, now);
@@ -183,6 +198,7 @@ mod tests {
             purposes: BTreeMap::new(),
             removals: Vec::new(),
             refusals: Vec::new(),
+            unreadable: Vec::new(),
             elsewhere: Default::default(),
         }
     }

@@ -24,7 +24,12 @@ pub fn outcome(context: &Context, seen: &Seen, plan: &Plan, done: &Done) -> bool
             tracing::info!(pool = name, subnet = seen.name(), app = %app.key, "{note}");
             tell(&context.recorder, app.reference(), reason, &note);
         }
-        if let Some((reason, note)) = unfinished(seen, name, verdict, &what) {
+        let unfinished = unfinished(seen, name, verdict, &what);
+        match &unfinished {
+            Some((reason, _)) if *reason != Reason::Shrinking => context.waiting.set(app.slot_id(slot), *reason),
+            Some(_) | None => context.waiting.clear(&app.slot_id(slot)),
+        }
+        if let Some((reason, note)) = unfinished {
             waiting = true;
             tell(&context.recorder, app.reference(), reason, &note);
         }
@@ -69,6 +74,7 @@ fn hopeless(context: &Context, name: &str, room: &Room) -> bool {
                 waiting = true;
                 let (reason, text) = refusal(name, room, slot);
                 let note = format!("{} cannot be made: {text}", about(&app, slot));
+                context.waiting.set(app.slot_id(slot), reason);
                 tell(&context.recorder, app.reference(), reason, &note);
             }
         }
@@ -88,6 +94,7 @@ fn refusals(context: &Context, refusals: &[Refusal], here: &str) -> bool {
         let Some((reason, _)) = told.first() else { continue };
         let texts: Vec<&str> = told.iter().map(|(_, text)| text.as_str()).collect();
         let note = format!("{} cannot be made: {}", about(app, slot), texts.join("; "));
+        context.waiting.set(app.slot_id(slot), *reason);
         tell(&context.recorder, app.reference(), *reason, &note);
     }
     !refusals.is_empty()

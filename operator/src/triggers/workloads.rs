@@ -23,6 +23,7 @@ pub fn put(context: &Context, app: Application) {
     let remarks = app.clone();
     if let Some(concerned) = context.applications.put(app) {
         remark(context, &remarks);
+        context.waiting.keep(&remarks.id(), &remarks.slot_ids());
         look_at(context, concerned);
     }
 }
