@@ -20,6 +20,7 @@ use crate::metrics::Waiting;
 use crate::pool::index;
 use crate::pool::shrink::Marks;
 use crate::subnet::hold::Awaited;
+use crate::subnet::pace::Pace;
 use crate::subnet::placement::Placements;
 use crate::write::Writer;
 use spiderpool_kit::events::Recorder;
@@ -92,6 +93,8 @@ pub struct Context {
     pub waiting: Waiting,
     /// What pools have to give up as their pods go.
     pub shrinking: Marks,
+    /// How fast passes over one subnet follow each other.
+    pub pace: Pace,
     /// Pods whose end changes what becomes of a pool.
     pub awaited: Awaited,
 }

@@ -32,6 +32,7 @@ use crate::kinds::{Kinds, Watched, Workloads, discover, foreign};
 use crate::metrics::Waiting;
 use crate::pool::shrink::Marks;
 use crate::subnet::hold::Awaited;
+use crate::subnet::pace::Pace;
 use crate::subnet::placement::Placements;
 use crate::write::Writer;
 use crate::{pool, reclaim, subnet, triggers};
@@ -96,6 +97,7 @@ pub async fn run(options: &Daemon) -> anyhow::Result<()> {
         placements: Placements::default(),
         waiting: Waiting::default(),
         shrinking: Marks::default(),
+        pace: Pace::default(),
         awaited: Awaited::default(),
     });
     crate::metrics::register(&metrics, &context);

@@ -2,6 +2,8 @@
 //!
 //! Every step stands for itself: one that fails holds up no other, and the next pass tries it again.
 
+use std::time::Duration;
+
 use futures::{StreamExt, stream};
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::names::LABEL_OWNER_APP_UID;
@@ -17,6 +19,8 @@ use crate::kinds::watched::Live;
 use crate::pool::shrink::Shrink;
 use crate::write;
 
+/// Pause before it is asked again whether an application is gone.
+const AGAIN: Duration = Duration::from_secs(5);
 /// How many pools are written at once.
 const AT_ONCE: usize = 8;
 
@@ -143,6 +147,8 @@ async fn remove(context: &Context, seen: &Seen, pool: &SpiderIPPool, why: &Remov
     if let Removal::Orphan(app) = why
         && !is_gone(context, app, pool.label(LABEL_OWNER_APP_UID)).await?
     {
+        // The cache will catch up, or the API server will know.
+        context.queues.subnets.add_after(seen.name().to_owned(), AGAIN);
         return Ok(Effect::None);
     }
     context.pools.delete(pool).await?;

@@ -20,6 +20,7 @@ pub mod hold;
 pub mod judge;
 pub mod object;
 pub mod observe;
+pub mod pace;
 pub mod placement;
 pub mod room;
 pub mod status;
@@ -45,6 +46,9 @@ const AFTER_CONFLICT: Duration = Duration::from_millis(10);
 
 /// Works on one subnet.
 pub async fn reconcile(context: &Context, name: &str) -> Outcome {
+    if let Some(pause) = context.pace.pause(name) {
+        return Outcome::After(pause);
+    }
     match pass(context, name).await {
         Ok(outcome) => outcome,
         // Who leads now looks at everything anew.
@@ -80,6 +84,7 @@ async fn pass(context: &Context, name: &str) -> Result<Outcome, write::Error> {
             continue;
         };
         let done = apply::run(context, &seen, &plan, &recorded).await;
+        context.pace.written(name, done.written.len());
         let waiting = tell::outcome(context, &seen, &plan, &done);
         elsewhere::look(context, &seen, &plan);
         status::release(context, &seen, recorded).await?;
