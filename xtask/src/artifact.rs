@@ -1,4 +1,4 @@
-//! Test and benchmark binaries that run elsewhere than cargo would run them: inside the cluster's network.
+//! Programs, test and benchmark binaries that run elsewhere than cargo would run them: inside the cluster's network.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -15,6 +15,8 @@ pub enum Kind {
     Test,
     /// A benchmark. It measures other processes, so it is built like a test.
     Bench,
+    /// A program.
+    Bin,
 }
 
 impl Kind {
@@ -23,6 +25,7 @@ impl Kind {
         match self {
             Self::Test => "test",
             Self::Bench => "bench",
+            Self::Bin => "bin",
         }
     }
 }
@@ -46,16 +49,13 @@ struct Target {
 
 /// Builds one target of a package and returns the path of its binary.
 pub fn build(kind: Kind, package: &str, target: &str) -> Result<PathBuf> {
+    let task: &[&str] = match kind {
+        Kind::Test | Kind::Bench => &["test", "--no-run"],
+        Kind::Bin => &["build"],
+    };
     let output = Command::new(env!("CARGO"))
-        .args([
-            "test",
-            "-p",
-            package,
-            &format!("--{}", kind.word()),
-            target,
-            "--no-run",
-            "--locked",
-        ])
+        .args(task)
+        .args(["-p", package, &format!("--{}", kind.word()), target, "--locked"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(paths::checkout())
         .stderr(Stdio::inherit())

@@ -65,6 +65,7 @@ fn on_cluster(bench: &str, ui: &Ui) -> Result<()> {
             name: Some(name),
             nodes: 2,
             fsync: true,
+            chained: None,
         },
         ui,
     )?;

@@ -128,6 +128,9 @@ enum ClusterTask {
         /// Also builds the images and installs the chart
         #[arg(long)]
         install: bool,
+        /// Also runs the controller of Argo Rollouts; the first time it is built, which takes minutes
+        #[arg(long)]
+        rollouts: bool,
         /// etcd writes through to the disk, for benchmarks
         #[arg(long)]
         fsync: bool,
@@ -196,10 +199,24 @@ fn run(task: Task, ui: &Ui) -> Result<()> {
 fn cluster(args: ClusterArgs, ui: &Ui) -> Result<()> {
     let name = args.name;
     match args.command {
-        ClusterTask::Up { nodes, install, fsync } => {
-            let cluster = Cluster::up(&UpOptions { name, nodes, fsync }, ui)?;
+        ClusterTask::Up {
+            nodes,
+            install,
+            rollouts,
+            fsync,
+        } => {
+            let options = UpOptions {
+                name,
+                nodes,
+                fsync,
+                chained: None,
+            };
+            let cluster = Cluster::up(&options, ui)?;
             if install {
                 cluster.install(&[])?;
+            }
+            if rollouts {
+                cluster.start_rollouts()?;
             }
             ui.answer(&status::how_to_use(&cluster));
             Ok(())

@@ -11,6 +11,7 @@ mod edit;
 pub mod event;
 pub mod figures;
 pub mod history;
+pub mod kruise;
 mod leave;
 pub mod life;
 mod networks;

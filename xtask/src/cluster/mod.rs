@@ -9,12 +9,14 @@ pub mod cgroups;
 pub mod control_plane;
 pub mod fabric;
 pub mod install;
+pub mod kruise;
 pub mod logs;
 pub mod node;
 pub mod node_files;
 pub mod preflight;
 pub mod process;
 pub mod removal;
+pub mod rollouts;
 pub mod spec;
 pub mod state;
 pub mod status;
@@ -44,6 +46,8 @@ pub struct UpOptions {
     pub nodes: usize,
     /// etcd writes through to the disk: slower, and what benchmarks of writes want.
     pub fsync: bool,
+    /// CNI plugin, by its program, that the nodes' network has behind macvlan; only tests have one.
+    pub chained: Option<PathBuf>,
 }
 
 /// A cluster on this machine.
@@ -232,7 +236,8 @@ impl Cluster {
                 |_| removal::remove_cluster(name, cgroups),
             )?;
         }
-        let state = State::new(name, tools, options.fsync);
+        let mut state = State::new(name, tools, options.fsync);
+        state.chained = options.chained.clone();
         for folder in [state.folder().join("processes"), state.logs.clone()] {
             paths::make_folder(&folder)?;
         }

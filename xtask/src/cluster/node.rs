@@ -163,6 +163,10 @@ fn prepare_files(cluster: &Cluster, node: &NodeState) -> Result<()> {
         let into = node.path("cni/bin").join(entry.file_name());
         std::fs::copy(entry.path(), &into).with_context(|| format!("copying to {}", into.display()))?;
     }
+    let chained = match &state.chained {
+        Some(program) => Some(install_plugin(program, node)?),
+        None => None,
+    };
     let snapshotter = if overlay_works(&node.path("state")) {
         "overlayfs"
     } else {
@@ -180,8 +184,17 @@ fn prepare_files(cluster: &Cluster, node: &NodeState) -> Result<()> {
     // Renamed within its folder: containerd does not see files that are moved in from elsewhere.
     write(
         "cni/conf/10-underlay.conflist",
-        format!("{:#}\n", node_files::cni_network()),
+        format!("{:#}\n", node_files::cni_network(chained.as_deref())),
     )
+}
+
+/// Copies a CNI plugin into the node; its file name is the plugin's type.
+fn install_plugin(program: &Path, node: &NodeState) -> Result<String> {
+    let name = program.file_name().and_then(|name| name.to_str());
+    let name = name.with_context(|| format!("{} is no CNI plugin", program.display()))?;
+    let into = node.path("cni/bin").join(name);
+    std::fs::copy(program, &into).with_context(|| format!("copying to {}", into.display()))?;
+    Ok(name.to_owned())
 }
 
 fn snapshotter(node: &NodeState) -> Result<String> {

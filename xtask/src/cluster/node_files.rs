@@ -8,13 +8,15 @@ use super::state::{NodeState, State};
 /// Image of the pods' sandboxes.
 pub const PAUSE_IMAGE: &str = "localhost/spiderpool-pause:1";
 
-/// The nodes' only CNI network: macvlan on the shared layer 2 segment, addresses from Spiderpool.
-pub fn cni_network() -> Value {
-    json!({
-        "cniVersion": "1.0.0",
-        "name": "underlay",
-        "plugins": [{"type": "macvlan", "master": "eth1", "mode": "bridge", "ipam": {"type": "spiderpool"}}],
-    })
+/// The nodes' only CNI network: macvlan on the shared layer 2 segment, addresses from Spiderpool; and behind it the plugin
+/// that tests chain, which is told the annotations of the pod.
+pub fn cni_network(chained: Option<&str>) -> Value {
+    let mut plugins =
+        vec![json!({"type": "macvlan", "master": "eth1", "mode": "bridge", "ipam": {"type": "spiderpool"}})];
+    if let Some(plugin) = chained {
+        plugins.push(json!({"type": plugin, "capabilities": {"io.kubernetes.cri.pod-annotations": true}}));
+    }
+    json!({"cniVersion": "1.0.0", "name": "underlay", "plugins": plugins})
 }
 
 /// containerd's configuration (version 2, that of 1.6 and 1.7).

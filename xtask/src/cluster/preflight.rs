@@ -51,13 +51,7 @@ pub fn check(cache: &Cache) -> Result<()> {
     }
     let needs_build = !golang::KUBERNETES.is_cached(cache)? || !golang::HELM.is_cached(cache)?;
     if needs_build {
-        lacks.extend(lack_of_go());
-        if rustix::fs::statvfs(cache.root()).is_ok_and(|fs| fs.f_bavail * fs.f_frsize < LEAST_DISK) {
-            lacks.push(format!(
-                "less than 6 GiB of free disk for building at {}",
-                cache.root().display()
-            ));
-        }
+        lacks.extend(lacks_for_building(cache));
     }
     if !Path::new("/sys/fs/cgroup").is_dir() {
         lacks.push("no cgroups at /sys/fs/cgroup; mount them".into());
@@ -68,6 +62,34 @@ pub fn check(cache: &Cache) -> Result<()> {
     bail!("this machine cannot run a cluster yet:\n  - {}", lacks.join("\n  - "))
 }
 
+/// Fails when a Go project has to be built and cannot be.
+pub fn check_build(cache: &Cache, project: &golang::GoProject) -> Result<()> {
+    if project.is_cached(cache)? {
+        return Ok(());
+    }
+    let lacks = lacks_for_building(cache);
+    if lacks.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "{} cannot be built here yet:\n  - {}",
+        project.name,
+        lacks.join("\n  - ")
+    )
+}
+
+fn lacks_for_building(cache: &Cache) -> Vec<String> {
+    let mut lacks = Vec::new();
+    lacks.extend(lack_of_go());
+    if rustix::fs::statvfs(cache.root()).is_ok_and(|fs| fs.f_bavail * fs.f_frsize < LEAST_DISK) {
+        lacks.push(format!(
+            "less than 6 GiB of free disk for building at {}",
+            cache.root().display()
+        ));
+    }
+    lacks
+}
+
 /// Whether the caller may do what clusters need.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -75,7 +97,9 @@ pub fn is_root() -> bool {
 
 fn lack_of_go() -> Option<String> {
     let (major, minor) = golang::OLDEST_GO;
-    let remedy = format!("Go {major}.{minor} or newer builds Kubernetes and helm once; get it from https://go.dev/dl/");
+    let remedy = format!(
+        "Go {major}.{minor} or newer builds Kubernetes and what belongs to it once; get it from https://go.dev/dl/"
+    );
     let Ok(answer) = sh::output(&mut sh::command("go", ["version"]), sh::SHORT) else {
         return Some(format!("go is not on PATH: {remedy}"));
     };

@@ -30,6 +30,9 @@ pub struct State {
     pub logs: PathBuf,
     /// etcd writes through to the disk.
     pub fsync: bool,
+    /// CNI plugin that the nodes' network has behind macvlan, for tests.
+    #[serde(default)]
+    pub chained: Option<PathBuf>,
     /// The programs it runs.
     pub tools: Toolchain,
     /// Its nodes, in order.
@@ -68,6 +71,7 @@ impl State {
             pki: folder.join("pki"),
             logs: folder.join("logs"),
             fsync,
+            chained: None,
             tools,
             nodes: Vec::new(),
             name: name.clone(),

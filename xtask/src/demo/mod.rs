@@ -39,6 +39,7 @@ pub fn run(options: &Options, ui: &Ui) -> Result<()> {
         name: options.name.clone(),
         nodes: NODES,
         fsync: false,
+        chained: None,
     };
     let cluster = diary.note("cluster with two nodes", || Cluster::up(&up, ui))?;
     let result = on_cluster(&cluster, options.keep, &mut diary, ui);

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{END_TO_END, Options, Which, lifecycle};
 use crate::artifact::{self, Kind};
+use crate::cluster::kruise;
 use crate::cluster::{Cluster, ClusterName, State, UpOptions, status};
 use crate::paths;
 use crate::ui::Ui;
@@ -24,6 +25,12 @@ const EXCLUSIVE: &str = "exclusive_";
 const SOAK: &str = "SPIDERPOOL_SOAK";
 /// At so many points.
 const SOAK_POINTS: &str = "20";
+
+/// Tells tests what serves OpenKruise's kinds.
+const KRUISE: &str = "SPIDERPOOL_E2E_KRUISE";
+
+/// The CNI plugin that gives test pods a second interface.
+const SECOND_NIC: &str = "second-nic";
 
 /// How many nodes.
 const NODES: usize = 2;
@@ -49,6 +56,8 @@ pub(super) fn run(options: &Options, part: Part<'_>, ui: &Ui) -> Result<()> {
     let binary = ui.step("end-to-end tests built", |_| {
         artifact::build(Kind::Test, END_TO_END, "e2e")
     })?;
+    let second_nic = program(SECOND_NIC, ui)?;
+    let clone_sets = program(kruise::STAND_IN, ui)?;
     let name = match &options.name {
         Some(name) => name.clone(),
         None => ClusterName::of_tests(&paths::checkout()),
@@ -60,18 +69,22 @@ pub(super) fn run(options: &Options, part: Part<'_>, ui: &Ui) -> Result<()> {
             name: Some(name),
             nodes: NODES,
             fsync: false,
+            chained: Some(second_nic),
         },
         ui,
     )?;
-    let result = cluster.install(&[]).and_then(|()| match part {
-        Part::All => tests(&cluster, &binary, None, &[], ui).and_then(|()| lifecycle::run(&cluster, ui)),
-        Part::Named(name) => {
-            let more: &[(&str, &str)] = match options.which {
-                Which::Soak(_) => &[(SOAK, SOAK_POINTS)],
-                _ => &[],
-            };
-            tests(&cluster, &binary, Some(name), more, ui)
+    // Third-party kinds come after the product, as they do where somebody decides to use them.
+    let kinds = || -> Result<Vec<(&str, &str)>> {
+        cluster.start_rollouts()?;
+        let mut told = vec![(KRUISE, cluster.start_kruise(&clone_sets)?.word())];
+        if let Which::Soak(_) = options.which {
+            told.push((SOAK, SOAK_POINTS));
         }
+        Ok(told)
+    };
+    let result = cluster.install(&[]).and_then(|()| match part {
+        Part::All => tests(&cluster, &binary, None, &kinds()?, ui).and_then(|()| lifecycle::run(&cluster, ui)),
+        Part::Named(name) => tests(&cluster, &binary, Some(name), &kinds()?, ui),
         Part::Chart => lifecycle::run(&cluster, ui),
     });
     if result.is_err() {
@@ -87,6 +100,13 @@ pub(super) fn run(options: &Options, part: Part<'_>, ui: &Ui) -> Result<()> {
         cluster.down()?;
     }
     result
+}
+
+/// A program of the tests' package.
+fn program(name: &str, ui: &Ui) -> Result<PathBuf> {
+    ui.step(format!("{name} built"), |_| {
+        artifact::build(Kind::Bin, END_TO_END, name)
+    })
 }
 
 fn tests(cluster: &Cluster, binary: &Path, filter: Option<&str>, more: &[(&str, &str)], ui: &Ui) -> Result<()> {

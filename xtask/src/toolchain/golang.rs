@@ -1,8 +1,9 @@
-//! Kubernetes and helm, built from the Go module proxy with the `go.mod` and `go.sum` of `xtask/build/`.
+//! Kubernetes, helm and Argo Rollouts, built from the Go module proxy with the `go.mod` and `go.sum` of `xtask/build/`.
 //!
 //! The committed sums pin every module; nobody's binary download is trusted.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -17,6 +18,9 @@ const BUILD_DEADLINE: Duration = Duration::from_secs(45 * 60);
 /// The oldest Go that these modules accept (`go` line of their `go.mod`).
 pub const OLDEST_GO: (u32, u32) = (1, 24);
 
+/// Folder with a module's manifests, beside its programs.
+pub const MANIFESTS: &str = "manifests";
+
 /// A set of programs from one Go module.
 #[derive(Clone, Copy, Debug)]
 pub struct GoProject {
@@ -26,6 +30,8 @@ pub struct GoProject {
     pub module: &'static str,
     /// Packages whose `gitVersion` and its like tell the version; empty when the module has none.
     pub version_packages: &'static [&'static str],
+    /// Folder of the module with manifests that belong to the programs; kept beside them as [`MANIFESTS`].
+    pub manifests: Option<&'static str>,
     /// What a first build costs, for the person waiting.
     pub cost: &'static str,
 }
@@ -35,6 +41,7 @@ pub const KUBERNETES: GoProject = GoProject {
     name: "kubernetes",
     module: "k8s.io/kubernetes",
     version_packages: &["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"],
+    manifests: None,
     cost: "5 to 15 minutes",
 };
 
@@ -43,7 +50,17 @@ pub const HELM: GoProject = GoProject {
     name: "helm",
     module: "helm.sh/helm/v3",
     version_packages: &[],
+    manifests: None,
     cost: "1 to 3 minutes",
+};
+
+/// The controller of a kind of workload that is not Kubernetes' own, for end-to-end tests.
+pub const ARGO_ROLLOUTS: GoProject = GoProject {
+    name: "argo-rollouts",
+    module: "github.com/argoproj/argo-rollouts",
+    version_packages: &[],
+    manifests: Some("manifests/crds"),
+    cost: "2 to 5 minutes",
 };
 
 impl GoProject {
@@ -91,25 +108,47 @@ impl GoProject {
 
     fn build(&self, version: &str, into: &Path) -> Result<()> {
         let tools = std::fs::read_to_string(self.source().join("tools.go")).context("reading tools.go")?;
-        let mut go = sh::command(
-            "go",
-            ["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags"],
-        );
+        let mut go = self.go(&["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags"]);
         go.arg(linker_flags(version, self.version_packages))
             .arg("-o")
             .arg(folder_argument(into));
-        go.args(packages(&tools)).current_dir(self.source());
-        go.env("CGO_ENABLED", "0")
-            .env("GOWORK", "off")
-            .env("GOFLAGS", "")
-            .env("GO111MODULE", "on");
+        go.args(packages(&tools));
         sh::output(&mut go, BUILD_DEADLINE).with_context(|| {
             format!(
                 "building {} {version}; modules come from GOPROXY, see `go env GOPROXY`",
                 self.name
             )
         })?;
+        match self.manifests {
+            Some(folder) => self.copy_manifests(folder, &into.join(MANIFESTS)),
+            None => Ok(()),
+        }
+    }
+
+    /// Manifests come with the module's sources, which Go has by now.
+    fn copy_manifests(&self, folder: &str, into: &Path) -> Result<()> {
+        let mut go = self.go(&["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", self.module]);
+        let sources = PathBuf::from(sh::output(&mut go, sh::SHORT)?.trim()).join(folder);
+        paths::make_folder(into)?;
+        for entry in std::fs::read_dir(&sources).with_context(|| format!("listing {}", sources.display()))? {
+            let file = entry.context("listing manifests")?.path();
+            let Some(name) = file.file_name() else { continue };
+            let content = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+            // Written and not copied: the module's files are read-only, and the cache is to be removable.
+            paths::write_atomically(&into.join(name), &content)?;
+        }
         Ok(())
+    }
+
+    /// Go in the folder of the project, whatever the caller's environment says.
+    fn go(&self, args: &[&str]) -> Command {
+        let mut go = sh::command("go", args);
+        go.current_dir(self.source())
+            .env("CGO_ENABLED", "0")
+            .env("GOWORK", "off")
+            .env("GOFLAGS", "")
+            .env("GO111MODULE", "on");
+        go
     }
 }
 
@@ -176,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_committed_projects_are_readable() {
-        for project in [KUBERNETES, HELM] {
+        for project in [KUBERNETES, HELM, ARGO_ROLLOUTS] {
             let (version, key) = project.version_and_key().unwrap();
             assert!(version.starts_with('v') && key.starts_with(&version), "{version} {key}");
         }
