@@ -1,17 +1,19 @@
 //! What is kept of a scene whose test failed.
 
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::Api;
-use kube::api::ListParams;
+use kube::api::{DynamicObject, ListParams};
+use kube::{Api, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use spiderpool_crds::{SpiderEndpoint, SpiderIPPool, SpiderSubnet};
 
 use crate::scene::Scene;
-use crate::wait::{Watched, yaml};
+use crate::shape::WorkloadKind;
+use crate::wait::yaml;
 
 /// Names the folder for dumps.
 const VARIABLE: &str = "SPIDERPOOL_E2E_LOGS";
@@ -24,9 +26,10 @@ pub async fn objects(scene: &Scene) -> Option<PathBuf> {
     let folder = PathBuf::from(std::env::var_os(VARIABLE)?).join(&scene.namespace);
     std::fs::create_dir_all(&folder).ok()?;
     one(&folder, "pods", &scene.api::<Pod>()).await;
-    one(&folder, "deployments", &scene.api::<Deployment>()).await;
-    one(&folder, "replicasets", &scene.api::<ReplicaSet>()).await;
-    one(&folder, "jobs", &scene.api::<Job>()).await;
+    for WorkloadKind { resource, .. } in WorkloadKind::all() {
+        let api = Api::<DynamicObject>::namespaced_with(scene.cluster.client.clone(), &scene.namespace, &resource);
+        one(&folder, &format!("{}.{}", resource.plural, resource.group), &api).await;
+    }
     one(&folder, "events", &scene.api::<Event>()).await;
     one(&folder, "endpoints", &scene.api::<SpiderEndpoint>()).await;
     one(
@@ -44,7 +47,10 @@ pub async fn objects(scene: &Scene) -> Option<PathBuf> {
     Some(folder)
 }
 
-async fn one<K: Watched>(folder: &Path, name: &str, api: &Api<K>) {
+async fn one<K>(folder: &Path, name: &str, api: &Api<K>)
+where
+    K: Resource + Clone + DeserializeOwned + Serialize + Debug,
+{
     let text = match tokio::time::timeout(DEADLINE, api.list(&ListParams::default())).await {
         Ok(Ok(list)) => {
             let objects = list.items.into_iter().map(|mut object| {
@@ -53,6 +59,8 @@ async fn one<K: Watched>(folder: &Path, name: &str, api: &Api<K>) {
             });
             objects.collect()
         }
+        // A kind that this cluster does not have.
+        Ok(Err(kube::Error::Api(status))) if status.is_not_found() => return,
         Ok(Err(error)) => format!("not read: {error}\n"),
         Err(_) => format!("not read in {DEADLINE:?}\n"),
     };

@@ -119,6 +119,22 @@ impl WorkloadKind {
         Self::of("apps.kruise.io", "v1alpha1", "DaemonSet", "daemonsets").shaped(Shape::Nodes)
     }
 
+    /// All kinds of these; a cluster may lack the third-party ones.
+    pub fn all() -> [Self; 10] {
+        [
+            Self::deployment(),
+            Self::replica_set(),
+            Self::stateful_set(),
+            Self::daemon_set(),
+            Self::job(),
+            Self::cron_job(),
+            Self::rollout(),
+            Self::clone_set(),
+            Self::advanced_stateful_set(),
+            Self::advanced_daemon_set(),
+        ]
+    }
+
     /// A workload of this kind. Pods of a kind that follows nodes run where the node has the label `place`.
     pub fn workload(&self, name: &str, pods: i32, annotations: &Annotations, place: &str) -> Result<Value> {
         let mut template = template(name, annotations)?;

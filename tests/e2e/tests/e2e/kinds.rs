@@ -13,6 +13,7 @@ use spiderpool_crds::names::{
     LABEL_RECLAIM,
 };
 use spiderpool_crds::{SpiderEndpoint, SpiderIPPool};
+use spiderpool_e2e::kruise;
 use spiderpool_e2e::life::{Workload, size};
 use spiderpool_e2e::scene::{Scene, scene};
 use spiderpool_e2e::shape::WorkloadKind;
@@ -251,6 +252,25 @@ lives! {
     the_life_of_a_cron_job: cron_job,
     the_life_of_a_rollout: rollout,
     the_life_of_a_clone_set: clone_set,
+}
+
+/// Kinds that only OpenKruise's real manager serves; the run says whether it is there.
+macro_rules! lives_with_kruise {
+    ($($name:ident: $kind:ident),* $(,)?) => {$(
+        #[tokio::test]
+        async fn $name() -> Result<()> {
+            if !kruise::is_real() {
+                eprintln!("nothing to test: there is a stand-in for CloneSets only, see KRUISE_MANAGER");
+                return Ok(());
+            }
+            scene(stringify!($kind), async |scene: &Scene| life(scene, &WorkloadKind::$kind()).await).await
+        }
+    )*};
+}
+
+lives_with_kruise! {
+    the_life_of_an_advanced_stateful_set: advanced_stateful_set,
+    the_life_of_an_advanced_daemon_set: advanced_daemon_set,
 }
 
 /// A Job's template cannot be changed, so there the rows of annotations have a Job each.
