@@ -24,7 +24,7 @@ const STUBBORN: &str = "trap '' TERM; trap 'exit 0' USR1; while true; do sleep 1
 /// Lets a stubborn pod end.
 async fn release(scene: &Scene, pod: &str) -> Result<()> {
     // The command's own end may go with the container.
-    let _ = scene.exec(pod, &["kill", "-USR1", "1"]).await;
+    let _ = scene.exec(pod, &["sh", "-c", "kill -USR1 1"]).await;
     wait::gone(&scene.api::<Pod>(), pod, LONG).await
 }
 
