@@ -131,6 +131,9 @@ enum ClusterTask {
         /// Also runs the controller of Argo Rollouts; the first time it is built, which takes minutes
         #[arg(long)]
         rollouts: bool,
+        /// Also runs OpenKruise's manager that KRUISE_MANAGER names, or else a stand-in for CloneSets only
+        #[arg(long)]
+        kruise: bool,
         /// etcd writes through to the disk, for benchmarks
         #[arg(long)]
         fsync: bool,
@@ -203,6 +206,7 @@ fn cluster(args: ClusterArgs, ui: &Ui) -> Result<()> {
             nodes,
             install,
             rollouts,
+            kruise,
             fsync,
         } => {
             let options = UpOptions {
@@ -217,6 +221,9 @@ fn cluster(args: ClusterArgs, ui: &Ui) -> Result<()> {
             }
             if rollouts {
                 cluster.start_rollouts()?;
+            }
+            if kruise {
+                cluster.start_kruise()?;
             }
             ui.answer(&status::how_to_use(&cluster));
             Ok(())

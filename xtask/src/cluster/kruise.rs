@@ -14,14 +14,18 @@ use serde_json::{Value, json};
 use super::cgroups::Cgroups;
 use super::process::Daemon;
 use super::spec::API_ADDRESS;
+use super::state::State;
 use super::{Cluster, fabric};
+use crate::artifact::{self, Kind};
+use crate::paths;
 use crate::sh::{self, Readiness};
-use crate::{cluster::state::State, paths};
 
 /// Names the real manager's program.
 pub const VARIABLE: &str = "KRUISE_MANAGER";
-/// Program of the stand-in, in the tests' package.
-pub const STAND_IN: &str = "clone-sets";
+/// The tests' package.
+const PACKAGE: &str = "spiderpool-e2e";
+/// Program of the stand-in, there.
+const STAND_IN: &str = "clone-sets";
 
 /// The manager builds many caches before it is ready.
 const DEADLINE: Duration = Duration::from_secs(180);
@@ -59,7 +63,7 @@ impl Kruise {
 
 impl Cluster {
     /// Starts the manager that the environment names, or else the stand-in, unless it runs.
-    pub fn start_kruise(&self, stand_in: &Path) -> Result<Kruise> {
+    pub fn start_kruise(&self) -> Result<Kruise> {
         match std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
             Some(manager) => {
                 let manager = PathBuf::from(manager);
@@ -69,7 +73,8 @@ impl Cluster {
             }
             None => {
                 let what = format!("OpenKruise: a stand-in for CloneSets only, since {VARIABLE} names no manager");
-                self.ui().step(what, |_| self.start_stand_in(stand_in))?;
+                let program = artifact::build(Kind::Bin, PACKAGE, STAND_IN)?;
+                self.ui().step(what, |_| self.start_stand_in(&program))?;
                 Ok(Kruise::StandIn)
             }
         }

@@ -10,7 +10,6 @@ use anyhow::{Context, Result, ensure};
 
 use super::{END_TO_END, Options, Which, lifecycle};
 use crate::artifact::{self, Kind};
-use crate::cluster::kruise;
 use crate::cluster::{Cluster, ClusterName, State, UpOptions, status};
 use crate::paths;
 use crate::ui::Ui;
@@ -56,8 +55,9 @@ pub(super) fn run(options: &Options, part: Part<'_>, ui: &Ui) -> Result<()> {
     let binary = ui.step("end-to-end tests built", |_| {
         artifact::build(Kind::Test, END_TO_END, "e2e")
     })?;
-    let second_nic = program(SECOND_NIC, ui)?;
-    let clone_sets = program(kruise::STAND_IN, ui)?;
+    let second_nic = ui.step("CNI plugin of the tests built", |_| {
+        artifact::build(Kind::Bin, END_TO_END, SECOND_NIC)
+    })?;
     let name = match &options.name {
         Some(name) => name.clone(),
         None => ClusterName::of_tests(&paths::checkout()),
@@ -76,7 +76,7 @@ pub(super) fn run(options: &Options, part: Part<'_>, ui: &Ui) -> Result<()> {
     // Third-party kinds come after the product, as they do where somebody decides to use them.
     let kinds = || -> Result<Vec<(&str, &str)>> {
         cluster.start_rollouts()?;
-        let mut told = vec![(KRUISE, cluster.start_kruise(&clone_sets)?.word())];
+        let mut told = vec![(KRUISE, cluster.start_kruise()?.word())];
         if let Which::Soak(_) = options.which {
             told.push((SOAK, SOAK_POINTS));
         }
@@ -100,13 +100,6 @@ pub(super) fn run(options: &Options, part: Part<'_>, ui: &Ui) -> Result<()> {
         cluster.down()?;
     }
     result
-}
-
-/// A program of the tests' package.
-fn program(name: &str, ui: &Ui) -> Result<PathBuf> {
-    ui.step(format!("{name} built"), |_| {
-        artifact::build(Kind::Bin, END_TO_END, name)
-    })
 }
 
 fn tests(cluster: &Cluster, binary: &Path, filter: Option<&str>, more: &[(&str, &str)], ui: &Ui) -> Result<()> {
