@@ -62,6 +62,9 @@ pub struct Facts {
     pub pools: Vec<PoolFact>,
     /// What applications want, first come first served.
     pub wants: Vec<Want>,
+    /// Names of wanted pools that what is free is kept for when it does not suffice: later wants get none of it, else small
+    /// ones could keep a large one waiting for ever.
+    pub kept_for: BTreeSet<String>,
     /// Whether the subnet is being deleted: then it gives nothing to anybody.
     pub terminating: bool,
     /// How much the objects may hold.
@@ -103,6 +106,11 @@ pub enum Blocked {
         wanted: u128,
         /// How many are free.
         free: u128,
+    },
+    /// What is free is kept for somebody who has waited longer.
+    Behind {
+        /// Name of the pool that it is kept for.
+        pool: String,
     },
     /// The subnet is being deleted.
     SubnetTerminating,
@@ -181,7 +189,9 @@ pub fn plan(facts: &Facts) -> Plan {
     let mut reservations = reservations(facts, &entries, &open);
     let mut meter = Meter::new(facts.limits, &entries);
     let mut verdicts = BTreeMap::new();
+    let (mut kept_for, none): (Option<&str>, _) = (None, RangeSet::new());
     for want in &facts.wants {
+        let left = if kept_for.is_some() { &none } else { &free };
         let own = reservations.remove(want.pool.as_str()).unwrap_or_default();
         let pool = pools.get(want.pool.as_str()).copied();
         let before = entries.get(&want.pool);
@@ -199,8 +209,18 @@ pub fn plan(facts: &Facts) -> Plan {
             Some(pool) if pool.terminating => Err(Blocked::PoolTerminating),
             Some(pool) if facts.terminating && pool.ranges.count() < want.size => Err(Blocked::SubnetTerminating),
             None if facts.terminating => Err(Blocked::SubnetTerminating),
-            Some(pool) => resize(pool, want, &own, &free, meter.ranges(), allows),
-            None => create(want, &own, &free, allows),
+            Some(pool) => resize(pool, want, &own, left, meter.ranges(), allows),
+            None => create(want, &own, left, allows),
+        };
+        let verdict = match (verdict, kept_for) {
+            (Err(Blocked::Exhausted { .. }), Some(first)) => Err(Blocked::Behind { pool: first.to_owned() }),
+            (Err(Blocked::Exhausted { wanted, free }), None) => {
+                if free > 0 && facts.kept_for.contains(&want.pool) {
+                    kept_for = Some(&want.pool);
+                }
+                Err(Blocked::Exhausted { wanted, free })
+            }
+            (verdict, _) => verdict,
         };
         match &verdict {
             Ok(Verdict::Create(ranges) | Verdict::Grow { ranges, .. }) => {

@@ -1,5 +1,7 @@
 //! Worked examples of subnet accounting and of plans.
 
+use std::collections::BTreeSet;
+
 use spiderpool_ipam::accounting::{Entries, Entry, allocated, free, status_count, taken};
 use spiderpool_ipam::autopool::{Blocked, Facts, Limits, Plan, PoolFact, Verdict, Want, plan};
 use spiderpool_ipam::text::{parse_ranges, print_ranges};
@@ -57,6 +59,7 @@ fn rack7() -> Facts {
         ],
         wants: vec![want(SHOP, NAME, 3)],
         terminating: false,
+        kept_for: BTreeSet::new(),
         limits: Limits::default(),
     }
 }
@@ -183,6 +186,27 @@ fn first_come_first_served() {
         plan.verdicts["c"],
         Verdict::Blocked(Blocked::Exhausted { wanted: 3, free: 2 })
     );
+    assert_eq!(plan.verdicts["d"], Verdict::Create(RangeSet::new()));
+}
+
+#[test]
+fn what_is_kept_for_who_waited_longer_is_not_given_to_others() {
+    let mut facts = rack7();
+    facts.wants = vec![
+        want("A", "a", 20),
+        want("B", "b", 4),
+        want("C", "c", 2),
+        want("D", "d", 0),
+    ];
+    facts.kept_for = ["a", "b"].map(str::to_owned).into();
+    let plan = plan(&facts);
+    assert!(matches!(&plan.verdicts["a"], Verdict::Create(_)));
+    assert_eq!(
+        plan.verdicts["b"],
+        Verdict::Blocked(Blocked::Exhausted { wanted: 4, free: 2 })
+    );
+    let behind = Blocked::Behind { pool: "b".to_owned() };
+    assert_eq!(plan.verdicts["c"], Verdict::Blocked(behind));
     assert_eq!(plan.verdicts["d"], Verdict::Create(RangeSet::new()));
 }
 

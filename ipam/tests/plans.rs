@@ -71,6 +71,7 @@ proptest! {
                     let too_few = free.is_empty() || (pool.is_none() && free.count() < want.size);
                     prop_assert!(too_few);
                 }
+                Verdict::Blocked(Blocked::Behind { .. }) => prop_assert!(false, "nothing is kept for anybody here"),
                 Verdict::Blocked(Blocked::InUse { pending }) => {
                     prop_assert_eq!(have, Some(want.size + pending));
                     let stuck = |pool: &PoolFact| {

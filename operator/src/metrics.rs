@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use kube::Resource;
 use kube::core::ObjectMeta;
@@ -15,6 +16,7 @@ use prometheus_client::metrics::MetricType;
 use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
 use spiderpool_kit::cache::Cache;
 use spiderpool_kit::metrics::Metrics;
+use tokio::time::Instant;
 
 use crate::application::{AppId, SlotId};
 use crate::context::Context;
@@ -40,12 +42,25 @@ pub struct Waiting {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// With a number that tells who came first.
-    slots: HashMap<SlotId, (u64, Reason)>,
+    slots: HashMap<SlotId, Wait>,
     next: u64,
     /// Reasons that somebody once waited for: they stay in the metrics as zero.
     reasons: BTreeSet<String>,
 }
+
+#[derive(Debug)]
+struct Wait {
+    /// Tells who came first.
+    number: u64,
+    reason: Reason,
+    /// Most addresses that were seen free for it.
+    free: u128,
+    /// When it began, or when there were more addresses for it than before.
+    hope: Instant,
+}
+
+/// For how long what is free is kept for somebody whom it does not suffice, after it last became more.
+pub const KEPT: Duration = Duration::from_secs(60);
 
 impl Waiting {
     /// Takes down that a pool that is asked for is missing or too small.
@@ -54,12 +69,36 @@ impl Waiting {
         known.reasons.insert(reason.word());
         let number = known.next;
         known.next += 1;
-        known.slots.entry(slot).or_insert((number, reason)).1 = reason;
+        let begun = Wait {
+            number,
+            reason,
+            free: 0,
+            hope: Instant::now(),
+        };
+        known.slots.entry(slot).or_insert(begun).reason = reason;
+    }
+
+    /// Takes down how many addresses are free for a slot that waits for more.
+    pub fn sees(&self, slot: &SlotId, free: u128) {
+        if let Some(wait) = self.lock().slots.get_mut(slot)
+            && free > wait.free
+        {
+            wait.free = free;
+            wait.hope = Instant::now();
+        }
+    }
+
+    /// For how much longer what is free is kept for a slot that it does not suffice; none if others may have it.
+    pub fn kept(&self, slot: &SlotId) -> Option<Duration> {
+        match self.lock().slots.get(slot) {
+            None => Some(KEPT),
+            Some(wait) => KEPT.checked_sub(wait.hope.elapsed()).filter(|left| !left.is_zero()),
+        }
     }
 
     /// The place of a slot among all that wait: who began to wait earlier has the lower number.
     pub fn place(&self, slot: &SlotId) -> Option<u64> {
-        self.lock().slots.get(slot).map(|(number, _)| *number)
+        self.lock().slots.get(slot).map(|wait| wait.number)
     }
 
     /// Takes down that an application asks for these slots only.
@@ -92,8 +131,8 @@ impl Waiting {
             .iter()
             .map(|reason| (reason.clone(), BTreeSet::new()))
             .collect();
-        for (slot, (_, reason)) in &known.slots {
-            apps.entry(reason.word()).or_default().insert(&slot.app);
+        for (slot, wait) in &known.slots {
+            apps.entry(wait.reason.word()).or_default().insert(&slot.app);
         }
         apps.into_iter().map(|(reason, apps)| (reason, apps.len())).collect()
     }
@@ -316,5 +355,21 @@ mod tests {
         assert_eq!(waiting.count(), exhausted(1));
         waiting.reset();
         assert_eq!(waiting.count(), exhausted(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hope_lasts_as_long_as_there_is_more_and_more() {
+        let waiting = Waiting::default();
+        let shop = slot("shop", "eth0");
+        assert_eq!(waiting.kept(&shop), Some(KEPT));
+        waiting.set(shop.clone(), Reason::SubnetExhausted);
+        waiting.sees(&shop, 2);
+        tokio::time::advance(KEPT / 2).await;
+        waiting.sees(&shop, 2);
+        assert_eq!(waiting.kept(&shop), Some(KEPT / 2));
+        waiting.sees(&shop, 3);
+        assert_eq!(waiting.kept(&shop), Some(KEPT));
+        tokio::time::advance(KEPT).await;
+        assert_eq!(waiting.kept(&shop), None);
     }
 }

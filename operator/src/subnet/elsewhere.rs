@@ -15,6 +15,7 @@ pub fn look(context: &Context, seen: &Seen, plan: &Plan) {
             verdict,
             Verdict::Blocked(
                 Blocked::Exhausted { .. }
+                    | Blocked::Behind { .. }
                     | Blocked::AccountingLimit { .. }
                     | Blocked::Fragmented { .. }
                     | Blocked::SubnetTerminating

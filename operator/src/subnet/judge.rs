@@ -1,10 +1,10 @@
 //! What becomes of the pools of a subnet, and which applications get new ones.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
-use spiderpool_ipam::autopool::Want;
+use spiderpool_ipam::autopool::{Facts, Want};
 use spiderpool_kit::cache::Key;
 
 use super::fate::{self, AppSeen, Fate, Hold, PoolView};
@@ -192,4 +192,14 @@ pub fn order(wants: &mut [Want], purposes: &BTreeMap<String, Purpose>, waiting: 
         }
         Some(Purpose::Drain) | None => (0, 0, None),
     });
+}
+
+/// The pools that what is free is kept for: those whose applications wait, unless they wait in vain.
+pub fn kept_for(facts: &Facts, purposes: &BTreeMap<String, Purpose>, waiting: &Waiting) -> BTreeSet<String> {
+    let most = facts.total.difference(&facts.reserved).count();
+    let hopes = |want: &&Want| match purposes.get(&want.pool) {
+        Some(Purpose::Serve { app, slot, .. }) => want.size <= most && waiting.kept(&app.slot_id(slot)).is_some(),
+        Some(Purpose::Drain) | None => false,
+    };
+    facts.wants.iter().filter(hopes).map(|want| want.pool.clone()).collect()
 }

@@ -90,7 +90,7 @@ async fn pass(context: &Context, name: &str) -> Result<Outcome, write::Error> {
         status::release(context, &seen, recorded).await?;
         return match done.failure {
             Some(failure) => Err(failure),
-            None => Ok(lasting(waiting)),
+            None => Ok(waiting.map_or(Outcome::Done, Outcome::After)),
         };
     }
     Ok(Outcome::After(AFTER_CONFLICT))

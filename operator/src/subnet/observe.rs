@@ -130,6 +130,7 @@ pub fn look(context: &Context, subnet: Arc<SpiderSubnet>, cidr: Cidr) -> Seen {
     }
     seen.facts.pools = facts(context, &seen);
     judge::order(&mut seen.facts.wants, &seen.purposes, &context.waiting);
+    seen.facts.kept_for = judge::kept_for(&seen.facts, &seen.purposes, &context.waiting);
     seen
 }
 

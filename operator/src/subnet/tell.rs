@@ -1,5 +1,7 @@
 //! What a pass tells users: on the workload, in words that say what to do.
 
+use std::time::Duration;
+
 use spiderpool_crds::names::ANNOTATION_IP_NUMBER;
 use spiderpool_ipam::autopool::{Blocked, Plan, Verdict};
 
@@ -8,11 +10,12 @@ use super::observe::{Purpose, Refusal, Seen};
 use super::placement::Room;
 use crate::application::{Application, Asked, Slot};
 use crate::context::Context;
-use crate::events::{Reason, tell};
+use crate::events::{REPEAT, Reason, tell};
 
-/// Tells what came of a pass. Says whether somebody waits for something.
-pub fn outcome(context: &Context, seen: &Seen, plan: &Plan, done: &Done) -> bool {
+/// Tells what came of a pass. If somebody waits for something, says when the next pass is due whatever happens.
+pub fn outcome(context: &Context, seen: &Seen, plan: &Plan, done: &Done) -> Option<Duration> {
     let mut waiting = false;
+    let mut kept = REPEAT;
     for (name, verdict) in &plan.verdicts {
         let Some(Purpose::Serve { app, slot, .. }) = seen.purposes.get(name) else {
             continue;
@@ -25,9 +28,15 @@ pub fn outcome(context: &Context, seen: &Seen, plan: &Plan, done: &Done) -> bool
             tell(&context.recorder, app.reference(), reason, &note);
         }
         let unfinished = unfinished(seen, name, verdict, &what);
+        let slot_id = app.slot_id(slot);
         match &unfinished {
-            Some((reason, _)) if *reason != Reason::Shrinking => context.waiting.set(app.slot_id(slot), *reason),
-            Some(_) | None => context.waiting.clear(&app.slot_id(slot)),
+            Some((reason, _)) if *reason != Reason::Shrinking => context.waiting.set(slot_id.clone(), *reason),
+            Some(_) | None => context.waiting.clear(&slot_id),
+        }
+        if let Verdict::Blocked(Blocked::Exhausted { free, .. }) = verdict {
+            context.waiting.sees(&slot_id, *free);
+            // When that ends, others may have what is free.
+            kept = kept.min(context.waiting.kept(&slot_id).unwrap_or(REPEAT));
         }
         if let Some((reason, note)) = unfinished {
             waiting = true;
@@ -40,7 +49,8 @@ pub fn outcome(context: &Context, seen: &Seen, plan: &Plan, done: &Done) -> bool
             tell(&context.recorder, app.reference(), Reason::PoolRefused, &note);
         }
     }
-    waiting | refusals(context, &seen.refusals, seen.name())
+    let refused = refusals(context, &seen.refusals, seen.name());
+    (waiting || refused).then_some(kept)
 }
 
 /// Tells the applications that name a subnet which does not exist. Says whether there are any.
@@ -122,7 +132,7 @@ pub fn remarks(context: &Context, app: &Application) {
     }
     if let Some(stuck) = request.stuck {
         let note = format!(
-            "a rolling update cannot go on: a new pod is started before an old one goes, and its pools have {}, none to \
+            "a rolling update would not go on: it starts a new pod before an old one goes, and the pools have {}, none to \
              spare; write {ANNOTATION_IP_NUMBER}: \"+{}\" into the pod template, or allow a pod to be unavailable",
             addresses(request.size),
             stuck.write
@@ -218,6 +228,13 @@ fn unfinished(seen: &Seen, name: &str, verdict: &Verdict, what: &str) -> Option<
                 ),
             )
         }),
+        Verdict::Blocked(Blocked::Behind { pool }) => Some((
+            Reason::WaitingForAddresses,
+            format!(
+                "{name}, {what}, waits behind pool {pool}, which has waited longer for addresses of SpiderSubnet {subnet} and \
+                 needs more than are free; add addresses to spec.ips of the subnet"
+            ),
+        )),
         Verdict::Shrink { pending, .. } | Verdict::Blocked(Blocked::InUse { pending }) if *pending > 0 => Some((
             Reason::Shrinking,
             format!(

@@ -187,7 +187,9 @@ async fn a_surge_without_spare_address_is_told_with_the_number_to_write() -> Res
         scene
             .event("Deployment", "tight", "SurgeBlocked", &["+1"], SOON)
             .await?;
-        scene.event("Deployment", "exact", "SurgeBlocked", &["+1"], SOON).await?;
+        scene
+            .event("Deployment", "exact", "SurgeBlocked", &["+1"], SOON)
+            .await?;
         let spare = Workload::new(scene, &kind, "spare");
         spare.sized(4, 3).await?;
         spare.scale(3).await?;
