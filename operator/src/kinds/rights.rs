@@ -12,6 +12,7 @@ use super::KindId;
 use super::owner::Led;
 use crate::context::Context;
 use crate::events::{Reason, tell};
+use crate::triggers::workloads;
 
 /// The label that adds a ClusterRole's rules to what the operator may do.
 const AGGREGATE: &str = "ipam.spidernet.io/aggregate-to-controller";
@@ -110,6 +111,8 @@ pub fn refused(context: &Context, id: &KindId, said: &str, subnets: BTreeSet<Str
     for app in context.applications.of_kind(id) {
         told(context, app.reference(), &refusal.text);
     }
+    // Those that were never read are known by their pods.
+    workloads::all_pods(context);
 }
 
 /// Takes in that pods of a kind's application name these subnets, while the kind cannot be read.

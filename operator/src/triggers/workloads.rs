@@ -111,7 +111,8 @@ pub async fn follow_pods(context: Arc<Context>) {
     }
 }
 
-fn all_pods(context: &Context) {
+/// Looks at what all pods ask for.
+pub fn all_pods(context: &Context) {
     let mut seen = BTreeSet::new();
     for pod in context.caches.pods.list() {
         // One pod speaks for all of its controller.
