@@ -1,6 +1,8 @@
 //! Pools that get smaller or go while their pods still live: pods that take their time to end, pods whose controller was
 //! deleted without them, and annotations that were taken away.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -23,9 +25,13 @@ const STUBBORN: &str = "trap '' TERM; trap 'exit 0' USR1; while true; do sleep 1
 
 /// Lets a stubborn pod end.
 async fn release(scene: &Scene, pod: &str) -> Result<()> {
-    // The command's own end may go with the container.
-    let _ = scene.exec(pod, &["sh", "-c", "kill -USR1 1"]).await;
-    wait::gone(&scene.api::<Pod>(), pod, LONG).await
+    wait::until(&format!("pod {pod} to be gone"), LONG, async || {
+        // The command's own end may go with the container, and a node with much to do refuses some.
+        let _ = scene.exec(pod, &["sh", "-c", "kill -USR1 1"]).await;
+        let soon = Duration::from_secs(5);
+        Ok(wait::gone(&scene.api::<Pod>(), pod, soon).await.ok())
+    })
+    .await
 }
 
 #[tokio::test]
