@@ -94,9 +94,18 @@ pub struct Change {
     pub taken: Timestamp,
 }
 
-/// Kills the leader as a crash would, and waits until another one leads.
+/// Kills the leader as a crash of its node would, and waits until another one leads.
 pub async fn kill(cluster: &Cluster, leader: &Leader) -> Result<Change> {
     leader.process.kill()?;
+    // The kubelet would start the container again at once, and it would go on with the Lease of its pod.
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), RELEASE_NAMESPACE);
+    let by_force = DeleteParams {
+        grace_period_seconds: Some(0),
+        ..DeleteParams::default()
+    };
+    pods.delete(&leader.pod, &by_force)
+        .await
+        .context("deleting the killed pod")?;
     let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), RELEASE_NAMESPACE);
     let last = leases
         .get(LEASE)
@@ -114,18 +123,4 @@ pub async fn kill(cluster: &Cluster, leader: &Leader) -> Result<Change> {
     })
     .await?;
     Ok(Change { ended, taken })
-}
-
-/// Replaces a pod that was killed, since the kubelet takes ever longer to start a container that crashed again.
-pub async fn replace(cluster: &Cluster, leader: &Leader, replicas: i32) -> Result<()> {
-    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), RELEASE_NAMESPACE);
-    let by_force = DeleteParams {
-        grace_period_seconds: Some(0),
-        ..DeleteParams::default()
-    };
-    pods.delete(&leader.pod, &by_force)
-        .await
-        .context("deleting the killed pod")?;
-    wait::gone(&pods, &leader.pod, SOON).await?;
-    ready(cluster, replicas).await
 }

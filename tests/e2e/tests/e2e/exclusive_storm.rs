@@ -151,7 +151,7 @@ async fn point(storm: &Storm<'_>, gust: Gust) -> Result<()> {
         "the other operator took over {late:#} after the Lease had ended"
     );
     storm.settled(gust).await?;
-    operators::replace(cluster, &leader, OPERATORS).await
+    operators::ready(cluster, OPERATORS).await
 }
 
 async fn rage(scene: &Scene, mut left: usize) -> Result<()> {
