@@ -251,10 +251,12 @@ fn work(process: &Process, (subnets, pools): (usize, usize), context: &Arc<Conte
 async fn lead(context: &Context) {
     while context.leadership.wait_until_leader().await {
         context.waiting.reset();
+        context.placements.reset();
         for kind in context.kinds.all() {
             index(context, &*kind);
         }
         triggers::everything(context);
+        triggers::workloads::all_pods(context);
         context.leadership.wait_until_follower().await;
     }
     // The election has ended with the process.

@@ -3,6 +3,7 @@
 //! A pod that asks for a pool names its controller. That the controller really exists is checked live, with its UID: anybody
 //! who may make pods can write any reference into one.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kube::Api;
@@ -28,6 +29,13 @@ pub async fn consider(context: &Context, candidate: &Led) -> Outcome {
     if owner::is_core(&key.group) || owner::is_native(&key.group, &key.kind) || context.kinds.is_wanted(&id) {
         return Outcome::Done;
     }
+    if let Some(why) = context.kinds.unsupported(&id) {
+        return unsupported(context, candidate, &why);
+    }
+    if let Some(text) = context.kinds.refusals.text_since(&id, AFTER_REFUSAL) {
+        rights::also(context, &id, &subnets(context, candidate), candidate, &text);
+        return Outcome::After(AFTER_REFUSAL);
+    }
     let asking = workloads::pods_of(context, &candidate.uid);
     if asking.is_empty() {
         return Outcome::Done;
@@ -52,12 +60,11 @@ pub async fn consider(context: &Context, candidate: &Led) -> Outcome {
     let object = match within(DEADLINE, what, api.get_opt(&key.name)).await {
         Ok(object) => object,
         Err(failure) if failure.is_forbidden() => {
-            let subnets = asking.iter().flat_map(|pod| pod.subnets()).collect();
             let said = failure
                 .status()
                 .map_or_else(|| failure.to_string(), |status| status.message.clone());
-            rights::refused(context, &id, &said, subnets);
-            rights::told(context, candidate.reference(), &rights::advice(context, &id, &said));
+            let text = rights::refused(context, &id, &said, subnets(context, candidate));
+            rights::told(context, candidate.reference(), &text);
             return Outcome::After(AFTER_REFUSAL);
         }
         Err(failure) => return Outcome::retry(failure),
@@ -84,7 +91,17 @@ pub async fn consider(context: &Context, candidate: &Led) -> Outcome {
     Outcome::Done
 }
 
+/// The subnets that an application's pods name.
+fn subnets(context: &Context, candidate: &Led) -> BTreeSet<String> {
+    let asking = workloads::pods_of(context, &candidate.uid);
+    asking.iter().flat_map(|pod| pod.subnets()).collect()
+}
+
 fn unsupported(context: &Context, candidate: &Led, why: &str) -> Outcome {
+    let key = &candidate.key;
+    context
+        .kinds
+        .set_unsupported(KindId::new(&*key.group, &*key.kind), why.to_owned());
     if context.leadership.is_leader() {
         let note = format!("no automatic pool: {why}");
         tell(&context.recorder, candidate.reference(), Reason::KindUnsupported, &note);

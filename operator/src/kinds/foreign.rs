@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::core::DynamicObject;
-use spiderpool_crds::{DEFAULT_TEMPLATE_PATH, JsonPath};
+use spiderpool_crds::{DEFAULT_TEMPLATE_PATH, JsonPath, SpiderIPPool};
 use spiderpool_kit::cache::{Cache, Change, Options};
 use spiderpool_kit::shutdown::Process;
 use tokio::time::Instant;
@@ -24,6 +24,8 @@ use spiderpool_crds::app::AppKey;
 
 /// How long one watch request lasts. A right that was withdrawn is missed at the next one.
 const WATCH: Duration = Duration::from_secs(60);
+/// How long definitions are left to change together before everything that rests on them is looked at.
+const CALM: Duration = Duration::from_millis(200);
 /// How long one wait for the first list lasts.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Status of the API server's answer to somebody without the right.
@@ -38,26 +40,29 @@ struct Running {
 pub async fn manage(context: Arc<Context>, process: Process) {
     let mut running: BTreeMap<KindId, Running> = BTreeMap::new();
     let mut definitions = context.caches.crds.subscribe();
+    let mut changed: Option<Instant> = None;
     of_pools(&context);
     loop {
         settle(&context, &process, &mut running);
+        let calm = changed.map_or_else(|| Instant::now() + PATIENCE, |since| since + CALM);
         tokio::select! {
             change = definitions.next() => match change {
                 None => return,
-                Some(Change::Applied { old, new }) => {
-                    if old.and_then(|old| old.facts()) != new.facts() {
-                        workloads::definitions_changed(&context);
-                    }
-                }
-                Some(_) => workloads::definitions_changed(&context),
+                Some(Change::Applied { old, new }) if old.as_ref().and_then(|old| old.facts()) == new.facts() => {}
+                Some(_) => changed = changed.or_else(|| Some(Instant::now())),
             },
             () = context.kinds.changed.notified() => {}
+            () = tokio::time::sleep_until(calm), if changed.is_some() => {
+                changed = None;
+                context.kinds.forget_unsupported();
+                workloads::definitions_changed(&context);
+            }
         }
     }
 }
 
 /// Wants the kinds watched whose objects have pools. What is not watched could not be seen to go.
-fn of_pools(context: &Context) {
+pub fn of_pools(context: &Context) {
     for pool in context.caches.pools.list() {
         if let Some(key) = pool.app_key() {
             of_pool(context, &key);
@@ -78,6 +83,11 @@ pub fn of_pool(context: &Context, key: &AppKey) {
 }
 
 fn settle(context: &Arc<Context>, process: &Process, running: &mut BTreeMap<KindId, Running>) {
+    context.kinds.forget_found(|id| {
+        let pools = || context.caches.pools.list();
+        let of_kind = |pool: &Arc<SpiderIPPool>| pool.app_key().is_some_and(|key| id.has(&AppId::from(&key)));
+        context.kinds.facts(id).is_some() || pools().iter().any(of_kind)
+    });
     let wanted: BTreeMap<KindId, Facts> = context
         .kinds
         .wanted()
@@ -108,7 +118,13 @@ fn settle(context: &Arc<Context>, process: &Process, running: &mut BTreeMap<Kind
             facts.clone(),
             stop.clone(),
         );
-        process.spawn_infallible(format!("workloads: {id}"), Box::pin(task));
+        // It has something to put away after it was stopped, and says itself when that is done.
+        let done = CancellationToken::new();
+        process.spawn_until(format!("workloads: {id}"), done.clone(), async move {
+            Box::pin(task).await;
+            done.cancel();
+            std::future::pending::<()>().await;
+        });
         running.insert(id, Running { facts, stop });
     }
 }
@@ -132,7 +148,7 @@ async fn watch(context: Arc<Context>, process: Process, id: KindId, facts: Facts
                 .clone()
                 .filter(|outage| outage.refused == Some(FORBIDDEN));
             match refused {
-                Some(outage) => rights::refused(&context, &id, &outage.error, Default::default()),
+                Some(outage) => drop(rights::refused(&context, &id, &outage.error, BTreeSet::new())),
                 None if cache.is_healthy() => rights::granted(&context, &id),
                 None => {}
             }
@@ -165,7 +181,7 @@ async fn watch(context: Arc<Context>, process: Process, id: KindId, facts: Facts
     }
     // Another watch of the kind may have begun meanwhile; it has its own view of the objects.
     context.kinds.remove(&(watched as Arc<dyn Workloads>));
-    context.kinds.refusals.clear(&id);
+    rights::granted(&context, &id);
     if !process.token().is_cancelled() && context.kinds.facts(&id).is_none() {
         for app in context.applications.of_kind(&id) {
             workloads::gone(&context, &app.id());

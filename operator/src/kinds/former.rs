@@ -2,7 +2,7 @@
 
 use futures::future::BoxFuture;
 use kube::Client;
-use spiderpool_kit::cache::WaitError;
+use spiderpool_kit::cache::{Key, WaitError};
 use spiderpool_kit::deadline::within;
 use tokio::time::Instant;
 
@@ -41,9 +41,11 @@ impl Workloads for Former {
         None
     }
 
-    fn applications(&self, _: &Context) -> Vec<Application> {
+    fn keys(&self) -> Vec<Key> {
         Vec::new()
     }
+
+    fn refresh(&self, _: &Context, _: &str, _: &str) {}
 
     /// Nothing is left once the API server says itself that it does not serve the kind, in whatever way it could be served.
     fn live(&self, client: Client, _: &str, _: &str) -> LiveAnswer {

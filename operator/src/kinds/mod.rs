@@ -17,7 +17,7 @@ pub mod watched;
 
 pub use watched::{Watched, Workloads};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -76,6 +76,8 @@ pub struct Kinds {
     watched: RwLock<Vec<Arc<dyn Workloads>>>,
     found: Mutex<BTreeSet<KindId>>,
     changed: Notify,
+    /// Kinds that cannot have pools, with the reason.
+    unsupported: Mutex<BTreeMap<KindId, String>>,
     /// Kinds that cannot be read.
     pub refusals: Refusals,
 }
@@ -89,6 +91,7 @@ impl Kinds {
             watched: RwLock::new(native),
             found: Mutex::default(),
             changed: Notify::new(),
+            unsupported: Mutex::default(),
             refusals: Refusals::default(),
         }
     }
@@ -161,6 +164,34 @@ impl Kinds {
         drop(found);
         self.changed.notify_one();
         true
+    }
+
+    /// Forgets the kinds found in use that are not `used` any more, so that they do not count.
+    fn forget_found(&self, used: impl Fn(&KindId) -> bool) {
+        let found = self.found().clone();
+        let unused: Vec<KindId> = found.into_iter().filter(|id| !used(id)).collect();
+        self.found().retain(|id| !unused.contains(id));
+    }
+
+    /// Why a kind cannot have pools, if that was found.
+    fn unsupported(&self, id: &KindId) -> Option<String> {
+        self.unsupported
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned()
+    }
+
+    /// Takes down that a kind cannot have pools. That holds until definitions change.
+    fn set_unsupported(&self, id: KindId, why: String) {
+        self.unsupported
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, why);
+    }
+
+    fn forget_unsupported(&self) {
+        self.unsupported.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Whether a kind is to be watched.

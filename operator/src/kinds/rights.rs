@@ -4,26 +4,39 @@
 //! of the subnet what right is missing, and the workloads get an Event.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 
+use spiderpool_crds::SpiderIPPool;
+use tokio::time::Instant;
+
 use super::KindId;
 use super::owner::Led;
+use crate::application::AppId;
 use crate::context::Context;
 use crate::events::{Reason, tell};
-use crate::triggers::workloads;
+use crate::triggers::{look_at, subnets_of, workloads};
 
 /// The label that adds a ClusterRole's rules to what the operator may do.
 const AGGREGATE: &str = "ipam.spidernet.io/aggregate-to-controller";
 
 /// What is known of a kind that cannot be read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// What the API server said and what to do, for users' eyes.
     pub text: String,
     /// Subnets that pods of the kind's applications ask for. Those that applications ask for are known elsewhere.
     pub subnets: BTreeSet<String>,
+    at: Instant,
+}
+
+/// What a refused read told that was not known.
+struct News {
+    first: bool,
+    subnets: BTreeSet<String>,
+    text: String,
 }
 
 /// Kinds that cannot be read.
@@ -33,14 +46,24 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// Takes in that a kind cannot be read. True if that is news.
-    pub fn set(&self, id: &KindId, text: String, subnets: BTreeSet<String>) -> bool {
+    /// Takes in that a kind cannot be read. The text that is told stays the first one: the API server's words name the very
+    /// object that was asked for.
+    fn set(&self, id: &KindId, text: String, subnets: BTreeSet<String>) -> News {
         let mut refusals = self.lock();
-        let refusal = refusals.entry(id.clone()).or_default();
-        let before = refusal.clone();
-        refusal.text = text;
+        let first = !refusals.contains_key(id);
+        let refusal = refusals.entry(id.clone()).or_insert_with(|| Refusal {
+            text,
+            subnets: BTreeSet::new(),
+            at: Instant::now(),
+        });
+        refusal.at = Instant::now();
+        let added = subnets.difference(&refusal.subnets).cloned().collect();
         refusal.subnets.extend(subnets);
-        *refusal != before
+        News {
+            first,
+            subnets: added,
+            text: refusal.text.clone(),
+        }
     }
 
     /// Takes in that a kind can be read, or is of no interest any more. Gives back what was known, if anything was.
@@ -51,6 +74,13 @@ impl Refusals {
     /// What to tell of a kind, if it cannot be read.
     pub fn text(&self, id: &KindId) -> Option<String> {
         self.lock().get(id).map(|refusal| refusal.text.clone())
+    }
+
+    /// As [`Self::text`], if that was found within this time.
+    pub fn text_since(&self, id: &KindId, age: Duration) -> Option<String> {
+        let refusals = self.lock();
+        let refusal = refusals.get(id).filter(|refusal| refusal.at.elapsed() < age)?;
+        Some(refusal.text.clone())
     }
 
     /// Adds subnets to what is known of a kind that cannot be read. Gives back those that are news.
@@ -91,35 +121,34 @@ pub fn concerned(context: &Context, id: &KindId, refusal: &Refusal) -> BTreeSet<
     }
     for pool in context.caches.pools.list() {
         if pool.app_key().is_some_and(|key| id.has(&(&key).into())) {
-            subnets.extend(crate::triggers::subnets_of(context, &pool));
+            subnets.extend(subnets_of(context, &pool));
         }
     }
     subnets
 }
 
-/// Takes in that a kind cannot be read: its workloads are told, and its subnets looked at.
-pub fn refused(context: &Context, id: &KindId, said: &str, subnets: BTreeSet<String>) {
-    let text = advice(context, id, said);
-    if !context.kinds.refusals.set(id, text, subnets) {
-        return;
+/// Takes in that a kind cannot be read: its workloads are told, and its subnets looked at. Gives back what is told.
+pub fn refused(context: &Context, id: &KindId, said: &str, subnets: BTreeSet<String>) -> String {
+    let news = context.kinds.refusals.set(id, advice(context, id, said), subnets);
+    look_at(context, news.subnets);
+    if !news.first {
+        return news.text;
     }
     tracing::warn!(kind = %id, said, "not allowed to read this kind");
-    let refusal = context.kinds.refusals.all().remove(id).unwrap_or_default();
-    for subnet in concerned(context, id, &refusal) {
-        context.queues.subnets.add(subnet);
+    if let Some(refusal) = context.kinds.refusals.all().get(id) {
+        look_at(context, concerned(context, id, refusal));
     }
     for app in context.applications.of_kind(id) {
-        told(context, app.reference(), &refusal.text);
+        told(context, app.reference(), &news.text);
     }
     // Those that were never read are known by their pods.
     workloads::all_pods(context);
+    news.text
 }
 
 /// Takes in that pods of a kind's application name these subnets, while the kind cannot be read.
 pub fn also(context: &Context, id: &KindId, subnets: &BTreeSet<String>, app: &Led, text: &str) {
-    for subnet in context.kinds.refusals.add(id, subnets) {
-        context.queues.subnets.add(subnet);
-    }
+    look_at(context, context.kinds.refusals.add(id, subnets));
     told(context, app.reference(), text);
 }
 
@@ -129,9 +158,7 @@ pub fn granted(context: &Context, id: &KindId) {
         return;
     };
     tracing::info!(kind = %id, "allowed to read this kind");
-    for subnet in concerned(context, id, &refusal) {
-        context.queues.subnets.add(subnet);
-    }
+    look_at(context, concerned(context, id, &refusal));
 }
 
 /// Tells a workload that its kind cannot be read.
@@ -141,11 +168,18 @@ pub fn told(context: &Context, about: ObjectReference, text: &str) {
     }
 }
 
-/// Of the kinds that cannot be read, what concerns a subnet.
-pub fn of_subnet(context: &Context, subnet: &str) -> Vec<String> {
+/// Of the kinds that cannot be read, what concerns a subnet with these pools.
+pub fn of_subnet(context: &Context, subnet: &str, pools: &BTreeMap<String, Arc<SpiderIPPool>>) -> Vec<String> {
     let all = context.kinds.refusals.all();
-    let concerning = all
-        .iter()
-        .filter(|(id, refusal)| concerned(context, id, refusal).contains(subnet));
-    concerning.map(|(_, refusal)| refusal.text.clone()).collect()
+    let concerns = |(id, refusal): &(&KindId, &Refusal)| {
+        refusal.subnets.contains(subnet)
+            || context.applications.naming(subnet).iter().any(|app| id.has(&app.id()))
+            || pools
+                .values()
+                .any(|pool| pool.app_key().is_some_and(|key| id.has(&AppId::from(&key))))
+    };
+    all.iter()
+        .filter(concerns)
+        .map(|(_, refusal)| refusal.text.clone())
+        .collect()
 }

@@ -1,13 +1,12 @@
 //! A watched kind of workload, read the same way whatever its type.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
 use kube::api::ListParams;
-use kube::core::{ApiResource, DynamicObject, ObjectMeta};
+use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
-use spiderpool_kit::cache::{Cache, Change, Held, WaitError};
+use spiderpool_kit::cache::{Cache, Change, Held, Key, WaitError};
 use spiderpool_kit::deadline::within;
 use tokio::time::Instant;
 
@@ -32,8 +31,11 @@ pub trait Workloads: Send + Sync {
     /// One object, whatever it asks for.
     fn application(&self, context: &Context, namespace: &str, name: &str) -> Option<Application>;
 
-    /// All objects, whatever they ask for.
-    fn applications(&self, context: &Context) -> Vec<Application>;
+    /// The keys of all objects.
+    fn keys(&self) -> Vec<Key>;
+
+    /// Takes in an object as it is now, or that it is gone.
+    fn refresh(&self, context: &Context, namespace: &str, name: &str);
 
     /// Reads one object live.
     fn live(&self, client: Client, namespace: &str, name: &str) -> LiveAnswer;
@@ -62,35 +64,38 @@ pub struct Watched<K: Held> {
     resource: ApiResource,
     cache: Cache<K>,
     read: Reader<K>,
+    /// Whether a missing object may be missing because its API version is.
+    versioned: bool,
+    /// Held from the look at the cache to the change of the index, so that whoever comes last brings the newest state.
+    order: Mutex<()>,
 }
 
 impl<K: Native> Watched<K> {
     /// A kind of Kubernetes itself.
     pub fn native(cache: Cache<K>) -> Arc<Self> {
         let resource = ApiResource::erase::<K>(&());
-        Self::new(
-            cache,
-            resource,
-            Box::new(|context, object: &K| {
-                Application::of(
-                    context,
-                    native::key::<K>(object.meta()),
-                    object.meta(),
-                    &object.workload(),
-                )
-            }),
-        )
+        let read = |context: &Context, object: &K| {
+            let meta = object.meta();
+            Application::of(context, native::key::<K>(meta), meta, &object.workload())
+        };
+        Self::with(cache, resource, Box::new(read), false)
     }
 }
 
 impl<K: Held> Watched<K> {
     /// A kind whose objects are understood by `read`.
     pub fn new(cache: Cache<K>, resource: ApiResource, read: Reader<K>) -> Arc<Self> {
+        Self::with(cache, resource, read, true)
+    }
+
+    fn with(cache: Cache<K>, resource: ApiResource, read: Reader<K>, versioned: bool) -> Arc<Self> {
         Arc::new(Self {
             id: KindId::new(&*resource.group, &*resource.kind),
             resource,
             cache,
             read,
+            versioned,
+            order: Mutex::new(()),
         })
     }
 
@@ -101,10 +106,10 @@ impl<K: Held> Watched<K> {
         while let Some(change) = changes.next().await {
             match change {
                 Change::Applied { new, .. } => {
-                    workloads::put(&context, (self.read)(&context, &new));
+                    self.take(&context, &Key::of_meta(new.meta()));
                     workloads::child_changed(&context, &self.id, new.meta());
                 }
-                Change::Deleted(gone) => workloads::gone(&context, &self.app_id(gone.meta())),
+                Change::Deleted(gone) => self.take(&context, &Key::of_meta(gone.meta())),
                 // What it asked for before stands until it can be read again.
                 Change::Malformed(bad) => {
                     tracing::warn!(kind = %self.id, object = %bad.key, error = bad.error, "cannot be read");
@@ -114,12 +119,20 @@ impl<K: Held> Watched<K> {
         }
     }
 
-    fn app_id(&self, meta: &ObjectMeta) -> AppId {
-        AppId {
-            group: self.id.group.clone(),
-            kind: self.id.kind.clone(),
-            namespace: meta.namespace.clone().unwrap_or_default(),
-            name: meta.name.clone().unwrap_or_default(),
+    fn take(&self, context: &Context, key: &Key) {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.cache.get_key(key) {
+            Some(object) => workloads::put(context, (self.read)(context, &object)),
+            None if self.cache.malformed(key).is_some() => {}
+            None => workloads::gone(
+                context,
+                &AppId {
+                    group: self.id.group.clone(),
+                    kind: self.id.kind.clone(),
+                    namespace: key.namespace.clone(),
+                    name: key.name.clone(),
+                },
+            ),
         }
     }
 }
@@ -141,22 +154,26 @@ impl<K: Held> Workloads for Watched<K> {
         Some((self.read)(context, &*self.cache.get(namespace, name)?))
     }
 
-    fn applications(&self, context: &Context) -> Vec<Application> {
+    fn keys(&self) -> Vec<Key> {
         self.cache
-            .list()
-            .iter()
-            .map(|object| (self.read)(context, object))
-            .collect()
+            .read(|store| store.iter().map(|object| Key::of_meta(object.meta())).collect())
+    }
+
+    fn refresh(&self, context: &Context, namespace: &str, name: &str) {
+        self.take(context, &Key::new(namespace, name));
     }
 
     fn live(&self, client: Client, namespace: &str, name: &str) -> LiveAnswer {
         let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &self.resource);
         let what = format!("reading {} {namespace}/{name}", self.id.kind);
-        let name = name.to_owned();
+        let (name, versioned) = (name.to_owned(), self.versioned);
         Box::pin(async move {
             let found = within(write::DEADLINE, what.clone(), api.get_metadata_opt(&name)).await;
             if let Some(object) = found.map_err(write::Error::Failed)? {
                 return Ok(Live::Object(object.metadata.uid.unwrap_or_default()));
+            }
+            if !versioned {
+                return Ok(Live::Nothing);
             }
             // Not found may also mean that this version of the kind is not served any more. A list tells.
             let params = ListParams::default().limit(1);
@@ -171,15 +188,14 @@ impl<K: Held> Workloads for Watched<K> {
 
 /// Takes in all objects of a kind as they are, and forgets those that are not there.
 pub fn index(context: &Context, kind: &dyn Workloads) {
-    let mut present = HashSet::new();
-    for app in kind.applications(context) {
-        present.insert(app.id());
-        workloads::put(context, app);
+    // Before the first list, nothing is known of what is there.
+    if !kind.is_synced() {
+        return;
     }
-    for id in context
-        .applications
-        .ids(|id| kind.id().has(id) && !present.contains(id))
-    {
-        workloads::gone(context, &id);
+    for key in kind.keys() {
+        kind.refresh(context, &key.namespace, &key.name);
+    }
+    for id in context.applications.ids(|id| kind.id().has(id)) {
+        kind.refresh(context, &id.namespace, &id.name);
     }
 }

@@ -37,10 +37,16 @@ pub fn slot_of(pool: &SpiderIPPool) -> Option<SlotId> {
     })
 }
 
+/// Under which key the pools of an application are.
+pub fn application(app: &AppId) -> String {
+    format!("app:{}/{}/{}/{}", app.group, app.kind, app.namespace, app.name)
+}
+
 /// Everything that a pool is indexed under.
 pub fn keys(pool: &SpiderIPPool) -> Vec<String> {
-    let slot = slot_of(pool).as_ref().map(slot);
-    slot.into_iter().chain([network(&pool.spec.subnet)]).collect()
+    let of = slot_of(pool);
+    let of = of.iter().flat_map(|of| [slot(of), application(&of.app)]);
+    of.chain([network(&pool.spec.subnet)]).collect()
 }
 
 /// Everything that a subnet is indexed under.
@@ -74,6 +80,7 @@ mod tests {
     fn an_automatic_pool_is_found_by_its_slot_whatever_the_version() {
         let expected = [
             "slot:apps.kruise.io/CloneSet/retail/shop/net1/IPv4",
+            "app:apps.kruise.io/CloneSet/retail/shop",
             "cidr:10.77.0.0/20",
         ];
         for gv in ["apps.kruise.io_v1alpha1", "apps.kruise.io_v1beta1"] {
@@ -82,7 +89,11 @@ mod tests {
         let default = keys(&pool("apps.kruise.io_v1alpha1", None, "fd00::/64"));
         assert_eq!(
             default,
-            ["slot:apps.kruise.io/CloneSet/retail/shop/eth0/IPv6", "cidr:fd00::/64"]
+            [
+                "slot:apps.kruise.io/CloneSet/retail/shop/eth0/IPv6",
+                "app:apps.kruise.io/CloneSet/retail/shop",
+                "cidr:fd00::/64"
+            ]
         );
     }
 

@@ -30,11 +30,14 @@ pub fn hold(context: &Context, pool: &SpiderIPPool, subnet: &str) -> Hold {
         let Some((namespace, name)) = record.pod.split_once('/') else {
             continue;
         };
-        let pod = context.caches.pods.get(namespace, name);
+        // Awaited before it is looked at: it may go at any moment.
+        let key = Key::new(namespace, name);
+        context.awaited.add(key.clone(), subnet);
+        let pod = context.caches.pods.get_key(&key);
         let Some(pod) = pod.filter(|pod| pod.stays() && pod.metadata.uid.as_ref() == Some(&record.pod_uid)) else {
+            context.awaited.remove(&key, subnet);
             continue;
         };
-        context.awaited.add(Key::new(namespace, name), subnet);
         let goes = controller(&pod.metadata).is_some_and(|owner| goes_with(context, namespace, owner, uid));
         found = match (found, goes) {
             (Hold::No | Hold::Going, true) => Hold::Going,
@@ -77,6 +80,16 @@ pub struct Awaited {
 impl Awaited {
     fn add(&self, pod: Key, subnet: &str) {
         self.lock().entry(pod).or_default().insert(subnet.to_owned());
+    }
+
+    fn remove(&self, pod: &Key, subnet: &str) {
+        let mut awaited = self.lock();
+        if let Some(subnets) = awaited.get_mut(pod) {
+            subnets.remove(subnet);
+            if subnets.is_empty() {
+                awaited.remove(pod);
+            }
+        }
     }
 
     /// What is to be looked at now that something happened to a pod.

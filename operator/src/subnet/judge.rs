@@ -70,10 +70,12 @@ pub fn pools(context: &Context, seen: &mut Seen, by_slot: &HashMap<SlotId, Vec<P
                 });
                 let Some((app, request, slot)) = asked else { continue };
                 context.placements.forget(&slot_id);
-                // A pool left over elsewhere may go now that this one serves.
-                let others = siblings
-                    .iter()
-                    .filter(|other| other.subnet != me.subnet && !other.terminating);
+                // A pool left over elsewhere may go now that this one serves, unless that was found already.
+                let left_over = |other: &&PoolView| {
+                    let may_go = other.reclaim && !other.terminating;
+                    other.subnet != me.subnet && may_go && !context.shrinking.has(&other.name)
+                };
+                let others = siblings.iter().filter(left_over);
                 seen.elsewhere.extend(others.map(|other| other.subnet.clone()));
                 seen.facts.wants.push(Want {
                     application: key.to_string(),

@@ -123,7 +123,7 @@ pub fn look(context: &Context, subnet: Arc<SpiderSubnet>, cidr: Cidr) -> Seen {
         unreadable: Vec::new(),
         elsewhere: BTreeSet::new(),
     };
-    seen.unreadable = rights::of_subnet(context, seen.name());
+    seen.unreadable = rights::of_subnet(context, seen.name(), &seen.pools);
     judge::pools(context, &mut seen, &world.by_slot);
     if context.config.automatic_pools {
         judge::newcomers(context, &mut seen, &world.by_slot);

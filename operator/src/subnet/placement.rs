@@ -91,6 +91,11 @@ impl Placements {
         }
     }
 
+    /// Forgets all places: what an earlier leadership of this replica chose is out of date.
+    pub fn reset(&self) {
+        self.lock().clear();
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<SlotId, Place>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }

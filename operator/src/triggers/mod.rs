@@ -25,6 +25,7 @@ const BUSY_POOL: Duration = Duration::from_millis(500);
 pub fn everything(context: &Context) {
     all_subnets(context);
     all_pools(context);
+    foreign::of_pools(context);
     for reserved in context.caches.reserved.list() {
         check_reserved(context, &reserved);
     }
@@ -132,9 +133,7 @@ pub(crate) fn subnets_of(context: &Context, pool: &SpiderIPPool) -> BTreeSet<Str
 pub async fn follow_reserved(context: Arc<Context>) {
     let mut changes = context.caches.reserved.subscribe();
     while let Some(change) = changes.next().await {
-        if let Change::Applied { new, .. } = &change
-            && context.leadership.is_leader()
-        {
+        if let Change::Applied { new, .. } = &change {
             check_reserved(&context, new);
         }
         all_subnets(&context);
@@ -143,7 +142,9 @@ pub async fn follow_reserved(context: Arc<Context>) {
 }
 
 fn check_reserved(context: &Context, reserved: &SpiderReservedIP) {
-    if let Err(error) = reserved.addresses() {
+    if context.leadership.is_leader()
+        && let Err(error) = reserved.addresses()
+    {
         let about: ObjectReference = reserved.object_ref(&());
         let note = format!("{error}; until then its addresses may be given out");
         tell(&context.recorder, about, Reason::ReservedIPInvalid, &note);

@@ -8,7 +8,7 @@ use kube::core::ObjectMeta;
 use spiderpool_crds::owner as rule;
 use spiderpool_kit::cache::{Change, Key};
 
-use super::look_at;
+use super::{look_at, subnets_of};
 use crate::application::native::controller;
 use crate::application::{AppId, Application};
 use crate::context::Context;
@@ -16,12 +16,14 @@ use crate::kinds::owner::{self, Led};
 use crate::kinds::pod::PodSketch;
 use crate::kinds::watched::index;
 use crate::kinds::{KindId, rights};
+use crate::pool::index::application;
 use crate::subnet::tell;
 
 /// Takes in an application as it is now.
 pub fn put(context: &Context, app: Application) {
     let remarks = app.clone();
-    if let Some(concerned) = context.applications.put(app) {
+    if let Some(mut concerned) = context.applications.put(app) {
+        concerned.extend(subnets_with_pools(context, &remarks.id()));
         remark(context, &remarks);
         context.waiting.keep(&remarks.id(), &remarks.slot_ids());
         look_at(context, concerned);
@@ -32,6 +34,13 @@ pub fn put(context: &Context, app: Application) {
 pub fn gone(context: &Context, id: &AppId) {
     context.waiting.forget(id);
     look_at(context, context.applications.remove(id));
+    look_at(context, subnets_with_pools(context, id));
+}
+
+/// The subnets that an application has pools of, whether it names them (any more) or not.
+fn subnets_with_pools(context: &Context, id: &AppId) -> BTreeSet<String> {
+    let pools = context.caches.pools.indexed(&application(id));
+    pools.iter().flat_map(|pool| subnets_of(context, pool)).collect()
 }
 
 /// Tells an application what is wrong with what it asks for.
@@ -155,9 +164,7 @@ fn asks(context: &Context, pod: &PodSketch) {
 /// Reads an object again: what it asks for may depend on its pods.
 fn refresh(context: &Context, led: &Led) {
     let id = AppId::from(&led.key);
-    let kind = context.kinds.of(&id);
-    let app = kind.and_then(|kind| kind.application(context, &led.key.namespace, &led.key.name));
-    if let Some(app) = app.filter(|app| app.uid == led.uid) {
-        put(context, app);
+    if let Some(kind) = context.kinds.of(&id) {
+        kind.refresh(context, &led.key.namespace, &led.key.name);
     }
 }
