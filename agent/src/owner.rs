@@ -136,8 +136,7 @@ impl Owners {
             return Ok(true);
         }
         let limit = deadline.min(Instant::now() + READ_TIMEOUT);
-        let api_version = owner.key.api_version();
-        let scales = self.scales.has_scale(&api_version, kind, limit);
+        let scales = self.scales.has_scale(group, kind, limit);
         scales.await.map_err(|source| RequestError::Owner {
             pod: format!("{}/{}", child.key.namespace, pod.name_any()),
             child: format!("{} {}", child.key.kind, child.key.name),

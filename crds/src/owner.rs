@@ -19,6 +19,9 @@ const NATIVE: [(&str, &str); 6] = [
     (BATCH, "CronJob"),
 ];
 
+/// Those that have a scale subresource, in every version of Kubernetes.
+const SCALING: [(&str, &str); 3] = [(APPS, "Deployment"), REPLICA_SET, (APPS, "StatefulSet")];
+
 /// Who the application is: a pod's controller, or the controller above that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Above {
@@ -26,7 +29,10 @@ pub enum Above {
     Owner,
     /// The child, whoever owns it.
     Itself,
-    /// The owner if its kind has a scale subresource or the configuration lists it, else the child.
+    /// The owner if any served version of its kind has a scale subresource or the configuration lists it, else the child.
+    ///
+    /// Agents learn that by discovery and the operator from CustomResourceDefinitions. So where an extension API server
+    /// serves the owner's kind, its ReplicaSets and Jobs cannot have automatic pools.
     IfItScales,
 }
 
@@ -34,8 +40,9 @@ pub enum Above {
 /// and a kind. Whoever is found to be the application stays so: its own owner is not asked.
 pub fn above(child: (&str, &str), owner: (&str, &str)) -> Above {
     match (child, owner) {
-        (REPLICA_SET, (APPS, "Deployment")) | (JOB, (BATCH, "CronJob")) => Above::Owner,
-        (REPLICA_SET | JOB, (group, _)) if !is_core(group) => Above::IfItScales,
+        (JOB, (BATCH, "CronJob")) => Above::Owner,
+        (REPLICA_SET | JOB, owner) if SCALING.contains(&owner) => Above::Owner,
+        (REPLICA_SET | JOB, (group, kind)) if !is_core(group) && !is_native(group, kind) => Above::IfItScales,
         _ => Above::Itself,
     }
 }
@@ -56,12 +63,20 @@ mod tests {
 
     #[test]
     fn replica_sets_and_jobs_belong_to_what_makes_them() {
-        assert_eq!(above(REPLICA_SET, ("apps", "Deployment")), Above::Owner);
+        for owner in ["Deployment", "ReplicaSet", "StatefulSet"] {
+            assert_eq!(above(REPLICA_SET, ("apps", owner)), Above::Owner, "{owner}");
+            assert_eq!(above(JOB, ("apps", owner)), Above::Owner, "{owner}");
+        }
         assert_eq!(above(JOB, ("batch", "CronJob")), Above::Owner);
+        for owner in [("apps", "DaemonSet"), ("batch", "Job")] {
+            assert_eq!(above(REPLICA_SET, owner), Above::Itself, "{owner:?}");
+            assert_eq!(above(JOB, owner), Above::Itself, "{owner:?}");
+        }
+        assert_eq!(above(REPLICA_SET, ("batch", "CronJob")), Above::Itself);
         for owner in [
             ("argoproj.io", "Rollout"),
             ("apps.kruise.io", "AdvancedCronJob"),
-            ("apps", "StatefulSet"),
+            ("apps.kruise.io", "StatefulSet"),
             ("example.org", "Deployment"),
         ] {
             assert_eq!(above(REPLICA_SET, owner), Above::IfItScales, "{owner:?}");

@@ -3,13 +3,16 @@
 //! An object of a kind with `/scale` says how many pods it wants, so it is more than an owner by the way: it is what a user
 //! runs. [`Scales`] asks for it when a kind turns up, and remembers the answer for a short time only, because a CRD may be
 //! installed, changed or removed at any moment.
+//!
+//! A reference to an object keeps the version that was served when it was written, and versions of one kind may differ. So
+//! a kind scales if any version of it that is served does.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroupList, APIResourceList};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroup, APIResourceList};
 use kube::Client;
 use tokio::time::Instant;
 
@@ -19,7 +22,7 @@ const YES: Duration = Duration::from_secs(60);
 /// How long a kind is taken to have none: its CRD may be installed or completed a moment later.
 const NO: Duration = Duration::from_secs(5);
 
-/// API versions remembered at most. A cluster that uses more kinds of workloads than this asks more often.
+/// API groups remembered at most. A cluster that uses more kinds of workloads than this asks more often.
 const REMEMBERED: usize = 64;
 
 const SCALE: &str = "/scale";
@@ -27,21 +30,21 @@ const NOT_FOUND: u16 = 404;
 
 /// Why it is not known whether a kind has a scale subresource.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("cannot find out whether the kind {kind} of {api_version} has a scale subresource: {reason}")]
+#[error("cannot find out whether the kind {kind} of {group} has a scale subresource: {reason}")]
 pub struct Unknown {
     /// The kind.
     pub kind: String,
-    /// Its API group and version.
-    pub api_version: String,
+    /// Its API group.
+    pub group: String,
     /// What the API server said, or that it did not answer.
     pub reason: String,
 }
 
-/// What one API version serves.
+/// What one API group serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Served {
     since: Instant,
-    /// Kinds that have a scale subresource.
+    /// Kinds that have a scale subresource in any version.
     scaled: BTreeSet<String>,
 }
 
@@ -73,28 +76,22 @@ impl Scales {
     }
 
     /// Whether a kind has a scale subresource. A kind or group that is not served has none; no answer is an error.
-    pub async fn has_scale(&self, api_version: &str, kind: &str, deadline: Instant) -> Result<bool, Unknown> {
-        self.remembered(api_version, kind, deadline, || scaled(&self.client, api_version))
+    pub async fn has_scale(&self, group: &str, kind: &str, deadline: Instant) -> Result<bool, Unknown> {
+        self.remembered(group, kind, deadline, || scaled(&self.client, group))
             .await
     }
 
-    async fn remembered<F, Asked>(
-        &self,
-        api_version: &str,
-        kind: &str,
-        deadline: Instant,
-        ask: F,
-    ) -> Result<bool, Unknown>
+    async fn remembered<F, Asked>(&self, group: &str, kind: &str, deadline: Instant, ask: F) -> Result<bool, Unknown>
     where
         F: FnOnce() -> Asked + Send,
         Asked: Future<Output = Result<BTreeSet<String>, kube::Error>> + Send,
     {
         let unknown = |reason: String| Unknown {
             kind: kind.to_owned(),
-            api_version: api_version.to_owned(),
+            group: group.to_owned(),
             reason,
         };
-        let slot = self.slot(api_version);
+        let slot = self.slot(group);
         let look = async {
             let mut known = slot.lock().await;
             if let Some(answer) = known.as_ref().and_then(|served| served.says(kind, Instant::now())) {
@@ -119,61 +116,50 @@ impl Scales {
         }
     }
 
-    fn slot(&self, api_version: &str) -> Slot {
+    fn slot(&self, group: &str) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if slots.len() >= REMEMBERED && !slots.contains_key(api_version) {
+        if slots.len() >= REMEMBERED && !slots.contains_key(group) {
             slots.clear();
         }
-        slots.entry(api_version.to_owned()).or_default().clone()
+        slots.entry(group.to_owned()).or_default().clone()
     }
 }
 
-/// The kinds of an API version that have a scale subresource. References keep the version that was served when they were
-/// written; where that one is gone, the version that the API server prefers now speaks for the group.
-async fn scaled(client: &Client, api_version: &str) -> Result<BTreeSet<String>, kube::Error> {
-    if !is_plain(api_version) {
-        return Ok(BTreeSet::new());
+/// The kinds of an API group that have a scale subresource in any version that is served.
+async fn scaled(client: &Client, group: &str) -> Result<BTreeSet<String>, kube::Error> {
+    let mut kinds = BTreeSet::new();
+    if !is_plain(group) {
+        return Ok(kinds);
     }
-    let Some((group, _)) = api_version.split_once('/') else {
-        return found(client.list_core_api_resources(api_version).await);
+    let request = http::Request::get(format!("/apis/{group}")).body(Vec::new());
+    let request = request.map_err(kube::Error::HttpError)?;
+    let Some(group) = served(client.request::<APIGroup>(request).await)? else {
+        return Ok(kinds);
     };
-    match client.list_api_group_resources(api_version).await {
-        Err(kube::Error::Api(status)) if status.code == NOT_FOUND => {
-            let preferred = preferred(&client.list_api_groups().await?, group);
-            match preferred.filter(|other| other != api_version) {
-                Some(other) => found(client.list_api_group_resources(&other).await),
-                None => Ok(BTreeSet::new()),
-            }
+    for version in &group.versions {
+        if let Some(list) = served(client.list_api_group_resources(&version.group_version).await)? {
+            kinds.extend(scaled_kinds(&list));
         }
-        answer => found(answer),
     }
+    Ok(kinds)
 }
 
-/// Whether a text can be an API version: it becomes part of a path, and anybody may write an owner reference.
-fn is_plain(api_version: &str) -> bool {
-    let parts: Vec<&str> = api_version.split('/').collect();
-    let plain = |part: &&str| {
-        part.starts_with(|first: char| first.is_ascii_alphanumeric())
-            && part
-                .chars()
-                .all(|letter| letter.is_ascii_alphanumeric() || letter == '.' || letter == '-')
-    };
-    parts.len() <= 2 && parts.iter().all(plain)
+/// Whether a text can be an API group: it becomes part of a path, and anybody may write an owner reference. The core
+/// group has no kind that matters here.
+fn is_plain(group: &str) -> bool {
+    group.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && group
+            .chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || letter == '.' || letter == '-')
 }
 
-fn found(answer: Result<APIResourceList, kube::Error>) -> Result<BTreeSet<String>, kube::Error> {
+/// What the API server answers, if it has that.
+fn served<T>(answer: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
     match answer {
-        Ok(list) => Ok(scaled_kinds(&list)),
-        Err(kube::Error::Api(status)) if status.code == NOT_FOUND => Ok(BTreeSet::new()),
+        Ok(found) => Ok(Some(found)),
+        Err(kube::Error::Api(status)) if status.code == NOT_FOUND => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// The version that the API server prefers for a group, if it serves the group.
-fn preferred(groups: &APIGroupList, group: &str) -> Option<String> {
-    let group = groups.groups.iter().find(|known| known.name == group)?;
-    let version = group.preferred_version.as_ref().or_else(|| group.versions.first())?;
-    Some(version.group_version.clone())
 }
 
 /// Kinds whose `<plural>/scale` is served.

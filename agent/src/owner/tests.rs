@@ -49,8 +49,20 @@ impl Server {
         self.answer(path, 200, body);
     }
 
+    /// A group serves one version.
+    fn group(&self, api_version: &str) {
+        let (group, version) = api_version.split_once('/').unwrap();
+        let versions = json!([{"groupVersion": api_version, "version": version}]);
+        self.answer(
+            &format!("/apis/{group}"),
+            200,
+            json!({"name": group, "versions": versions}),
+        );
+    }
+
     /// A group serves one kind, with a scale subresource or without.
     fn serves(&self, api_version: &str, kind: &str, scales: bool) {
+        self.group(api_version);
         let resource = |name: String, kind: &str| {
             json!({"name": name, "singularName": "", "namespaced": true,
             "kind": kind, "verbs": []})
@@ -133,6 +145,17 @@ async fn a_job_belongs_to_its_cron_job() {
 }
 
 #[tokio::test]
+async fn native_kinds_need_no_discovery() {
+    let (server, client) = Server::new();
+    let owners = Owners::new(client, Vec::new());
+    server.controlled(JOB, &reference("apps/v1", "StatefulSet", "db", "s"));
+    assert_eq!(told(&owners, &of_job()).await, "apps_v1_StatefulSet_retail_db s");
+    server.controlled(SET, &reference("apps/v1", "DaemonSet", "log", "l"));
+    assert_eq!(told(&owners, &of_set()).await, "apps_v1_ReplicaSet_retail_shop-1 child");
+    assert_eq!(server.asked(), 2);
+}
+
+#[tokio::test]
 async fn a_kind_that_scales_is_the_application_and_another_is_not() {
     let (server, client) = Server::new();
     let owners = Owners::new(client, Vec::new());
@@ -153,6 +176,7 @@ async fn a_kind_that_scales_is_the_application_and_another_is_not() {
 async fn a_listed_kind_needs_no_discovery() {
     let (server, client) = Server::new();
     server.controlled(SET, &reference("example.org/v1", "Fleet", "shop", "f"));
+    server.group("example.org/v1");
     server.answer("/apis/example.org/v1", 503, json!("down"));
     let listed = WorkloadKind {
         group: "example.org".to_owned(),
@@ -167,6 +191,7 @@ async fn a_listed_kind_needs_no_discovery() {
 async fn discovery_that_fails_is_an_error_with_advice_and_not_a_guess() {
     let (server, client) = Server::new();
     server.controlled(SET, &reference("example.org/v1", "Fleet", "shop", "f"));
+    server.group("example.org/v1");
     server.answer("/apis/example.org/v1", 503, json!("down"));
     let owners = Owners::new(client, Vec::new());
     let text = told(&owners, &of_set()).await;

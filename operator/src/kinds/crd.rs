@@ -1,5 +1,7 @@
 //! What CustomResourceDefinitions say about kinds.
 
+use std::cmp::Reverse;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::{ApiResource, ObjectMeta, Version};
 use serde::Deserialize;
@@ -68,13 +70,20 @@ pub struct Facts {
     pub resource: ApiResource,
     /// Whether its objects live in namespaces.
     pub namespaced: bool,
-    /// Where the scale subresource finds the wanted number of pods; none without such a subresource.
+    /// Where the scale subresource finds the wanted number of pods; none if no served version has such a subresource.
     pub replicas_path: Option<JsonPath>,
 }
 
 /// Under which key a kind's definition is found.
 pub fn index_key(group: &str, kind: &str) -> String {
     format!("{kind}.{group}")
+}
+
+impl Served {
+    fn replicas_path(&self) -> Option<JsonPath> {
+        let scale = self.subresources.as_ref()?.scale.as_ref()?;
+        JsonPath::parse(&scale.spec_replicas_path).ok()
+    }
 }
 
 impl Crd {
@@ -89,12 +98,11 @@ impl Crd {
         if self.metadata.deletion_timestamp.is_some() || !self.status.conditions.iter().any(established) {
             return None;
         }
-        let served = self.spec.versions.iter().filter(|version| version.served);
-        let version = served.max_by_key(|version| Version::parse(&version.name).priority())?;
-        let scale = version
-            .subresources
-            .as_ref()
-            .and_then(|subresources| subresources.scale.as_ref());
+        let mut served: Vec<_> = self.spec.versions.iter().filter(|version| version.served).collect();
+        served.sort_by_cached_key(|version| Reverse(Version::parse(&version.name).priority()));
+        let version = *served.first()?;
+        // Agents, too, take a kind to scale if any version of it does.
+        let replicas_path = served.iter().find_map(|version| version.replicas_path());
         let (group, names) = (&self.spec.group, &self.spec.names);
         Some(Facts {
             resource: ApiResource {
@@ -105,7 +113,7 @@ impl Crd {
                 plural: names.plural.clone(),
             },
             namespaced: self.spec.scope == "Namespaced",
-            replicas_path: scale.and_then(|scale| JsonPath::parse(&scale.spec_replicas_path).ok()),
+            replicas_path,
         })
     }
 }
@@ -142,6 +150,21 @@ mod tests {
         assert_eq!((facts.resource.plural.as_str(), facts.namespaced), ("clonesets", true));
         assert_eq!(facts.replicas_path.unwrap().to_string(), ".spec.replicas");
         assert_eq!(definition("True").index(), ["CloneSet.apps.kruise.io"]);
+    }
+
+    #[test]
+    fn a_kind_scales_if_any_served_version_does() {
+        let scale = definition("True").spec.versions[1].subresources.take();
+        let facts = |scaling: usize| {
+            let mut one = definition("True");
+            one.spec.versions[1].subresources = None;
+            one.spec.versions[scaling].subresources = scale.clone();
+            one.facts().unwrap()
+        };
+        assert_eq!(facts(0).resource.version, "v1beta1");
+        assert_eq!(facts(0).replicas_path, facts(1).replicas_path);
+        // The one that is not served.
+        assert_eq!(facts(2).replicas_path, None);
     }
 
     #[test]
