@@ -20,7 +20,7 @@ mod leadership;
 mod record;
 mod runner;
 
-pub use leadership::{Leadership, WritePermit};
+pub use leadership::{Leadership, Terms, WritePermit};
 pub use record::Record;
 pub use runner::{Error, Lease};
 

@@ -247,9 +247,11 @@ fn work(process: &Process, (subnets, pools): (usize, usize), context: &Arc<Conte
     });
 }
 
-/// Looks at everything each time this replica becomes the leader: whoever led before may have left work undone.
+/// Looks at everything each time this replica becomes the leader: whoever led before may have left work undone, and what
+/// came up while this replica's own renewal was late was dropped.
 async fn lead(context: &Context) {
-    while context.leadership.wait_until_leader().await {
+    let mut terms = context.leadership.terms();
+    while terms.next().await {
         context.waiting.reset();
         context.placements.reset();
         for kind in context.kinds.all() {
@@ -257,7 +259,6 @@ async fn lead(context: &Context) {
         }
         triggers::everything(context);
         triggers::workloads::all_pods(context);
-        context.leadership.wait_until_follower().await;
     }
     // The election has ended with the process.
     std::future::pending().await

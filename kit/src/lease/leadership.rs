@@ -11,15 +11,36 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 /// Whether this process leads. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Leadership {
-    leads: watch::Receiver<bool>,
+    standing: watch::Receiver<Standing>,
     shared: Arc<Shared>,
 }
 
 /// The same, for the election itself.
 #[derive(Debug)]
 pub(super) struct Seat {
-    leads: watch::Sender<bool>,
+    standing: watch::Sender<Standing>,
     shared: Arc<Shared>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    leads: bool,
+    /// How many terms of leadership have begun.
+    terms: u64,
+}
+
+impl Standing {
+    const fn begin(&mut self) {
+        self.leads = true;
+        self.terms += 1;
+    }
+}
+
+/// The terms of this process's leadership, each told once.
+#[derive(Debug)]
+pub struct Terms {
+    standing: watch::Receiver<Standing>,
+    seen: u64,
 }
 
 #[derive(Debug)]
@@ -27,7 +48,7 @@ struct Shared {
     valid_until: Mutex<Option<Instant>>,
     writers: TaskTracker,
     /// Keeps the channel of a process without an election open.
-    _alone: Option<watch::Sender<bool>>,
+    _alone: Option<watch::Sender<Standing>>,
 }
 
 /// Held while a leader-only write is on its way. The lease is not given back before all permits are dropped.
@@ -38,7 +59,7 @@ pub struct WritePermit {
 
 impl Leadership {
     pub(super) fn new() -> (Seat, Self) {
-        let (sender, leads) = watch::channel(false);
+        let (sender, standing) = watch::channel(Standing::default());
         let shared = Arc::new(Shared {
             valid_until: Mutex::new(None),
             writers: TaskTracker::new(),
@@ -46,30 +67,32 @@ impl Leadership {
         });
         (
             Seat {
-                leads: sender,
+                standing: sender,
                 shared: shared.clone(),
             },
-            Self { leads, shared },
+            Self { standing, shared },
         )
     }
 
     /// Leadership without an election, for a process that is alone: it leads from the start.
     pub fn alone() -> Self {
-        let (sender, leads) = watch::channel(true);
+        let mut leading = Standing::default();
+        leading.begin();
+        let (sender, standing) = watch::channel(leading);
         let shared = Shared {
             valid_until: Mutex::new(None),
             writers: TaskTracker::new(),
             _alone: Some(sender),
         };
         Self {
-            leads,
+            standing,
             shared: Arc::new(shared),
         }
     }
 
     /// May this process write now? Asks the clock, so a process that slept through its lease hears no.
     pub fn is_leader(&self) -> bool {
-        *self.leads.borrow()
+        self.standing.borrow().leads
             && self
                 .shared
                 .valid_until
@@ -97,24 +120,60 @@ impl Leadership {
         self.wait_for(false).await;
     }
 
-    /// Changes, for a `select!`.
-    pub fn watch(&self) -> watch::Receiver<bool> {
-        self.leads.clone()
+    /// The terms of leadership from now on, beginning with one that lasts.
+    ///
+    /// A term ends whenever [`is_leader`](Self::is_leader) says no, also when nobody else led before the next one: work that
+    /// was dropped meanwhile is to be done in that.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            standing: self.standing.clone(),
+            seen: 0,
+        }
     }
 
     async fn wait_for(&self, wanted: bool) -> bool {
-        self.leads.clone().wait_for(|leads| *leads == wanted).await.is_ok()
+        let mut standing = self.standing.clone();
+        standing.wait_for(|standing| standing.leads == wanted).await.is_ok()
+    }
+}
+
+impl Terms {
+    /// Waits for a term that was not told yet. `false` if the process stops before.
+    pub async fn next(&mut self) -> bool {
+        let seen = self.seen;
+        let begun = |standing: &Standing| standing.leads && standing.terms > seen;
+        match self.standing.wait_for(begun).await {
+            Ok(standing) => {
+                self.seen = standing.terms;
+                true
+            }
+            Err(_) => false,
+        }
     }
 }
 
 impl Seat {
     pub(super) fn take(&self, valid_until: Instant) {
-        *self.shared.valid_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(valid_until);
-        self.leads.send_if_modified(|leads| !std::mem::replace(leads, true));
+        let before = self
+            .shared
+            .valid_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(valid_until);
+        // Nobody else led, but this process heard that it does not lead, and may have dropped work.
+        let late = before.is_some_and(|end| Instant::now() >= end);
+        self.standing.send_if_modified(|standing| {
+            let begins = late || !standing.leads;
+            if begins {
+                standing.begin();
+            }
+            begins
+        });
     }
 
     pub(super) fn leave(&self) {
-        self.leads.send_if_modified(|leads| std::mem::replace(leads, false));
+        self.standing
+            .send_if_modified(|standing| std::mem::replace(&mut standing.leads, false));
     }
 
     /// Waits for the writes that are on their way. Says whether they ended within `limit`.

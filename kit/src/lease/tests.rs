@@ -118,6 +118,46 @@ async fn a_process_that_slept_through_its_lease_does_not_write() {
     assert!(!leadership.is_leader() && leadership.write_permit().is_none());
 }
 
+/// Whether a term has begun that was not told yet.
+async fn begun(terms: &mut Terms) -> bool {
+    tokio::time::timeout(Duration::from_millis(1), terms.next()).await == Ok(true)
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_term_is_told_once() {
+    let (seat, leadership) = Leadership::new();
+    let mut terms = leadership.terms();
+    assert!(!begun(&mut terms).await);
+    seat.take(Instant::now() + S(10));
+    assert!(begun(&mut terms).await && !begun(&mut terms).await);
+    assert!(begun(&mut leadership.terms()).await);
+    // Renewed on time.
+    tokio::time::advance(S(9)).await;
+    seat.take(Instant::now() + S(10));
+    assert!(!begun(&mut terms).await);
+    // Lost and won again before anybody looked.
+    seat.leave();
+    seat.take(Instant::now() + S(10));
+    assert!(begun(&mut terms).await && !begun(&mut terms).await);
+    // Lost: the term that lasts no more is not told.
+    seat.leave();
+    assert!(!begun(&mut leadership.terms()).await);
+    drop(seat);
+    assert!(!terms.next().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_comes_late_begins_a_term() {
+    let (seat, leadership) = Leadership::new();
+    let mut terms = leadership.terms();
+    seat.take(Instant::now() + S(10));
+    assert!(begun(&mut terms).await);
+    tokio::time::advance(S(11)).await;
+    assert!(!leadership.is_leader() && !begun(&mut terms).await);
+    seat.take(Instant::now() + S(8));
+    assert!(leadership.is_leader() && begun(&mut terms).await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_lease_waits_for_writes_on_their_way() {
     let (seat, leadership) = Leadership::new();
