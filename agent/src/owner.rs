@@ -13,7 +13,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use spiderpool_crds::WorkloadKind;
 use spiderpool_crds::app::AppKey;
-use spiderpool_crds::owner::{Above, above};
+use spiderpool_crds::owner::{Above, MAX_STEPS, above};
 use spiderpool_kit::discovery::Scales;
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -86,30 +86,48 @@ impl Owners {
                 uid: pod.uid().unwrap_or_default(),
             });
         };
-        let direct = Application::of(owner, &namespace);
-        if let Some(above) = self.recall(&owner.uid)
-            && self.is_above(pod, &direct, &above, deadline).await?
-        {
-            return Ok(above);
+        let mut application = Application::of(owner, &namespace);
+        for _ in 0..MAX_STEPS {
+            match self.step(pod, &application, deadline).await? {
+                Some(above) => application = above,
+                None => break,
+            }
         }
-        let above = match direct.kind() {
-            ("apps", "ReplicaSet") => self.read::<ReplicaSet>(owner, &namespace, deadline).await?,
-            ("batch", "Job") => self.read::<Job>(owner, &namespace, deadline).await?,
+        Ok(application)
+    }
+
+    /// What the pods of a controller belong to instead of it.
+    async fn step(
+        &self,
+        pod: &Pod,
+        child: &Application,
+        deadline: Instant,
+    ) -> Result<Option<Application>, RequestError> {
+        if let Some(above) = self.recall(&child.uid)
+            && self.is_above(pod, child, &above, deadline).await?
+        {
+            return Ok(Some(above));
+        }
+        let above = match child.kind() {
+            ("apps", "ReplicaSet") => self.read::<ReplicaSet>(child, deadline).await?,
+            ("batch", "Job") => self.read::<Job>(child, deadline).await?,
             _ => None,
         };
         match above {
-            Some(above) if self.is_above(pod, &direct, &above, deadline).await? => {
-                self.remember(&owner.uid, above.clone());
-                Ok(above)
+            Some(above) if self.is_above(pod, child, &above, deadline).await? => {
+                self.remember(&child.uid, above.clone());
+                Ok(Some(above))
             }
-            _ => Ok(direct),
+            _ => Ok(None),
         }
     }
 
     /// Forgets what controls a pod's ReplicaSet or Job: the answer led nowhere, so the next request reads again.
     pub fn forget(&self, pod: &Pod) {
-        if let Some(owner) = controller(pod.owner_references()) {
-            self.lock().remove(&owner.uid);
+        let mut known = self.lock();
+        let mut uid = controller(pod.owner_references()).map(|owner| owner.uid.clone());
+        while let Some((_, above)) = uid.and_then(|uid| known.remove(&uid)) {
+            uid = Some(above.uid);
         }
     }
 
@@ -146,21 +164,17 @@ impl Owners {
     }
 
     /// What controls a ReplicaSet or Job now.
-    async fn read<K>(
-        &self,
-        owner: &OwnerReference,
-        namespace: &str,
-        deadline: Instant,
-    ) -> Result<Option<Application>, RequestError>
+    async fn read<K>(&self, child: &Application, deadline: Instant) -> Result<Option<Application>, RequestError>
     where
         K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
     {
+        let (namespace, name) = (&child.key.namespace, &child.key.name);
         let api: Api<PartialObjectMeta<K>> = Api::namespaced(self.client.clone(), namespace);
-        let what = || format!("read {} {namespace}/{}, the owner of the Pod", owner.kind, owner.name);
+        let what = || format!("read {} {namespace}/{name}, the owner of the Pod", child.key.kind);
         let limit = deadline.min(Instant::now() + READ_TIMEOUT);
-        let found = call(limit, what, api.get_metadata_opt(&owner.name)).await?;
+        let found = call(limit, what, api.get_metadata_opt(name)).await?;
         // An owner that is gone leaves its pods orphaned: they are about to be deleted, or adopted by another.
-        let found = found.filter(|object| object.metadata.uid.as_deref() == Some(&owner.uid));
+        let found = found.filter(|object| object.metadata.uid.as_deref() == Some(&child.uid));
         Ok(found
             .and_then(|object| controller(object.owner_references()).map(|above| Application::of(above, namespace))))
     }

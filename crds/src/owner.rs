@@ -2,7 +2,7 @@
 //!
 //! A ReplicaSet or Job is often just how another controller makes its pods: then the other is the application. A controller
 //! that is more than that (a Deployment, a StatefulSet, a DaemonSet, any kind that is not native) is the application
-//! whoever made it, since its owner need not know how many pods there are. So nobody climbs more than one step.
+//! whoever made it, since its owner need not know how many pods there are. So a climb goes on only from a ReplicaSet or Job.
 
 const APPS: &str = "apps";
 const BATCH: &str = "batch";
@@ -22,6 +22,9 @@ const NATIVE: [(&str, &str); 6] = [
 /// Those that have a scale subresource, in every version of Kubernetes.
 const SCALING: [(&str, &str); 3] = [(APPS, "Deployment"), REPLICA_SET, (APPS, "StatefulSet")];
 
+/// How many steps a climb has at most. References that anybody may write can lead in a circle.
+pub const MAX_STEPS: usize = 4;
+
 /// Who the application is: a pod's controller, or the controller above that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Above {
@@ -37,7 +40,7 @@ pub enum Above {
 }
 
 /// Whether the pods of a controller belong to it or to its own controller. Each is an API group, empty for the core group,
-/// and a kind. Whoever is found to be the application stays so: its own owner is not asked.
+/// and a kind. An owner that is a ReplicaSet or Job itself is then asked about as a child, up to [`MAX_STEPS`] times.
 pub fn above(child: (&str, &str), owner: (&str, &str)) -> Above {
     match (child, owner) {
         (JOB, (BATCH, "CronJob")) => Above::Owner,

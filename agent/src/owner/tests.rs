@@ -144,6 +144,30 @@ async fn a_job_belongs_to_its_cron_job() {
     assert_eq!(told(&owners, &of_job()).await, "batch_v1_CronJob_retail_nightly c");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_job_of_a_replica_set_belongs_to_what_that_belongs_to() {
+    let (server, client) = Server::new();
+    let owners = Owners::new(client, Vec::new());
+    let set = |owner: &str| {
+        json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "web-1",
+            "namespace": "retail", "uid": "set", "ownerReferences": [reference("apps/v1", "Deployment", owner, "d")]}})
+    };
+    const WEB: &str = "/apis/apps/v1/namespaces/retail/replicasets/web-1";
+    server.controlled(JOB, &reference("apps/v1", "ReplicaSet", "web-1", "set"));
+    server.answer(WEB, 200, set("web"));
+    assert_eq!(told(&owners, &of_job()).await, "apps_v1_Deployment_retail_web d");
+    assert_eq!(told(&owners, &of_job()).await, "apps_v1_Deployment_retail_web d");
+    assert_eq!(server.asked(), 2);
+    server.answer(WEB, 200, set("other"));
+    owners.forget(&of_job());
+    assert_eq!(told(&owners, &of_job()).await, "apps_v1_Deployment_retail_other d");
+    // In a circle: the climb ends.
+    server.controlled(JOB, &reference("apps/v1", "ReplicaSet", "shop-1", "child"));
+    server.controlled(SET, &reference("apps/v1", "ReplicaSet", "shop-1", "child"));
+    owners.forget(&of_job());
+    assert_eq!(told(&owners, &of_job()).await, "apps_v1_ReplicaSet_retail_shop-1 child");
+}
+
 #[tokio::test]
 async fn native_kinds_need_no_discovery() {
     let (server, client) = Server::new();

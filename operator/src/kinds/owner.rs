@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::ObjectMeta;
 use spiderpool_crds::app::AppKey;
-use spiderpool_crds::owner::{Above, above};
+use spiderpool_crds::owner::{Above, MAX_STEPS, above};
 use spiderpool_kit::cache::{Cache, Object};
 
 use super::KindId;
@@ -43,20 +43,25 @@ pub fn key(owner: &OwnerReference, namespace: &str) -> AppKey {
 
 /// The application that a pod's controller leads to; none while the controller has not been seen.
 pub fn application(context: &Context, namespace: &str, owner: &OwnerReference) -> Option<Led> {
-    let key = key(owner, namespace);
-    let itself = Led {
+    let mut led = Led {
+        key: key(owner, namespace),
         uid: owner.uid.clone(),
-        key,
     };
-    let meta = match (&*itself.key.group, &*itself.key.kind) {
-        ("apps", "ReplicaSet") => seen::<ReplicaSet>(&context.caches.replica_sets, namespace, owner)?,
-        ("batch", "Job") => seen::<Job>(&context.caches.jobs, namespace, owner)?,
-        _ => return Some(itself),
-    };
-    Some(above_it(context, &itself.key, &meta).unwrap_or(itself))
+    for _ in 0..MAX_STEPS {
+        let meta = match (&*led.key.group, &*led.key.kind) {
+            ("apps", "ReplicaSet") => seen::<ReplicaSet>(&context.caches.replica_sets, &led)?,
+            ("batch", "Job") => seen::<Job>(&context.caches.jobs, &led)?,
+            _ => break,
+        };
+        match above_it(context, &led.key, &meta) {
+            Some(above) => led = above,
+            None => break,
+        }
+    }
+    Some(led)
 }
 
-/// The application that the pods of a ReplicaSet or Job belong to instead of it.
+/// What the pods of a ReplicaSet or Job belong to instead of it.
 pub fn above_it(context: &Context, child: &AppKey, meta: &ObjectMeta) -> Option<Led> {
     let owner = controller(meta)?;
     let parent = key(owner, &child.namespace);
@@ -71,7 +76,7 @@ pub fn above_it(context: &Context, child: &AppKey, meta: &ObjectMeta) -> Option<
     })
 }
 
-fn seen<K: Object>(cache: &Cache<K>, namespace: &str, owner: &OwnerReference) -> Option<ObjectMeta> {
-    let object = cache.get(namespace, &owner.name)?;
-    (object.meta().uid.as_ref() == Some(&owner.uid)).then(|| object.meta().clone())
+fn seen<K: Object>(cache: &Cache<K>, led: &Led) -> Option<ObjectMeta> {
+    let object = cache.get(&led.key.namespace, &led.key.name)?;
+    (object.meta().uid.as_ref() == Some(&led.uid)).then(|| object.meta().clone())
 }
