@@ -98,3 +98,57 @@ pub struct Context {
     /// Pods whose end changes what becomes of a pool.
     pub awaited: Awaited,
 }
+
+#[cfg(test)]
+impl Context {
+    /// A context whose caches are filled by hand. Its client has nobody to speak to. Within a runtime.
+    pub fn detached() -> Self {
+        use spiderpool_kit::cache::Options;
+        use spiderpool_kit::metrics::{Metrics, QueueMetrics};
+
+        let config = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
+        let client = Client::try_from(config).unwrap();
+        let leadership = Leadership::alone();
+        let caches = Caches {
+            subnets: Cache::detached(Options::default().index(index::keys_of_subnet)),
+            pools: Cache::detached(Options::default().index(index::keys)),
+            reserved: Cache::detached(Options::default()),
+            endpoints: Cache::detached(Options::default()),
+            pods: Cache::detached(Options::default()),
+            crds: Cache::detached(Options::default()),
+            replica_sets: Cache::detached(Options::default()),
+            jobs: Cache::detached(Options::default()),
+        };
+        let metrics = QueueMetrics::register(&Metrics::new());
+        Self {
+            config: Config {
+                ipv4: true,
+                ipv6: true,
+                subnets: true,
+                automatic_pools: true,
+                redundant_addresses: 0,
+                max_addresses: None,
+                workload_kinds: Vec::new(),
+            },
+            leadership: leadership.clone(),
+            applications: Applications::default(),
+            kinds: Kinds::new(Vec::new(), Vec::new(), caches.crds.clone()),
+            workloads_role: "workloads".to_owned(),
+            queues: Queues {
+                subnets: Queue::new("subnets", &metrics),
+                pools: Queue::new("pools", &metrics),
+                kinds: Queue::new("kinds", &metrics),
+            },
+            subnets: Writer::new(client.clone(), caches.subnets.clone(), leadership.clone()),
+            pools: Writer::new(client.clone(), caches.pools.clone(), leadership),
+            client,
+            caches,
+            recorder: Recorder::silent(),
+            placements: Placements::default(),
+            waiting: Waiting::default(),
+            shrinking: Marks::default(),
+            pace: Pace::default(),
+            awaited: Awaited::default(),
+        }
+    }
+}

@@ -2,7 +2,11 @@
 //!
 //! The keys are those of the cache's own index, which has a pool the moment that a write of ours made it.
 
+use std::sync::Arc;
+
 use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
+use spiderpool_ipam::Cidr;
+use spiderpool_kit::cache::{Object, Store};
 
 use crate::application::{AppId, SlotId};
 
@@ -14,6 +18,15 @@ pub fn network(text: &str) -> String {
 
 /// Where the keys of networks begin.
 pub const NETWORK: &str = "cidr:";
+
+/// Objects of another network that overlaps this one. Networks are few, however many pools there are.
+pub fn overlapping<'a, K: Object>(store: &'a Store<K>, text: &'a str, cidr: Cidr) -> impl Iterator<Item = &'a Arc<K>> {
+    let others = store.index_keys_from(NETWORK).filter(move |key| {
+        let other = key.strip_prefix(NETWORK).unwrap_or_default();
+        other != text && Cidr::parse(other).is_ok_and(|other| other.overlaps(&cidr))
+    });
+    others.flat_map(|key| store.indexed(key))
+}
 
 /// What the pools of one part of an application are indexed under. Neither the API version nor a name of the pool is part
 /// of it: both may change while the pool stays.

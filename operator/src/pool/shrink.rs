@@ -34,24 +34,42 @@ impl Shrink {
 /// What every pool has still to give up, as the last pass over its subnet found it.
 #[derive(Debug, Default)]
 pub struct Marks {
-    by_pool: Mutex<HashMap<String, Shrink>>,
+    by_pool: Mutex<HashMap<String, Mark>>,
+}
+
+#[derive(Debug, Default)]
+struct Mark {
+    shrink: Shrink,
+    /// How many addresses the pool had when that began. Known until the pass after the one that found it at its end.
+    from: Option<u128>,
 }
 
 impl Marks {
     /// Takes down what a pool has to give up. Says whether the pool's condition has to be looked at because of that.
     pub fn set(&self, name: &str, shrink: Shrink, pool: &SpiderIPPool) -> bool {
         let mut marks = self.lock();
-        if let Some(known) = marks.get_mut(name) {
-            return std::mem::replace(known, shrink) != shrink;
+        let size = || pool.total().ok().map(|total| total.count());
+        if let Some(mark) = marks.get_mut(name) {
+            let before = std::mem::replace(&mut mark.shrink, shrink);
+            if !before.is_open() {
+                mark.from = size().filter(|_| shrink.is_open());
+            }
+            return before != shrink;
         }
-        marks.insert(name.to_owned(), shrink);
+        let from = size().filter(|_| shrink.is_open());
+        marks.insert(name.to_owned(), Mark { shrink, from });
         let conditions = pool.status.as_ref().and_then(|status| status.conditions.as_deref());
         shrink.is_open() || find(conditions, SHRINKING).is_some_and(|known| known.status == "True")
     }
 
     /// What a pool has to give up; none if no pass has looked at it, so that nothing is known.
     pub fn get(&self, name: &str) -> Option<Shrink> {
-        self.lock().get(name).copied()
+        self.lock().get(name).map(|mark| mark.shrink)
+    }
+
+    /// How many addresses a pool had when it began to give up what it still has to, or has given up since.
+    pub fn from(&self, name: &str) -> Option<u128> {
+        self.lock().get(name)?.from
     }
 
     /// Whether a pool has something to give up.
@@ -64,7 +82,7 @@ impl Marks {
         self.lock().remove(name);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Shrink>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Mark>> {
         self.by_pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -190,6 +208,9 @@ mod tests {
         assert!(marks.set("p", SEVEN, &pool(1)));
         assert!(marks.has("p") && !marks.set("p", SEVEN, &pool(1)));
         assert!(marks.set("p", Shrink::default(), &pool(1)) && !marks.has("p"));
+        assert_eq!(marks.from("p"), Some(20));
+        assert!(!marks.set("p", Shrink::default(), &pool(1)));
+        assert_eq!(marks.from("p"), None);
         marks.forget("p");
         assert_eq!(marks.get("p"), None);
         let mut says_so = pool(1);

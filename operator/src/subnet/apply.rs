@@ -46,7 +46,7 @@ pub struct Done {
 
 /// Carries the plan out. Needs the proof that the accounting is written.
 pub async fn run(context: &Context, seen: &Seen, plan: &Plan, _recorded: &Recorded) -> Done {
-    let mut steps = steps(seen, plan);
+    let mut steps = steps(context, seen, plan);
     steps.extend(seen.removals.iter().map(|(pool, why)| Step::Remove(pool, why)));
     mark(context, seen, plan);
     let mut writes = Vec::with_capacity(steps.len());
@@ -57,7 +57,12 @@ pub async fn run(context: &Context, seen: &Seen, plan: &Plan, _recorded: &Record
     let mut done = Done::default();
     for (name, result) in results {
         match result {
-            Ok(Effect::Written) => done.written.push(name),
+            Ok(Effect::Written) => {
+                if matches!(plan.verdicts.get(&name), Some(Verdict::Shrink { pending, .. }) if *pending > 0) {
+                    context.pace.shrunk(&name);
+                }
+                done.written.push(name);
+            }
             Ok(Effect::Removed) => done.removed.push(name),
             Ok(Effect::None) => {}
             Err(error) => {
@@ -100,7 +105,7 @@ fn left_to_give_up(seen: &Seen, name: &str, verdict: &Verdict) -> Shrink {
     }
 }
 
-fn steps<'a>(seen: &Seen, plan: &Plan) -> Vec<Step<'a>> {
+fn steps<'a>(context: &Context, seen: &Seen, plan: &Plan) -> Vec<Step<'a>> {
     let mut steps = Vec::new();
     for (name, verdict) in &plan.verdicts {
         let purpose = seen.purposes.get(name);
@@ -112,7 +117,14 @@ fn steps<'a>(seen: &Seen, plan: &Plan) -> Vec<Step<'a>> {
                 }
                 continue;
             }
-            Verdict::Grow { ranges, .. } | Verdict::Shrink { ranges, .. } => Some(ranges),
+            Verdict::Shrink { ranges, .. } => match context.pace.rest(name) {
+                None => Some(ranges),
+                Some(rest) => {
+                    context.queues.subnets.add_after(seen.name().to_owned(), rest);
+                    continue;
+                }
+            },
+            Verdict::Grow { ranges, .. } => Some(ranges),
             Verdict::Nothing | Verdict::Blocked(_) => None,
         };
         let Some(pool) = seen.pools.get(name).filter(|pool| !pool.is_terminating()) else {

@@ -119,7 +119,7 @@ pub fn newcomers(context: &Context, seen: &mut Seen, by_slot: &HashMap<SlotId, V
                 choose(&slot.subnets, room).map(str::to_owned)
             });
             match place {
-                Ok(place) if place == here && slot.family == family => {
+                Ok(place) if place.subnet == here && slot.family == family => {
                     let name = free_name(context, seen, &usual, &slot_id, &app);
                     seen.facts.wants.push(Want {
                         application: app.key.to_string(),
@@ -133,10 +133,8 @@ pub fn newcomers(context: &Context, seen: &mut Seen, by_slot: &HashMap<SlotId, V
                     };
                     seen.purposes.insert(name, purpose);
                 }
-                Ok(place) if place == here => {}
-                Ok(place) => {
-                    seen.elsewhere.insert(place);
-                }
+                Ok(place) if place.subnet != here && place.wake => context.queues.subnets.add(place.subnet),
+                Ok(_) => {}
                 Err(subnets) => seen.refusals.push(Refusal {
                     app: app.clone(),
                     slot: slot.clone(),
@@ -178,7 +176,7 @@ fn application(context: &Context, id: &AppId) -> (Option<Arc<Application>>, bool
 }
 
 /// Who still uses a pool whose application is gone.
-fn held(context: &Context, view: &PoolView) -> Hold {
+pub(super) fn held(context: &Context, view: &PoolView) -> Hold {
     match context.caches.pools.get("", &view.name) {
         Some(pool) => hold(context, &pool, &view.subnet),
         None => Hold::No,

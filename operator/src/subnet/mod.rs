@@ -22,6 +22,7 @@ pub mod object;
 pub mod observe;
 pub mod pace;
 pub mod placement;
+pub mod refused;
 pub mod room;
 pub mod status;
 pub mod tell;
@@ -64,7 +65,7 @@ pub async fn reconcile(context: &Context, name: &str) -> Outcome {
 async fn pass(context: &Context, name: &str) -> Result<Outcome, write::Error> {
     for _ in 0..ATTEMPTS {
         let Some(subnet) = context.caches.subnets.get("", name) else {
-            return Ok(lasting(tell::missing_subnet(context, name)));
+            return Ok(lasting(tell::unusable_subnet(context, name)));
         };
         let cidr = match subnet.cidr() {
             Ok(cidr) => cidr,
@@ -107,3 +108,6 @@ async fn identify(context: &Context, subnet: Arc<SpiderSubnet>, cidr: Cidr) -> R
         None => Ok(subnet),
     }
 }
+
+#[cfg(test)]
+mod tests;

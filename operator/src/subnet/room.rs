@@ -3,13 +3,15 @@
 use spiderpool_crds::MAX_RANGES;
 use spiderpool_crds::app::AppKey;
 use spiderpool_crds::records::ControlledPools;
-use spiderpool_ipam::accounting::Entries;
+use spiderpool_ipam::accounting::{Entries, taken};
 use spiderpool_ipam::autopool::{self, Blocked, Facts, Limits, Want};
 use spiderpool_ipam::{Family, RangeSet};
 use spiderpool_kit::cache::Key;
 
 use super::placement::Room;
-use crate::application::Slot;
+use super::refused::Offer;
+use super::world::overlapping;
+use crate::application::{AppId, Slot, SlotId};
 use crate::context::Context;
 
 /// What a subnet has to offer for a pool. A lone subnet without room is not refused here: the plan says how much it lacks.
@@ -38,7 +40,7 @@ pub fn room(context: &Context, name: &str, app: &AppKey, slot: &Slot, size: u128
     let entries = controlled.entries(slot.family).unwrap_or_default();
     let facts = Facts {
         total,
-        reserved: reserved(context, slot.family),
+        reserved: reserved(context, slot.family).union(&overlapping(&context.caches.pools, &subnet.spec.subnet, cidr)),
         limits: limits(&controlled, &entries),
         entries,
         ..Facts::default()
@@ -49,10 +51,30 @@ pub fn room(context: &Context, name: &str, app: &AppKey, slot: &Slot, size: u128
         size,
     };
     match autopool::room(&facts, &want) {
-        Ok(()) => Room::Enough,
-        Err(Blocked::Exhausted { free, .. }) => Room::Short { free },
+        Ok(()) => {
+            let slot_id = SlotId {
+                app: AppId::from(app),
+                nic: slot.nic.clone(),
+                family: slot.family,
+            };
+            let offer = || Offer {
+                free: free(&facts, &facts.entries),
+                wanted: size,
+            };
+            match context.placements.refused.would_again(&slot_id, name, offer) {
+                true => Room::Refused,
+                false => Room::Enough,
+            }
+        }
+        Err(Blocked::Exhausted { .. }) => Room::Short,
         Err(why) => Room::Limited(why),
     }
+}
+
+/// How many addresses a subnet has that no pool was given by this accounting.
+pub fn free(facts: &Facts, entries: &Entries) -> u128 {
+    let given = taken(entries, None).union(&facts.reserved);
+    facts.total.difference(&given).count()
 }
 
 /// How large a subnet and its pools may become.

@@ -6,8 +6,12 @@ use spiderpool_crds::names::ANNOTATION_IP_NUMBER;
 use spiderpool_ipam::autopool::{Blocked, Plan, Verdict};
 
 use super::apply::Done;
+use super::fate::home;
+use super::judge::held;
 use super::observe::{Purpose, Refusal, Seen};
-use super::placement::Room;
+use super::placement::{Room, choose};
+use super::room::room;
+use super::world::siblings;
 use crate::application::{Application, Asked, Slot};
 use crate::context::Context;
 use crate::events::{REPEAT, Reason, tell};
@@ -17,17 +21,17 @@ pub fn outcome(context: &Context, seen: &Seen, plan: &Plan, done: &Done) -> Opti
     let mut waiting = false;
     let mut kept = REPEAT;
     for (name, verdict) in &plan.verdicts {
-        let Some(Purpose::Serve { app, slot, .. }) = seen.purposes.get(name) else {
+        let Some(Purpose::Serve { app, request, slot }) = seen.purposes.get(name) else {
             continue;
         };
         let what = about(app, slot);
         if done.written.contains(name)
-            && let Some((reason, note)) = written(seen, name, verdict, &what)
+            && let Some((reason, note)) = written(seen, name, verdict, &what, context.shrinking.from(name))
         {
             tracing::info!(pool = name, subnet = seen.name(), app = %app.key, "{note}");
             tell(&context.recorder, app.reference(), reason, &note);
         }
-        let unfinished = unfinished(seen, name, verdict, &what);
+        let unfinished = unfinished(seen, name, verdict, &what, request.size);
         let slot_id = app.slot_id(slot);
         match &unfinished {
             Some((reason, _)) if *reason != Reason::Shrinking => context.waiting.set(slot_id.clone(), *reason),
@@ -49,65 +53,70 @@ pub fn outcome(context: &Context, seen: &Seen, plan: &Plan, done: &Done) -> Opti
             tell(&context.recorder, app.reference(), Reason::PoolRefused, &note);
         }
     }
-    let refused = refusals(context, &seen.refusals, seen.name());
-    (waiting || refused).then_some(kept)
+    for Refusal { app, slot, subnets } in &seen.refusals {
+        refused(context, app, slot, subnets);
+    }
+    (waiting || !seen.refusals.is_empty()).then_some(kept)
 }
 
-/// Tells the applications that name a subnet which does not exist. Says whether there are any.
-pub fn missing_subnet(context: &Context, name: &str) -> bool {
-    hopeless(context, name, &Room::Missing)
-}
-
-/// Tells the applications that name a subnet whose spec does not parse. Says whether there are any.
+/// Tells the applications that name a subnet which does not exist, or whose spec does not parse, and that have no other
+/// choice. The others are placed elsewhere. Says whether there are any that wait.
 pub fn unusable_subnet(context: &Context, name: &str) -> bool {
-    let room = Room::Invalid("its spec does not parse; see its condition Ready".to_owned());
-    hopeless(context, name, &room)
-}
-
-/// Applications with another choice are told by the pass over that one, unless this is their first.
-fn hopeless(context: &Context, name: &str, room: &Room) -> bool {
     let mut waiting = false;
     for app in context.applications.naming(name) {
-        let slots = app
-            .asked
-            .request()
-            .map(|request| request.slots.as_slice())
-            .unwrap_or_default();
-        for slot in slots.iter().filter(|slot| slot.subnets.contains(&name.to_owned())) {
-            let others = slot.subnets.iter().filter(|other| *other != name);
-            others.for_each(|other| {
-                if context.caches.subnets.get("", other).is_some() {
-                    context.queues.subnets.add(other.clone());
+        let Some(request) = app.asked.request().filter(|_| !app.terminating) else {
+            continue;
+        };
+        for slot in request
+            .slots
+            .iter()
+            .filter(|slot| slot.subnets.iter().any(|it| it == name))
+        {
+            let slot_id = app.slot_id(slot);
+            let usual = spiderpool_ipam::pool_name(&app.key.name, slot.family, &slot.nic, &app.uid);
+            let room = |name: &str| room(context, name, &app.key, slot, request.size, &usual);
+            let siblings = siblings(context, &slot_id);
+            let place = match home(&app, slot, &siblings, |pool| held(context, pool)) {
+                Some(pool) if pool.subnet == name => Err(vec![(name.to_owned(), room(name))]),
+                Some(_) => continue,
+                None => {
+                    context.placements.leave(&slot_id, name);
+                    let choose = || choose(&slot.subnets, room).map(str::to_owned);
+                    context.placements.place(&slot_id, &app.uid, &slot.subnets, choose)
                 }
-            });
-            if slot.subnets.len() == 1 {
-                waiting = true;
-                let (reason, text) = refusal(name, room, slot);
-                let note = format!("{} cannot be made: {text}", about(&app, slot));
-                context.waiting.set(app.slot_id(slot), reason);
-                tell(&context.recorder, app.reference(), reason, &note);
+            };
+            match place {
+                Ok(place) if place.wake => context.queues.subnets.add(place.subnet),
+                Ok(_) => {}
+                Err(subnets) => {
+                    waiting = true;
+                    refused(context, &app, slot, &subnets);
+                }
             }
         }
     }
     waiting
 }
 
-/// Tells the applications that none of their subnets has room for. Each is told by the pass over the first of its subnets
-/// that exists, since a pass runs for each of them.
-fn refusals(context: &Context, refusals: &[Refusal], here: &str) -> bool {
-    for Refusal { app, slot, subnets } in refusals {
-        let first = subnets.iter().find(|(_, room)| *room != Room::Missing);
-        if first.is_some_and(|(name, _)| name != here) {
-            continue;
-        }
-        let told: Vec<_> = subnets.iter().map(|(name, room)| refusal(name, room, slot)).collect();
-        let Some((reason, _)) = told.first() else { continue };
-        let texts: Vec<&str> = told.iter().map(|(_, text)| text.as_str()).collect();
-        let note = format!("{} cannot be made: {}", about(app, slot), texts.join("; "));
-        context.waiting.set(app.slot_id(slot), *reason);
-        tell(&context.recorder, app.reference(), *reason, &note);
+/// Tells an application that none of its subnets has room for it. The pass over each of them does, in the same words, which
+/// are one Event: whichever of them changes, it is told what stands in the way now.
+fn refused(context: &Context, app: &Application, slot: &Slot, subnets: &[(String, Room)]) {
+    if let Some((reason, note)) = refusal_note(app, slot, subnets) {
+        context.waiting.set(app.slot_id(slot), reason);
+        tell(&context.recorder, app.reference(), reason, &note);
     }
-    !refusals.is_empty()
+}
+
+fn refusal_note(app: &Application, slot: &Slot, subnets: &[(String, Room)]) -> Option<(Reason, String)> {
+    let wanted = app.asked.request().map_or(0, |request| request.size);
+    let told: Vec<_> = subnets
+        .iter()
+        .map(|(name, room)| refusal(name, room, slot, wanted))
+        .collect();
+    let (reason, _) = told.first()?;
+    let texts: Vec<&str> = told.iter().map(|(_, text)| text.as_str()).collect();
+    let note = format!("{} cannot be made: {}", about(app, slot), texts.join("; "));
+    Some((*reason, note))
 }
 
 /// What is wrong with what an application asks for, whatever its subnets have to offer.
@@ -148,7 +157,7 @@ fn about(app: &Application, slot: &Slot) -> String {
     )
 }
 
-fn refusal(name: &str, room: &Room, slot: &Slot) -> (Reason, String) {
+fn refusal(name: &str, room: &Room, slot: &Slot, wanted: u128) -> (Reason, String) {
     match room {
         Room::Missing => (
             Reason::SubnetNotFound,
@@ -169,12 +178,16 @@ fn refusal(name: &str, room: &Room, slot: &Slot) -> (Reason, String) {
             Reason::SubnetInvalid,
             format!("SpiderSubnet {name} cannot be used: {why}"),
         ),
-        Room::Short { free } => (
+        Room::Short => (
             Reason::SubnetExhausted,
             format!(
-                "SpiderSubnet {name} has only {} free; add some to its spec.ips",
-                addresses(*free)
+                "SpiderSubnet {name} has fewer than {} free; add some to its spec.ips",
+                addresses(wanted)
             ),
+        ),
+        Room::Refused => (
+            Reason::SubnetExhausted,
+            format!("SpiderSubnet {name} has nothing for it at the moment; add addresses to its spec.ips"),
         ),
         Room::Limited(why) => limited(name, why),
         Room::Enough => (
@@ -184,7 +197,9 @@ fn refusal(name: &str, room: &Room, slot: &Slot) -> (Reason, String) {
     }
 }
 
-fn written(seen: &Seen, name: &str, verdict: &Verdict, what: &str) -> Option<(Reason, String)> {
+/// What was done. A pool that gives up addresses as pods go may do so in many steps: they are told as one, at its end, and
+/// `began` is how many addresses it had before.
+fn written(seen: &Seen, name: &str, verdict: &Verdict, what: &str, began: Option<u128>) -> Option<(Reason, String)> {
     let before = seen
         .pools
         .get(name)
@@ -200,31 +215,39 @@ fn written(seen: &Seen, name: &str, verdict: &Verdict, what: &str) -> Option<(Re
                 seen.name()
             ),
         )),
-        Verdict::Grow { ranges, .. } | Verdict::Shrink { ranges, .. } => Some((
-            Reason::Resized,
-            format!("resized {name}, {what}, from {before} to {}", addresses(ranges.count())),
-        )),
-        Verdict::Nothing | Verdict::Blocked(_) => None,
+        Verdict::Grow { ranges, .. } => Some(resized(name, what, before, ranges.count())),
+        Verdict::Shrink { ranges, pending: 0 } => {
+            let before = began.unwrap_or(before);
+            Some(resized(name, what, before, ranges.count()))
+        }
+        Verdict::Shrink { .. } | Verdict::Nothing | Verdict::Blocked(_) => None,
     }
 }
 
-fn unfinished(seen: &Seen, name: &str, verdict: &Verdict, what: &str) -> Option<(Reason, String)> {
+fn resized(name: &str, what: &str, before: u128, after: u128) -> (Reason, String) {
+    let note = format!("resized {name}, {what}, from {before} to {}", addresses(after));
+    (Reason::Resized, note)
+}
+
+/// What is yet to be done, or cannot be. It lasts, and is told again by each pass: no number in it may change meanwhile,
+/// since another text is another Event.
+fn unfinished(seen: &Seen, name: &str, verdict: &Verdict, what: &str, wanted: u128) -> Option<(Reason, String)> {
     let subnet = seen.name();
     if let (Some(problem), Verdict::Blocked(Blocked::Exhausted { .. })) = (&seen.problem, verdict) {
         let note = format!("{what} gets no addresses: SpiderSubnet {subnet} cannot be used: {problem}");
         return Some((Reason::SubnetInvalid, note));
     }
     match verdict {
-        Verdict::Grow { short, .. } if *short > 0 => Some(too_small(subnet, name, what, *short)),
-        Verdict::Blocked(Blocked::Exhausted { wanted, free }) => Some(if seen.pools.contains_key(name) {
-            too_small(subnet, name, what, wanted.saturating_sub(*free))
+        Verdict::Grow { short, .. } if *short > 0 => Some(too_small(subnet, name, what, wanted)),
+        Verdict::Blocked(Blocked::Exhausted { .. }) => Some(if seen.pools.contains_key(name) {
+            too_small(subnet, name, what, wanted)
         } else {
             (
                 Reason::SubnetExhausted,
                 format!(
-                    "{what} cannot be made: it needs {}, and SpiderSubnet {subnet} has {free} free; add addresses to \
+                    "{what} cannot be made: it needs {}, and SpiderSubnet {subnet} has fewer free; add addresses to \
                      spec.ips of the subnet",
-                    addresses(*wanted)
+                    addresses(wanted)
                 ),
             )
         }),
@@ -238,8 +261,8 @@ fn unfinished(seen: &Seen, name: &str, verdict: &Verdict, what: &str) -> Option<
         Verdict::Shrink { pending, .. } | Verdict::Blocked(Blocked::InUse { pending }) if *pending > 0 => Some((
             Reason::Shrinking,
             format!(
-                "{name}, {what}, gives up {} more when the pods that use them are gone",
-                addresses(*pending)
+                "{name}, {what}, gives up addresses as the pods that use them go, until it has {}",
+                addresses(wanted)
             ),
         )),
         Verdict::Blocked(Blocked::SubnetTerminating) => Some((
@@ -271,18 +294,18 @@ fn unfinished(seen: &Seen, name: &str, verdict: &Verdict, what: &str) -> Option<
 /// Why a subnet gives nothing although it has addresses.
 fn limited(subnet: &str, why: &Blocked) -> (Reason, String) {
     match why {
-        Blocked::AccountingLimit { bytes, limit } => (
+        Blocked::AccountingLimit { .. } => (
             Reason::AccountingLimit,
             format!(
-                "the accounting in the status of SpiderSubnet {subnet} would have {bytes} bytes, and may have {limit}; \
-                 spread the applications over more subnets"
+                "the accounting in the status of SpiderSubnet {subnet} would become too long for the object; spread the \
+                 applications over more subnets"
             ),
         ),
-        Blocked::Fragmented { ranges, limit } => (
+        Blocked::Fragmented { limit, .. } => (
             Reason::Fragmented,
             format!(
-                "the free addresses of SpiderSubnet {subnet} lie so scattered that the pool would have {ranges} ranges, \
-                 and may have {limit}; add addresses in one piece to spec.ips of the subnet"
+                "the free addresses of SpiderSubnet {subnet} lie so scattered that the pool would have more than {limit} \
+                 ranges; add addresses in one piece to spec.ips of the subnet"
             ),
         ),
         _ => (
@@ -292,12 +315,13 @@ fn limited(subnet: &str, why: &Blocked) -> (Reason, String) {
     }
 }
 
-fn too_small(subnet: &str, name: &str, what: &str, short: u128) -> (Reason, String) {
+fn too_small(subnet: &str, name: &str, what: &str, wanted: u128) -> (Reason, String) {
     (
         Reason::WaitingForAddresses,
         format!(
-            "{name}, {what}, lacks {} that SpiderSubnet {subnet} does not have; add addresses to spec.ips of the subnet",
-            addresses(short)
+            "{name}, {what}, is to have {}, and SpiderSubnet {subnet} has too few free; add addresses to spec.ips of the \
+             subnet",
+            addresses(wanted)
         ),
     )
 }
@@ -307,5 +331,60 @@ fn addresses(count: u128) -> String {
         "1 address".to_owned()
     } else {
         format!("{count} addresses")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subnet::observe;
+    use serde_json::json;
+    use spiderpool_crds::SpiderSubnet;
+    use spiderpool_ipam::{Family, text};
+    use std::sync::Arc;
+
+    fn seen() -> Seen {
+        let subnet: SpiderSubnet = serde_json::from_value(json!({
+            "apiVersion": "spiderpool.spidernet.io/v2beta1", "kind": "SpiderSubnet",
+            "metadata": {"name": "rack7"}, "spec": {"subnet": "10.77.0.0/24"},
+        }))
+        .unwrap();
+        let cidr = subnet.cidr().unwrap();
+        observe::look(&Context::detached(), Arc::new(subnet), cidr)
+    }
+
+    #[tokio::test]
+    async fn what_lasts_is_told_in_words_that_do_not_change_while_it_lasts() {
+        let seen = seen();
+        let told = |verdict| unfinished(&seen, "p", &verdict, "the pool", 11);
+        let in_use = |pending| Verdict::Blocked(Blocked::InUse { pending });
+        let short = |wanted, free| Verdict::Blocked(Blocked::Exhausted { wanted, free });
+        let ranges = text::parse_ranges(Family::V4, &["10.77.0.1"]).unwrap();
+        let grows = |short| Verdict::Grow {
+            ranges: ranges.clone(),
+            short,
+        };
+        for (one, other) in [
+            (in_use(7), in_use(1)),
+            (short(11, 7), short(9, 2)),
+            (grows(10), grows(3)),
+        ] {
+            let (_, note) = told(one.clone()).unwrap();
+            assert!(note.contains("11 addresses"), "{note}");
+            assert_eq!(told(one), told(other));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shrink_in_many_steps_is_told_at_its_end() {
+        let seen = seen();
+        let ranges = text::parse_ranges(Family::V4, &["10.77.0.1-10.77.0.11"]).unwrap();
+        let told = |pending, began| {
+            let ranges = ranges.clone();
+            written(&seen, "p", &Verdict::Shrink { ranges, pending }, "the pool", began)
+        };
+        assert_eq!(told(489, Some(500)), None);
+        let note = "resized p, the pool, from 500 to 11 addresses".to_owned();
+        assert_eq!(told(0, Some(500)), Some((Reason::Resized, note)));
     }
 }

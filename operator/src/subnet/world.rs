@@ -77,11 +77,10 @@ fn gather(
         pools.iter().map(view).collect()
     };
     let by_slot = found.by_slot.into_iter();
-    let overlapping = found.overlapping.iter().filter_map(|pool| pool.total().ok());
     World {
         by_slot: by_slot.map(|(slot, pools)| (slot, views(&pools))).collect(),
         mine: readable.map(|pool| (name_of(&pool), pool)).collect(),
-        overlapping: overlapping.flat_map(|total| total.ranges().to_vec()).collect(),
+        overlapping: addresses(&found.overlapping),
     }
 }
 
@@ -93,17 +92,32 @@ fn find(store: &Store<SpiderIPPool>, wanted: HashSet<SlotId>, network: &str, cid
         let siblings = store.indexed(&index::slot(&slot)).cloned().collect();
         (slot, siblings)
     });
-    // Networks are few, however many pools there are.
-    let others = store.index_keys_from(index::NETWORK).filter(|key| {
-        let other = key.strip_prefix(index::NETWORK).unwrap_or_default();
-        other != network && Cidr::parse(other).is_ok_and(|other| other.overlaps(&cidr))
-    });
-    let overlapping = others.flat_map(|key| store.indexed(key)).cloned();
     Found {
         by_slot: by_slot.collect(),
-        overlapping: overlapping.collect(),
+        overlapping: index::overlapping(store, network, cidr).cloned().collect(),
         mine,
     }
+}
+
+/// Addresses of pools with another network that overlaps this one.
+pub fn overlapping(pools: &Cache<SpiderIPPool>, network: &str, cidr: Cidr) -> RangeSet {
+    let found: Vec<_> = pools.read(|store| index::overlapping(store, network, cidr).cloned().collect());
+    addresses(&found)
+}
+
+fn addresses(pools: &[Arc<SpiderIPPool>]) -> RangeSet {
+    let totals = pools.iter().filter_map(|pool| pool.total().ok());
+    totals.flat_map(|total| total.ranges().to_vec()).collect()
+}
+
+/// The pools of one part of an application.
+pub fn siblings(context: &Context, slot: &SlotId) -> Vec<PoolView> {
+    let pools = context.caches.pools.indexed(&index::slot(slot));
+    let view = |pool: &Arc<SpiderIPPool>| {
+        let subnet = subnet_with(&context.caches.subnets, &pool.spec.subnet);
+        view(pool, pool.metadata.name.clone().unwrap_or_default(), subnet.as_deref())
+    };
+    pools.iter().map(view).collect()
 }
 
 /// The name of the subnet with a network.

@@ -11,14 +11,16 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
-use spiderpool_crds::{SpiderIPPool, SpiderReservedIP};
-use spiderpool_kit::cache::Change;
+use spiderpool_crds::{SpiderIPPool, SpiderReservedIP, SpiderSubnet};
+use spiderpool_ipam::Cidr;
+use spiderpool_kit::cache::{Cache, Change};
 
 use crate::context::Context;
 use crate::events::{Reason, tell};
 use crate::kinds::foreign;
+use crate::pool::index;
 
-/// Pause before the counts of a pool are looked at that agents write: a hundred pods that start at once are one look.
+/// Pause before a pool is looked at that agents write to: a hundred pods that start or end at once are one look.
 const BUSY_POOL: Duration = Duration::from_millis(500);
 
 /// Looks at everything. For a new leader, who does not know what its predecessor left undone.
@@ -102,8 +104,12 @@ fn pool_changed(context: &Context, old: Option<&SpiderIPPool>, new: &SpiderIPPoo
         foreign::of_pool(context, &key);
     }
     let counted = old.is_some_and(|old| same_but_status(old, new));
-    if context.shrinking.has(&name) || !counted {
+    if !counted {
         look_at(context, subnets_of(context, new));
+    } else if context.shrinking.has(&name) {
+        for subnet in subnets_of(context, new) {
+            context.queues.subnets.add_after(subnet, BUSY_POOL);
+        }
     }
     if counted && !new.is_terminating() {
         context.queues.pools.add_after(name, BUSY_POOL);
@@ -121,10 +127,21 @@ fn same_but_status(old: &SpiderIPPool, new: &SpiderIPPool) -> bool {
         && before.deletion_timestamp == after.deletion_timestamp
 }
 
-/// The subnets that a pool's addresses may be counted in.
+/// The subnets that a pool's addresses may be counted in, or missing from.
 pub(crate) fn subnets_of(context: &Context, pool: &SpiderIPPool) -> BTreeSet<String> {
-    let same = context.caches.subnets_with(&pool.spec.subnet);
-    let mut names: BTreeSet<String> = same.iter().filter_map(|subnet| subnet.metadata.name.clone()).collect();
+    subnets_around(&context.caches.subnets, pool)
+}
+
+fn subnets_around(subnets: &Cache<SpiderSubnet>, pool: &SpiderIPPool) -> BTreeSet<String> {
+    let network = &pool.spec.subnet;
+    let key = index::network(network);
+    let mut names: BTreeSet<String> = subnets.read(|store| {
+        let same = store.indexed(&key);
+        let cidr = Cidr::parse(network).ok().into_iter();
+        let overlapping = cidr.flat_map(|cidr| index::overlapping(store, network, cidr));
+        let name = |subnet: &Arc<SpiderSubnet>| subnet.metadata.name.clone();
+        same.chain(overlapping).filter_map(name).collect()
+    });
     names.extend(pool.owner_subnet().map(str::to_owned));
     names
 }
@@ -148,5 +165,43 @@ fn check_reserved(context: &Context, reserved: &SpiderReservedIP) {
         let about: ObjectReference = reserved.object_ref(&());
         let note = format!("{error}; until then its addresses may be given out");
         tell(&context.recorder, about, Reason::ReservedIPInvalid, &note);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use spiderpool_kit::cache::Options;
+
+    fn pool(network: &str, subnet: Option<&str>) -> SpiderIPPool {
+        serde_json::from_value(json!({
+            "apiVersion": "spiderpool.spidernet.io/v2beta1", "kind": "SpiderIPPool",
+            "metadata": {"name": "p", "labels": subnet.map(|name| json!({"ipam.spidernet.io/owner-spider-subnet": name}))},
+            "spec": {"subnet": network},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_pool_concerns_its_subnet_and_those_that_overlap_it() {
+        let subnets = Cache::detached(Options::default().index(index::keys_of_subnet));
+        for (name, network) in [
+            ("wide", "10.0.0.0/16"),
+            ("same", "10.0.1.0/24"),
+            ("narrow", "10.0.1.128/25"),
+            ("apart", "10.0.2.0/24"),
+            ("broken", "oops"),
+        ] {
+            let subnet = json!({
+                "apiVersion": "spiderpool.spidernet.io/v2beta1", "kind": "SpiderSubnet",
+                "metadata": {"name": name, "uid": name, "resourceVersion": "1"}, "spec": {"subnet": network},
+            });
+            subnets.learn(serde_json::from_value(subnet).unwrap());
+        }
+        let around = |pool: SpiderIPPool| Vec::from_iter(subnets_around(&subnets, &pool));
+        assert_eq!(around(pool("10.0.1.0/24", None)), ["narrow", "same", "wide"]);
+        assert_eq!(around(pool("10.9.0.0/24", Some("former"))), ["former"]);
+        assert_eq!(around(pool("oops", None)), ["broken"]);
     }
 }

@@ -95,7 +95,7 @@ async fn a_subnet_too_small_is_told_and_used_once_it_is_enlarged() -> Result<()>
                 "Deployment",
                 "shop",
                 "WaitingForAddresses",
-                &[&small, "4 addresses"],
+                &[&small, "10 addresses"],
                 SOON,
             )
             .await?;
