@@ -38,7 +38,8 @@ pub async fn ready(cluster: &Cluster, replicas: i32) -> Result<()> {
         |deployment| {
             let status = deployment?.status.as_ref()?;
             let settled = status.observed_generation == deployment?.metadata.generation;
-            let counts = status.ready_replicas == Some(replicas) && status.replicas == Some(replicas);
+            // None at all is left out of the status.
+            let counts = status.ready_replicas.unwrap_or(0) == replicas && status.replicas.unwrap_or(0) == replicas;
             (settled && counts).then_some(())
         },
     )
