@@ -212,10 +212,12 @@ impl Broken {
         let relist = failure
             .status()
             .is_some_and(|status| !matches!(status.code, 401 | 403 | 429 | 503));
-        let error = failure
-            .status()
-            .is_none_or(|status| status.code != 410)
-            .then(|| failure.to_string());
+        // What the API server says names verb and kind; the error around it says the same again, at length.
+        let said = failure.status().map(|status| status.message.clone());
+        let said = said
+            .filter(|said| !said.is_empty())
+            .unwrap_or_else(|| failure.to_string());
+        let error = failure.status().is_none_or(|status| status.code != 410).then_some(said);
         Self {
             error,
             refused: failure.status().and_then(|status| refusal(status.code)),
