@@ -83,6 +83,28 @@ pub struct EndpointInterface {
     /// VLAN of the pools, 0 when they have none.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "is_zero")]
     pub vlan: i64,
+    /// Sandbox that was last set up with the addresses, empty once it is gone.
+    #[serde(
+        rename = "containerID",
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub container_id: String,
+    /// Why the pool does not have the IPv4 address on record for this NIC, empty when it has.
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub ipv4_fault: String,
+    /// Why the pool does not have the IPv6 address on record for this NIC, empty when it has.
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub ipv6_fault: String,
 }
 
 /// One route on record. The NIC is the enclosing one's, so `ifName` is `null` here.

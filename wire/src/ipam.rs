@@ -44,6 +44,13 @@ pub struct IpamAddArgs {
     /// Use only pools whose subnet is the one of the master NIC.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "is_false")]
     pub match_master_subnet: bool,
+    /// Name of the network in its configuration, empty from a plugin that does not say it.
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub network_name: String,
 }
 
 /// Answer to [`IpamAddArgs`]: what every NIC known for the pod has, not only the one asked for.
@@ -163,6 +170,13 @@ pub struct IpamDelArgs {
     /// UID of the pod.
     #[serde(rename = "podUID")]
     pub pod_uid: String,
+    /// Name of the network in its configuration, empty from a plugin that does not say it.
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub network_name: String,
 }
 
 /// Request to give back all addresses of a sandbox at once.
@@ -194,4 +208,45 @@ pub struct IpamBatchDelArgs {
     /// UID of the pod.
     #[serde(rename = "podUID")]
     pub pod_uid: String,
+    /// The one NIC whose addresses are given back; empty for all.
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub if_name: String,
+    /// Addresses that somebody else was seen to use.
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<Conflict>,
+}
+
+/// An address that somebody on the network uses who was not given it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Conflict {
+    /// The address, without prefix length.
+    pub address: String,
+    /// Hardware address of who uses it.
+    pub mac: String,
+}
+
+/// The attachments of one network that the container runtime knows; what else was set up for that network is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IpamGcArgs {
+    /// Name of the network.
+    pub network_name: String,
+    /// The attachments. The member must be there: taking an absent list for an empty one would give everything back.
+    pub attachments: Vec<ValidAttachment>,
+}
+
+/// One NIC of one sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ValidAttachment {
+    /// The sandbox.
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    /// NIC inside the pod.
+    #[serde(rename = "ifname")]
+    pub if_name: String,
 }

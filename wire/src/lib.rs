@@ -11,13 +11,17 @@
 mod endpoint;
 mod failure;
 mod ipam;
+pub mod journal;
 mod unset;
 
 use std::time::Duration;
 
 pub use endpoint::{EndpointInterface, EndpointRoute, WorkloadEndpointStatus};
 pub use failure::{error_body, error_text};
-pub use ipam::{Dns, IpConfig, IpamAddArgs, IpamAddResponse, IpamBatchDelArgs, IpamDelArgs, Route};
+pub use ipam::{
+    Conflict, Dns, IpConfig, IpamAddArgs, IpamAddResponse, IpamBatchDelArgs, IpamDelArgs, IpamGcArgs, Route,
+    ValidAttachment,
+};
 
 /// Socket the agent listens on when the configuration names no other.
 pub const DEFAULT_SOCKET_PATH: &str = "/var/run/spidernet/spiderpool.sock";
@@ -40,6 +44,8 @@ pub mod path {
     pub const IP: &str = "/v1/ipam/ip";
     /// `DELETE`: [`IpamBatchDelArgs`](crate::IpamBatchDelArgs) to an empty body; `POST`: a stub that does nothing.
     pub const IPS: &str = "/v1/ipam/ips";
+    /// `POST`: [`IpamGcArgs`](crate::IpamGcArgs) to an empty body.
+    pub const GC: &str = "/v1/ipam/gc";
     /// `GET` with the query [`QUERY_POD_NAMESPACE`] and [`QUERY_POD_NAME`]:
     /// [`WorkloadEndpointStatus`](crate::WorkloadEndpointStatus).
     pub const WORKLOAD_ENDPOINT: &str = "/v1/workloadendpoint";

@@ -4,8 +4,8 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 use spiderpool_wire::{
-    Dns, EndpointInterface, EndpointRoute, IpConfig, IpamAddArgs, IpamAddResponse, IpamBatchDelArgs, IpamDelArgs,
-    Route, WorkloadEndpointStatus, error_body, error_text,
+    Conflict, Dns, EndpointInterface, EndpointRoute, IpConfig, IpamAddArgs, IpamAddResponse, IpamBatchDelArgs,
+    IpamDelArgs, IpamGcArgs, Route, ValidAttachment, WorkloadEndpointStatus, error_body, error_text,
 };
 
 /// The value is written as the text and read from it.
@@ -46,11 +46,12 @@ fn add_request_with_everything() {
         default_ipv6_ippool: vec!["hall-v6".into()],
         clean_gateway: true,
         match_master_subnet: true,
+        network_name: "hall".into(),
         ..add_args()
     };
     same(
         &args,
-        r#"{"containerID":"c0ffee","ifName":"net1","netNamespace":"/var/run/netns/cni-77","podNamespace":"bakery","podName":"oven-1","podUID":"8a1d","defaultIPv4IPPool":["hall-v4","spare-*"],"defaultIPv6IPPool":["hall-v6"],"cleanGateway":true,"matchMasterSubnet":true}"#,
+        r#"{"containerID":"c0ffee","ifName":"net1","netNamespace":"/var/run/netns/cni-77","podNamespace":"bakery","podName":"oven-1","podUID":"8a1d","defaultIPv4IPPool":["hall-v4","spare-*"],"defaultIPv6IPPool":["hall-v6"],"cleanGateway":true,"matchMasterSubnet":true,"networkName":"hall"}"#,
     );
 }
 
@@ -141,6 +142,7 @@ fn release_request() {
         pod_namespace: "bakery".into(),
         pod_name: "oven-1".into(),
         pod_uid: "8a1d".into(),
+        network_name: String::new(),
     };
     same(
         &args,
@@ -148,11 +150,12 @@ fn release_request() {
     );
     let netns = IpamDelArgs {
         net_namespace: "/proc/9/ns/net".into(),
+        network_name: "hall".into(),
         ..args
     };
     same(
         &netns,
-        r#"{"containerID":"c0ffee","ifName":"net1","netNamespace":"/proc/9/ns/net","podNamespace":"bakery","podName":"oven-1","podUID":"8a1d"}"#,
+        r#"{"containerID":"c0ffee","ifName":"net1","netNamespace":"/proc/9/ns/net","podNamespace":"bakery","podName":"oven-1","podUID":"8a1d","networkName":"hall"}"#,
     );
 }
 
@@ -172,10 +175,38 @@ fn release_of_all_addresses() {
     same(
         &IpamBatchDelArgs {
             is_release_conflict_ips: true,
-            ..args
+            ..args.clone()
         },
         r#"{"containerID":"c0ffee","isReleaseConflictIPs":true,"podNamespace":"bakery","podName":"oven-1","podUID":"8a1d"}"#,
     );
+    same(
+        &IpamBatchDelArgs {
+            if_name: "net1".into(),
+            conflicts: vec![Conflict {
+                address: "10.61.2.9".into(),
+                mac: "0a:1b:3c:00:61:09".into(),
+            }],
+            ..args
+        },
+        r#"{"containerID":"c0ffee","podNamespace":"bakery","podName":"oven-1","podUID":"8a1d","ifName":"net1","conflicts":[{"address":"10.61.2.9","mac":"0a:1b:3c:00:61:09"}]}"#,
+    );
+}
+
+#[test]
+fn collection_of_what_the_runtime_does_not_know() {
+    same(
+        &IpamGcArgs {
+            network_name: "hall".into(),
+            attachments: vec![ValidAttachment {
+                container_id: "c0ffee".into(),
+                if_name: "net1".into(),
+            }],
+        },
+        r#"{"networkName":"hall","attachments":[{"containerID":"c0ffee","ifname":"net1"}]}"#,
+    );
+    for text in [r#"{"networkName":"hall"}"#, r#"{"networkName":"hall","attachments":null}"#] {
+        serde_json::from_str::<IpamGcArgs>(text).unwrap_err();
+    }
 }
 
 #[test]
@@ -194,6 +225,8 @@ fn endpoint_status() {
                         if_name: None,
                     }],
                     vlan: 61,
+                    container_id: "c0ffee".into(),
+                    ipv4_fault: "no record".into(),
                     ..EndpointInterface::default()
                 },
                 EndpointInterface {
@@ -208,7 +241,7 @@ fn endpoint_status() {
             pod_namespace: "bakery".into(),
             pod_uid: "8a1d".into(),
         },
-        r#"{"interfaces":[{"interface":"eth0","ipv4":"10.61.2.9/20","ipv4Gateway":"10.61.0.1","ipv4Pool":"hall-v4","routes":[{"dst":"10.9.0.0/16","gw":"10.61.0.2","ifName":null}],"vlan":61},{"interface":"net1","ipv6":"fd61::9/64","ipv6Pool":"hall-v6","routes":null}],"node":"rack-a","podName":"oven-1","podNamespace":"bakery","podUID":"8a1d"}"#,
+        r#"{"interfaces":[{"interface":"eth0","ipv4":"10.61.2.9/20","ipv4Gateway":"10.61.0.1","ipv4Pool":"hall-v4","routes":[{"dst":"10.9.0.0/16","gw":"10.61.0.2","ifName":null}],"vlan":61,"containerID":"c0ffee","ipv4Fault":"no record"},{"interface":"net1","ipv6":"fd61::9/64","ipv6Pool":"hall-v6","routes":null}],"node":"rack-a","podName":"oven-1","podNamespace":"bakery","podUID":"8a1d"}"#,
     );
 }
 
