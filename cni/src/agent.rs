@@ -9,7 +9,9 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use spiderpool_wire::{IpamAddArgs, IpamAddResponse, IpamDelArgs, WorkloadEndpointStatus, error_text, path};
+use spiderpool_wire::{
+    IpamAddArgs, IpamAddResponse, IpamBatchDelArgs, IpamDelArgs, IpamGcArgs, WorkloadEndpointStatus, error_text, path,
+};
 use thiserror::Error;
 
 use crate::{
@@ -69,6 +71,11 @@ impl Error {
             Self::Unreachable { .. } | Self::WentAway { .. } | Self::NoAnswer(_)
         )
     }
+
+    /// Whether the request itself is at fault, so that asking again is in vain.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Refused { status: 400..500, .. } | Self::Encode(_))
+    }
 }
 
 /// A way to the agent.
@@ -92,6 +99,16 @@ impl Agent {
     /// Gives back what a sandbox holds.
     pub fn release(&self, args: &IpamDelArgs) -> Result<(), Error> {
         self.send("DELETE", path::IP, Some(args)).map(drop)
+    }
+
+    /// Gives back what an ADD got and cannot use.
+    pub fn give_up(&self, args: &IpamBatchDelArgs) -> Result<(), Error> {
+        self.send("DELETE", path::IPS, Some(args)).map(drop)
+    }
+
+    /// Gives back what was set up for the network and is not in the list.
+    pub fn collect(&self, args: &IpamGcArgs) -> Result<(), Error> {
+        self.send("POST", path::GC, Some(args)).map(drop)
     }
 
     /// What the agent has on record for a pod; `None` when nothing.

@@ -1,16 +1,17 @@
-//! CHECK: whether the agent still has on record what ADD gave out.
+//! CHECK: whether what ADD gave out is still this pod's, and nobody else's: in the pod's endpoint, in the records of the pools,
+//! and on the NIC.
 //!
-//! Whether the NIC carries the addresses is the main plugin's question. Ours is whether they are still this pod's, because an
-//! address that was freed under a running pod will be given to another one.
+//! An address that was freed under a running pod will be given to another one; one that somebody took off the NIC is the pod's
+//! and of no use to it.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::Path};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use spiderpool_wire::WorkloadEndpointStatus;
 use thiserror::Error;
 
-use crate::{env::Attachment, error::Code};
+use crate::{env::Attachment, error::Code, net};
 
 /// Why a check did not pass.
 #[derive(Debug, Error)]
@@ -38,6 +39,41 @@ pub enum Error {
         /// Addresses on record.
         recorded: Vec<IpAddr>,
     },
+    /// The pools do not say what the endpoint says.
+    #[error("the pools do not have on record what the pod was given: {}", .0.join("; "))]
+    Pools(Vec<String>),
+    /// The addresses were given to another sandbox of the pod.
+    #[error("the interface was set up in sandbox {0:?} later, or that sandbox is gone")]
+    OtherSandbox(String),
+    /// The NIC is not there.
+    #[error("the network namespace {netns} has no interface {nic}")]
+    NoInterface {
+        /// The namespace.
+        netns: String,
+        /// The NIC.
+        nic: String,
+    },
+    /// The NIC lacks addresses.
+    #[error("interface {nic} does not carry {}; it has {}", list(.missing), list(.carried))]
+    NotCarried {
+        /// The NIC.
+        nic: String,
+        /// Addresses given out.
+        missing: Vec<IpAddr>,
+        /// Addresses that it has.
+        carried: Vec<IpAddr>,
+    },
+    /// The namespace cannot be looked into.
+    #[error("cannot look at interface {nic} in {netns}")]
+    Namespace {
+        /// The namespace.
+        netns: String,
+        /// The NIC.
+        nic: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 impl Error {
@@ -45,7 +81,14 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::NoPrevious | Self::Previous(_) | Self::Address(_) => Code::InvalidConfig,
-            Self::NoEndpoint(_) | Self::OtherPod(_) | Self::Missing { .. } => Code::Internal,
+            Self::NoEndpoint(_)
+            | Self::OtherPod(_)
+            | Self::Missing { .. }
+            | Self::Pools(_)
+            | Self::OtherSandbox(_)
+            | Self::NoInterface { .. }
+            | Self::NotCarried { .. }
+            | Self::Namespace { .. } => Code::Internal,
         }
     }
 }
@@ -127,11 +170,47 @@ pub fn compare(given: &[IpAddr], endpoint: Option<&WorkloadEndpointStatus>, nic:
         .copied()
         .filter(|address| !recorded.contains(address))
         .collect();
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Missing { missing, recorded })
+    if !missing.is_empty() {
+        return Err(Error::Missing { missing, recorded });
     }
+    let interfaces = || endpoint.interfaces.iter().filter(|i| i.interface == nic.if_name);
+    let faults: Vec<String> = interfaces()
+        .flat_map(|i| [&i.ipv4_fault, &i.ipv6_fault])
+        .filter(|fault| !fault.is_empty())
+        .cloned()
+        .collect();
+    if !faults.is_empty() {
+        return Err(Error::Pools(faults));
+    }
+    match interfaces().find(|i| i.container_id != nic.container_id) {
+        // a record from before the sandbox was noted says nothing about it
+        Some(other) if !other.container_id.is_empty() => Err(Error::OtherSandbox(other.container_id.clone())),
+        _ => Ok(()),
+    }
+}
+
+/// Looks whether the NIC carries what was given.
+pub fn carried(given: &[IpAddr], nic: &Attachment) -> Result<(), Error> {
+    let carried = net::addresses(Path::new(&nic.netns), &nic.if_name).map_err(|source| Error::Namespace {
+        netns: nic.netns.clone(),
+        nic: nic.if_name.clone(),
+        source,
+    })?;
+    let Some(carried) = carried else {
+        return Err(Error::NoInterface {
+            netns: nic.netns.clone(),
+            nic: nic.if_name.clone(),
+        });
+    };
+    let missing: Vec<IpAddr> = given.iter().copied().filter(|ip| !carried.contains(ip)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::NotCarried {
+        nic: nic.if_name.clone(),
+        missing,
+        carried,
+    })
 }
 
 /// The address in a text that may end in a prefix length.

@@ -11,7 +11,7 @@ use serde::{
     de::{self, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::Value;
-use spiderpool_wire::DEFAULT_SOCKET_PATH;
+use spiderpool_wire::{DEFAULT_SOCKET_PATH, ValidAttachment, journal};
 use thiserror::Error;
 
 use crate::{
@@ -72,8 +72,12 @@ pub struct NetConf {
     pub match_master_subnet: bool,
     /// Log file.
     pub log: LogConf,
+    /// Where a DEL is left that the agent cannot serve.
+    pub journal: PathBuf,
     /// Result of the ADD that CHECK is about.
     pub prev_result: Option<Value>,
+    /// Attachments of the network that the runtime knows, for GC.
+    pub valid_attachments: Option<Vec<ValidAttachment>>,
 }
 
 /// Log file settings.
@@ -125,7 +129,9 @@ impl NetConf {
             clean_gateway: raw.ipam.clean_gateway,
             match_master_subnet: raw.ipam.match_master_subnet,
             log,
+            journal: non_empty_or(raw.ipam.journal, journal::DEFAULT_PATH),
             prev_result: raw.prev_result,
+            valid_attachments: raw.valid_attachments.or(raw.attachments),
         })
     }
 }
@@ -185,6 +191,8 @@ struct Raw {
     name: String,
     ipam: RawIpam,
     prev_result: Option<Value>,
+    valid_attachments: Option<Vec<ValidAttachment>>,
+    attachments: Option<Vec<ValidAttachment>>,
 }
 
 #[derive(Default)]
@@ -199,6 +207,7 @@ struct RawIpam {
     clean_gateway: bool,
     match_master_subnet: bool,
     socket: String,
+    journal: String,
 }
 
 /// A JSON object whose members are looked up in any case.
@@ -213,6 +222,9 @@ impl Members for Raw {
             "cniversion" => set(&mut self.cni_version, name, map),
             "name" => set(&mut self.name, name, map),
             "ipam" => set(&mut self.ipam, name, map),
+            "cni.dev/valid-attachments" => map.next_value().map(|list| self.valid_attachments = list),
+            // what runtimes called it before the specification was settled
+            "cni.dev/attachments" => map.next_value().map(|list| self.attachments = list),
             "prevresult" => map.next_value().map(|value| self.prev_result = value),
             _ => map.next_value::<IgnoredAny>().map(drop),
         }
@@ -232,6 +244,7 @@ impl Members for RawIpam {
             "clean_gateway" => set(&mut self.clean_gateway, name, map),
             "match_master_subnet" => set(&mut self.match_master_subnet, name, map),
             "ipam_unix_socket_path" => set(&mut self.socket, name, map),
+            "journal_path" => set(&mut self.journal, name, map),
             _ => map.next_value::<IgnoredAny>().map(drop),
         }
     }

@@ -7,14 +7,16 @@
 //! Every command ends within the deadline given to [`run`], also when the agent accepts the connection and never answers.
 
 pub mod agent;
-mod announce;
 pub mod check;
 pub mod conf;
 pub mod deadline;
 pub mod env;
 pub mod error;
 pub mod http;
+pub mod journal;
 pub mod log;
+pub mod net;
+mod question;
 pub mod result;
 pub mod rotate;
 mod run;

@@ -7,22 +7,28 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use spiderpool_wire::{IpamAddArgs, IpamDelArgs};
+use spiderpool_wire::{IpamAddArgs, IpamDelArgs, IpamGcArgs};
 
 use crate::{
     agent::{self, Agent},
-    announce, check,
+    check,
     conf::NetConf,
     deadline::Deadline,
     env::{self, Attachment, Command, Vars},
     error::{Code, Failure, chain},
+    journal,
     log::{Level, Log},
-    result,
+    net::announce,
+    question, result,
     version::{self, Version},
 };
 
 /// How long STATUS waits. Runtimes ask it in a loop to tell whether the node is ready, so a hanging agent must show soon.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long DEL waits for the agent before it notes the DEL on the node. Longer than the agent takes when all is well, and well
+/// below what the kubelet gives a pod's end.
+const DEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the process prints and how it ends.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -165,6 +171,7 @@ impl Work<'_, '_> {
             default_ipv6_ippool: self.conf.default_ipv6_ippool.clone(),
             clean_gateway: self.conf.clean_gateway,
             match_master_subnet: self.conf.match_master_subnet,
+            network_name: self.conf.name.clone(),
         };
         const WHAT: &str = "spiderpool IP allocation error";
         let answer = self
@@ -182,6 +189,8 @@ impl Work<'_, '_> {
             "addresses given to the interface",
             &[("IPs", addresses.into())],
         );
+        question::ask(self.conf, self.deadline, self.log, nic, &answer)
+            .map_err(|msg| described(Code::Internal, format!("{WHAT}: {msg}"), Some(nic)))?;
         if let Err(error) = announce::switch_on(&nic.netns, &nic.if_name) {
             // The pod has its addresses all the same; neighbours find out on their own.
             let fields = [("Error", error.to_string().into())];
@@ -191,8 +200,9 @@ impl Work<'_, '_> {
         Ok(text)
     }
 
-    /// Fails when the agent could not give the addresses back, so that the runtime asks again: a success here would leave
-    /// them taken by a pod that is no more.
+    /// Leaves a note on the node when the agent cannot give the addresses back now: the pod's end does not wait for it, and the
+    /// agent takes the note up. Without the note it fails, so that the runtime asks again: a success would leave the addresses
+    /// taken by a pod that is no more.
     fn del(&mut self, nic: &Attachment) -> Result<String, Failure> {
         if nic.pod.missing().is_some() {
             // ADD refuses this, so there is nothing to give back.
@@ -207,12 +217,31 @@ impl Work<'_, '_> {
             pod_namespace: nic.pod.namespace.clone(),
             pod_name: nic.pod.name.clone(),
             pod_uid: nic.pod.uid.clone(),
+            network_name: self.conf.name.clone(),
         };
-        self.agent()
-            .release(&args)
-            .map_err(|error| failed("spiderpool IP release error", &error, Some(nic)))?;
+        const WHAT: &str = "spiderpool IP release error";
+        let agent = Agent::new(self.conf.socket.clone(), self.deadline.at_most(DEL_TIMEOUT));
+        let error = match agent.release(&args) {
+            Ok(()) => {
+                self.log
+                    .write(Level::Info, "addresses of the sandbox handed back to the agent", &[]);
+                return Ok(String::new());
+            }
+            Err(error) if error.is_final() => return Err(failed(WHAT, &error, Some(nic))),
+            Err(error) => error,
+        };
+        journal::leave(&self.conf.journal, &args).map_err(|trouble| {
+            let mut failure = failed(WHAT, &error, Some(nic));
+            failure.code = Code::TryAgainLater;
+            failure.msg = format!("{}; {}", failure.msg, chain(&trouble));
+            failure
+        })?;
+        let members = [
+            ("Error", chain(&error).into()),
+            ("Journal", self.conf.journal.display().to_string().into()),
+        ];
         self.log
-            .write(Level::Info, "addresses of the sandbox handed back to the agent", &[]);
+            .write(Level::Warn, "the agent will take the DEL up from the journal", &members);
         Ok(String::new())
     }
 
@@ -227,7 +256,9 @@ impl Work<'_, '_> {
         let endpoint = self.agent().endpoint(&nic.pod.namespace, &nic.pod.name);
         let endpoint = endpoint.map_err(|error| failed(WHAT, &error, Some(nic)))?;
         check::compare(&given, endpoint.as_ref(), nic).map_err(broken)?;
-        self.log.write(Level::Debug, "addresses are on record", &[]);
+        check::carried(&given, nic).map_err(broken)?;
+        self.log
+            .write(Level::Debug, "addresses are on record and on the interface", &[]);
         Ok(String::new())
     }
 
@@ -243,15 +274,25 @@ impl Work<'_, '_> {
         }
     }
 
-    /// Succeeds without doing anything. The list of valid attachments is this runtime's view of one network; which addresses are
-    /// really unused is decided cluster-wide from the pods themselves, where a list that is too short cannot free what is in use.
+    /// Gives back what was set up for this network and is not in the runtime's list. The agent looks at each pod before: the list
+    /// is this runtime's view, and a list that is too short must not free what a living pod uses.
     fn gc(&mut self) -> Result<String, Failure> {
         self.since(Version::V1_1_0, Command::Gc)?;
-        self.log.write(
-            Level::Debug,
-            "nothing done: unused addresses are collected cluster-wide",
-            &[],
-        );
+        let Some(attachments) = self.conf.valid_attachments.clone() else {
+            return Err(Failure::new(
+                Code::InvalidConfig,
+                "network configuration: GC needs cni.dev/valid-attachments, the attachments that are in use",
+            ));
+        };
+        let args = IpamGcArgs {
+            network_name: self.conf.name.clone(),
+            attachments,
+        };
+        self.agent()
+            .collect(&args)
+            .map_err(|error| failed("spiderpool IP collection error", &error, None))?;
+        let known = [("Attachments", args.attachments.len().into())];
+        self.log.write(Level::Info, "unknown attachments given back", &known);
         Ok(String::new())
     }
 

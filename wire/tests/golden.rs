@@ -204,7 +204,10 @@ fn collection_of_what_the_runtime_does_not_know() {
         },
         r#"{"networkName":"hall","attachments":[{"containerID":"c0ffee","ifname":"net1"}]}"#,
     );
-    for text in [r#"{"networkName":"hall"}"#, r#"{"networkName":"hall","attachments":null}"#] {
+    for text in [
+        r#"{"networkName":"hall"}"#,
+        r#"{"networkName":"hall","attachments":null}"#,
+    ] {
         serde_json::from_str::<IpamGcArgs>(text).unwrap_err();
     }
 }

@@ -28,7 +28,9 @@ fn defaults() {
                 max_age: Some(Duration::from_secs(30 * 86400)),
                 max_backups: Some(7),
             },
+            journal: "/var/lib/cni/spiderpool".into(),
             prev_result: None,
+            valid_attachments: None,
         }
     );
     assert_eq!(parse(r#"{"name":"n"}"#), conf, "a missing ipam section is an empty one");
@@ -40,8 +42,8 @@ fn everything_set_in_any_case_with_numbers_as_text() {
     let conf = parse(
         r#"{"CNIVERSION":"0.3.1","Name":"hall","type":"macvlan","IPAM":{"TYPE":"spiderpool","Log_Level":"WARN","LOG_FILE_PATH":"/l",
             "log_file_max_size":"50","Log_File_Max_Age":7,"log_file_max_count":" 3 ","Default_IPv4_IPPool":["a","b-*"],
-            "default_IPV6_ippool":["c"],"Clean_Gateway":true,"MATCH_master_subnet":true,"IPAM_unix_socket_path":"/s"},
-            "PrevResult":{"ips":[]}}"#,
+            "default_IPV6_ippool":["c"],"Clean_Gateway":true,"MATCH_master_subnet":true,"IPAM_unix_socket_path":"/s","Journal_Path":"/j"},
+            "PrevResult":{"ips":[]},"cni.dev/valid-Attachments":[{"containerID":"c1","ifname":"eth0"}],"cni.dev/attachments":[]}"#,
     );
     assert_eq!(
         conf,
@@ -60,7 +62,12 @@ fn everything_set_in_any_case_with_numbers_as_text() {
                 max_age: Some(Duration::from_secs(7 * 86400)),
                 max_backups: Some(3),
             },
+            journal: "/j".into(),
             prev_result: Some(serde_json::json!({"ips": []})),
+            valid_attachments: Some(vec![ValidAttachment {
+                container_id: "c1".into(),
+                if_name: "eth0".into(),
+            }]),
         }
     );
 }

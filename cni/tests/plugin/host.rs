@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// How long a step that must happen may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const ARGS: &str =
     "IgnoreUnknown=1;K8S_POD_NAMESPACE=bakery;K8S_POD_NAME=oven-1;K8S_POD_INFRA_CONTAINER_ID=c0ffee;K8S_POD_UID=8a1d";
@@ -116,6 +116,7 @@ impl Host {
     pub(crate) fn conf(&self, version: &str, ipam: Value) -> Value {
         let mut conf = json!({"cniVersion": version, "name": "hall", "type": "macvlan", "master": "ens5", "ipam": {
             "type": "spiderpool", "log_file_path": self.path("log/spiderpool.log"), "ipam_unix_socket_path": self.path("agent.sock"),
+            "journal_path": self.path("journal"),
         }});
         let Value::Object(members) = ipam else {
             unreachable!("ipam is an object")

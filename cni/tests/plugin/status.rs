@@ -29,15 +29,33 @@ fn status_is_the_agents_health() {
 }
 
 #[test]
-fn gc_needs_no_agent() {
+fn gc_hands_the_list_of_its_network_to_the_agent() {
+    let vars = [("CNI_COMMAND", "GC"), ("CNI_PATH", "/opt/cni/bin")];
+    for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
+        let host = Host::new();
+        let requests = host.serve([empty(200)]);
+        let mut conf = host.conf("1.1.0", json!({}));
+        conf[key] = json!([{"containerID": "c0ffee", "ifname": "net1"}]);
+        run(&vars, conf.to_string().as_bytes()).succeeded_with("");
+        let request = requests.next();
+        assert_eq!(request.line, "POST /v1/ipam/gc HTTP/1.1");
+        assert_eq!(
+            request.body,
+            json!({"networkName": "hall", "attachments": [{"containerID": "c0ffee", "ifname": "net1"}]})
+        );
+    }
+}
+
+#[test]
+fn gc_without_a_list_gives_nothing_back() {
     let host = Host::new();
-    let mut conf = host.conf("1.1.0", json!({}));
-    conf["cni.dev/valid-attachments"] = json!([{"containerID": "c0ffee", "ifname": "net1"}]);
-    run(
-        &[("CNI_COMMAND", "GC"), ("CNI_PATH", "/opt/cni/bin")],
-        conf.to_string().as_bytes(),
-    )
-    .succeeded_with("");
+    let requests = host.serve([empty(200)]);
+    let conf = host.conf("1.1.0", json!({})).to_string();
+    let vars = [("CNI_COMMAND", "GC"), ("CNI_PATH", "/opt/cni/bin")];
+    let (code, msg, _) = run(&vars, conf.as_bytes()).failure();
+    assert_eq!(code, 7);
+    assert!(msg.contains("cni.dev/valid-attachments"), "{msg}");
+    assert!(requests.is_empty());
 }
 
 #[test]
