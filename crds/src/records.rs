@@ -8,6 +8,7 @@
 //! would be given out twice.
 
 mod controlled;
+mod held;
 mod pool;
 mod read;
 
@@ -17,6 +18,7 @@ use std::net::IpAddr;
 pub const ACCOUNTING_BYTES: usize = 1_200_000;
 
 pub use controlled::{ControlledPool, ControlledPools};
+pub use held::{Held, HeldReason, HeldRecords};
 pub use pool::{PoolRecords, Record};
 
 /// Why a status string cannot be used.

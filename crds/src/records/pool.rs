@@ -149,7 +149,7 @@ impl PoolRecords {
     }
 }
 
-fn parse_key(key: &str) -> Result<IpAddr, Problem> {
+pub(super) fn parse_key(key: &str) -> Result<IpAddr, Problem> {
     let address: IpAddr = key.parse().map_err(|_| Problem::Address(key.to_owned()))?;
     let canonical = address.to_canonical();
     if canonical == address && address.to_string() == key {

@@ -127,6 +127,10 @@ pub struct NicDetail {
     #[serde(default, rename = "containerID", skip_serializing_if = "Option::is_none")]
     pub container_id: Option<String>,
 
+    /// Name of the network that the interface was set up for, from its CNI configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_name: Option<String>,
+
     /// Members this version does not know.
     #[serde(flatten)]
     #[schemars(skip)]

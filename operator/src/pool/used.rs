@@ -1,10 +1,10 @@
 //! Which addresses of a pool must not be taken away from it.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use serde::de::IgnoredAny;
+use jiff::Timestamp;
 use spiderpool_crds::SpiderIPPool;
+use spiderpool_crds::records::{Held, HeldReason, HeldRecords};
 use spiderpool_ipam::{Family, RangeSet, addr};
 
 /// Addresses in use or held. Where that cannot be read, all addresses of the pool.
@@ -19,21 +19,25 @@ pub fn used(pool: &SpiderIPPool, family: Family) -> RangeSet {
     }
 }
 
-/// Whether it is certain that no address of a pool is in use or held.
+/// Whether it is certain that no address of a pool is in use or held for a reason that outlives the pool. A foreign host on an
+/// address is none: nobody is to wait for it.
 pub fn is_unused(pool: &SpiderIPPool) -> bool {
-    pool.records().is_ok_and(|records| records.is_empty()) && held(pool).is_some_and(|held| held.is_empty())
+    let unknown = |held: &Held| matches!(held.reason, HeldReason::Other(_));
+    pool.records().is_ok_and(|records| records.is_empty()) && held_as(pool, unknown).is_some_and(|held| held.is_empty())
 }
 
 /// Addresses that no pod uses but that must not be given out yet; none if the text cannot be read.
 pub fn held(pool: &SpiderIPPool) -> Option<Vec<IpAddr>> {
+    held_as(pool, Held::blocks)
+}
+
+/// Addresses that are held in this way. What ran out still stands there until the next write of the records.
+fn held_as(pool: &SpiderIPPool, way: impl Fn(&Held) -> bool) -> Option<Vec<IpAddr>> {
     let text = pool.status.as_ref().and_then(|status| status.held_ips.as_deref());
-    match text.map(str::trim) {
-        None | Some("") => Some(Vec::new()),
-        Some(text) => {
-            let held: BTreeMap<IpAddr, IgnoredAny> = serde_json::from_str(text).ok()?;
-            Some(held.into_keys().collect())
-        }
-    }
+    let records = HeldRecords::parse_opt(text).ok()?;
+    let now = Timestamp::now();
+    let held = records.iter().filter(|(_, held)| held.in_force(now) && way(held));
+    Some(held.map(|(address, _)| address).collect())
 }
 
 #[cfg(test)]
@@ -65,10 +69,23 @@ mod tests {
         let record = r#"{"10.0.0.1":{"pod":"ns/p","podUid":"u"}}"#;
         assert_eq!(count(None, None), 0);
         assert_eq!(count(Some(record), None), 1);
-        assert_eq!(count(Some(record), Some(r#"{"10.0.0.2":"cooling"}"#)), 2);
+        assert_eq!(count(Some(record), Some(r#"{"10.0.0.2":{"reason":"Quarantined"}}"#)), 2);
         assert!(is_unused(&pool(None, None)));
         assert!(!is_unused(&pool(Some(record), None)));
         assert!(!is_unused(&pool(None, Some(r#"{"10.0.0.2":{}}"#))));
+    }
+
+    #[test]
+    fn what_cools_down_or_ran_out_holds_nothing_up() {
+        let cooling = r#"{"10.0.0.2":{"reason":"Cooling","until":"9999-01-01T00:00:00Z"}}"#;
+        let over = r#"{"10.0.0.2":{"reason":"Quarantined","until":"2026-01-01T00:00:00Z"}}"#;
+        for held in [cooling, over] {
+            assert_eq!(count(None, Some(held)), 0);
+            assert!(is_unused(&pool(None, Some(held))));
+        }
+        let quarantined = r#"{"10.0.0.2":{"reason":"Quarantined","until":"9999-01-01T00:00:00Z"}}"#;
+        assert_eq!(count(None, Some(quarantined)), 1);
+        assert!(is_unused(&pool(None, Some(quarantined))), "a pool is not kept for a foreign host");
     }
 
     #[test]

@@ -1,0 +1,166 @@
+//! `status.heldIPs` of a pool: addresses that no pod has and that are not as good as the others.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::pool::parse_key;
+use super::read::{Members, document};
+use super::{Problem, RecordsError};
+use crate::types::UnknownMembers;
+
+const FIELD: &str = "status.heldIPs";
+
+/// Why an address is held.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HeldReason {
+    /// A host that was not given it answers for it. It is not handed out.
+    Quarantined,
+    /// It was freed a moment ago, or may be in use by a host unknown: it is handed out when there is no other.
+    Cooling,
+    /// What a later version wrote. It is not handed out.
+    Other(String),
+}
+
+impl fmt::Display for HeldReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Quarantined => "Quarantined",
+            Self::Cooling => "Cooling",
+            Self::Other(text) => text,
+        })
+    }
+}
+
+impl From<String> for HeldReason {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "Quarantined" => Self::Quarantined,
+            "Cooling" => Self::Cooling,
+            _ => Self::Other(text),
+        }
+    }
+}
+
+impl Serialize for HeldReason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// How one address is held.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Held {
+    /// Why.
+    pub reason: HeldReason,
+    /// Until when; without an end, until somebody takes it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Hardware address of the host that answers, or `namespace/name` of the pod that had it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Members this version does not know.
+    #[serde(flatten)]
+    pub other: UnknownMembers,
+}
+
+impl Held {
+    /// Whether the address must not be handed out.
+    pub fn blocks(&self) -> bool {
+        self.reason != HeldReason::Cooling
+    }
+
+    /// Whether it still counts.
+    pub fn in_force(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
+impl<'de> Deserialize<'de> for Held {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut members = Members::read(deserializer)?;
+        Ok(Self {
+            reason: members.take::<String, _>("reason")?.unwrap_or_default().into(),
+            until: members.take("until")?,
+            by: members.take("by")?,
+            other: members.rest(),
+        })
+    }
+}
+
+/// The held addresses of one pool.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HeldRecords(BTreeMap<IpAddr, Held>);
+
+impl HeldRecords {
+    /// Nothing held.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Parses the text of the status field.
+    pub fn parse(text: &str) -> Result<Self, RecordsError> {
+        let corrupted = |problem| RecordsError { field: FIELD, problem };
+        let mut records = BTreeMap::new();
+        for (key, held) in document::<Held>(text).map_err(corrupted)? {
+            let address = parse_key(&key).map_err(corrupted)?;
+            if records.insert(address, held).is_some() {
+                return Err(corrupted(Problem::Duplicate(key)));
+            }
+        }
+        Ok(Self(records))
+    }
+
+    /// Parses the status field; an absent one holds nothing.
+    pub fn parse_opt(text: Option<&str>) -> Result<Self, RecordsError> {
+        text.map_or_else(|| Ok(Self::default()), Self::parse)
+    }
+
+    /// The text of the status field; none when nothing is held.
+    pub fn to_status(&self) -> Option<String> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let by_text: BTreeMap<String, &Held> = self.0.iter().map(|(ip, held)| (ip.to_string(), held)).collect();
+        // Serialising string keys and plain values cannot fail.
+        serde_json::to_string(&by_text).ok()
+    }
+
+    /// Takes out what no longer counts. It is not worth a write of its own, and goes with the next one.
+    pub fn expire(&mut self, now: Timestamp) {
+        self.0.retain(|_, held| held.in_force(now));
+    }
+
+    /// All held addresses.
+    pub fn iter(&self) -> impl Iterator<Item = (IpAddr, &Held)> {
+        self.0.iter().map(|(&ip, held)| (ip, held))
+    }
+
+    /// How an address is held.
+    pub fn get(&self, address: IpAddr) -> Option<&Held> {
+        self.0.get(&address)
+    }
+
+    /// Holds an address; gives back how it was held before.
+    pub fn insert(&mut self, address: IpAddr, held: Held) -> Option<Held> {
+        self.0.insert(address, held)
+    }
+
+    /// Holds an address no more.
+    pub fn remove(&mut self, address: IpAddr) -> Option<Held> {
+        self.0.remove(&address)
+    }
+
+    /// Number of held addresses.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
