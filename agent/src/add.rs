@@ -76,6 +76,7 @@ pub async fn add(context: &Context, args: &IpamAddArgs) -> Result<IpamAddRespons
         &claims,
         &custom,
     );
+    let item = endpoints::of_network(item, &args.network_name);
     match endpoints::publish(context, &pod, &app.key, &item, deadline).await {
         Ok(endpoint) => Ok(endpoints::answer(&endpoint)),
         Err(error) => {

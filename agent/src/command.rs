@@ -4,9 +4,10 @@ use crate::add;
 use crate::context::Context;
 use crate::del::{self, Released};
 use crate::error::RequestError;
+use crate::give_up::{self, GivenUp};
 use crate::metrics::Metrics;
 use serde::de::DeserializeOwned;
-use spiderpool_wire::{IpamAddArgs, IpamAddResponse, IpamDelArgs};
+use spiderpool_wire::{IpamAddArgs, IpamAddResponse, IpamBatchDelArgs, IpamDelArgs};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -90,7 +91,12 @@ impl Command for IpamAddArgs {
     }
 
     async fn run(&self, context: &Context) -> Result<IpamAddResponse, RequestError> {
-        add::add(context, self).await
+        let mut answer = add::add(context, self).await?;
+        for ip in &mut answer.ips {
+            ip.enable_ip_conflict_detection = context.config.enable_ip_conflict_detection;
+            ip.enable_gateway_detection = context.config.enable_gateway_detection;
+        }
+        Ok(answer)
     }
 
     fn told(answer: &IpamAddResponse) -> String {
@@ -122,6 +128,33 @@ impl Command for IpamDelArgs {
     }
 
     fn told(answer: &Released) -> String {
+        format!("{answer:?}")
+    }
+
+    fn count(metrics: &Metrics, result: &'static str, took: Duration) {
+        metrics.deleted(result, took);
+    }
+}
+
+impl Command for IpamBatchDelArgs {
+    const NAME: &'static str = "addresses given up";
+    type Answer = GivenUp;
+
+    fn sandbox(&self) -> Sandbox<'_> {
+        Sandbox {
+            namespace: &self.pod_namespace,
+            pod: &self.pod_name,
+            uid: &self.pod_uid,
+            nic: &self.if_name,
+            container: &self.container_id,
+        }
+    }
+
+    async fn run(&self, context: &Context) -> Result<GivenUp, RequestError> {
+        give_up::give_up(context, self).await
+    }
+
+    fn told(answer: &GivenUp) -> String {
         format!("{answer:?}")
     }
 

@@ -21,6 +21,14 @@ pub struct Config {
     pub enable_spider_subnet: bool,
     /// Whether applications get pools of their own.
     pub enable_auto_pool_for_application: bool,
+    /// Whether the plugin asks the network if somebody else uses an address, before a pod gets it.
+    #[serde(rename = "enableIPConflictDetection")]
+    pub enable_ip_conflict_detection: bool,
+    /// Whether the plugin makes sure that the gateway answers, before a pod gets an address.
+    pub enable_gateway_detection: bool,
+    /// Whether a pod gives up an address that somebody else uses. Set by the environment.
+    #[serde(skip)]
+    pub release_conflict_ips: bool,
     /// Kinds of workloads beside those of Kubernetes: their pods belong to them, also where they have no scale subresource.
     pub workload_kinds: Vec<WorkloadKind>,
 }
@@ -33,6 +41,9 @@ impl Default for Config {
             enable_ipv6: true,
             enable_spider_subnet: true,
             enable_auto_pool_for_application: true,
+            enable_ip_conflict_detection: false,
+            enable_gateway_detection: false,
+            release_conflict_ips: true,
             workload_kinds: Vec::new(),
         }
     }
@@ -89,11 +100,13 @@ mod tests {
 
     #[test]
     fn keys_of_other_parts_are_ignored_and_missing_ones_have_defaults() {
-        let config: Config = serde_saphyr::from_str("enableIPv6: false\nenableGatewayDetection: true\n").unwrap();
+        let config: Config =
+            serde_saphyr::from_str("enableIPv6: false\nenableGatewayDetection: true\nclusterNetwork: x\n").unwrap();
         assert_eq!(
             config,
             Config {
                 enable_ipv6: false,
+                enable_gateway_detection: true,
                 ..Config::default()
             }
         );

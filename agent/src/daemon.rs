@@ -8,7 +8,7 @@ use crate::metrics::Metrics;
 use crate::owner::Owners;
 use crate::pools::PoolStore;
 use crate::serial::Turns;
-use crate::{server, socket, sweep};
+use crate::{journal, server, socket, sweep};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use spiderpool_crds::{SpiderEndpoint, SpiderIPPool, SpiderReservedIP};
@@ -47,13 +47,22 @@ pub struct Args {
     /// Serve metrics
     #[arg(long, env = "SPIDERPOOL_ENABLED_METRIC", default_value_t = false, action = clap::ArgAction::Set)]
     pub enabled_metric: bool,
+    /// A pod gives up an address that somebody else on the network uses
+    #[arg(long, env = "SPIDERPOOL_ENABLED_RELEASE_CONFLICT_IPS", default_value_t = true, action = clap::ArgAction::Set)]
+    pub enabled_release_conflict_ips: bool,
+    /// Folder in which the plugin notes what it could not hand to the agent; mounted from the host
+    #[arg(long, env = "SPIDERPOOL_JOURNAL_PATH", default_value = spiderpool_wire::journal::DEFAULT_PATH)]
+    pub journal_path: PathBuf,
 }
 
 /// Runs the agent until it is told to stop.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     telemetry::init("spiderpool-agent", &args.log_level, telemetry::Format::Auto)?;
     raise_descriptor_limit();
-    let config = Config::read(&args.config_path)?;
+    let config = Config {
+        release_conflict_ips: args.enabled_release_conflict_ips,
+        ..Config::read(&args.config_path)?
+    };
     let kubeconfig = client::infer().await?;
     let patient = client::patient(kubeconfig.clone())?;
     let prompt = client::prompt(kubeconfig)?;
@@ -109,6 +118,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     listening.send_replace(true);
     let api = server::router(context.clone());
     process.spawn_infallible("CNI socket", serve::serve(listener, api, process.token()));
+    let replay = journal::run(context.clone(), args.journal_path);
+    process.spawn_infallible("journal", process.until_stop(Box::pin(replay)));
     process.spawn_infallible("sweep", process.until_stop(Box::pin(sweep::run(context))));
     Ok(process.run(GRACE).await?)
 }

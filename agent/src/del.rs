@@ -1,4 +1,4 @@
-//! DEL: a sandbox of a pod is gone.
+//! DEL: a NIC of a pod's sandbox is gone.
 //!
 //! A pod may have several sandboxes in its life, and the kubelet sends the DEL of old ones again. An address is freed only
 //! for the sandbox of the last ADD, and only when the pod itself is gone, finished or terminating; a sandbox that is
@@ -26,6 +26,8 @@ pub enum Released {
     PodAlive,
     /// The request is for an older sandbox than the one that has the addresses.
     OlderSandbox,
+    /// The addresses of the NIC belong to another network.
+    OtherNetwork,
     /// The request names no pod.
     NoPod,
 }
@@ -35,9 +37,10 @@ pub async fn del(context: &Context, args: &IpamDelArgs) -> Result<Released, Requ
     if args.pod_uid.is_empty() || args.pod_name.is_empty() {
         return Ok(Released::NoPod);
     }
-    let deadline = Instant::now() + BUDGET;
-    context.wait_ready(deadline).await?;
+    context.wait_ready(Instant::now() + BUDGET).await?;
     let _turn = context.turns.take(&args.pod_uid).await;
+    // An ADD of the same pod may have run until now; that is no time of this request.
+    let deadline = Instant::now() + BUDGET;
     let (namespace, name, uid, nic) = (&args.pod_namespace, &args.pod_name, &args.pod_uid, &args.if_name);
     let pod = pods::of_del(context, namespace, name, uid, deadline).await?;
     let endpoint = endpoints::read(context, namespace, name, deadline).await?;
@@ -48,6 +51,10 @@ pub async fn del(context: &Context, args: &IpamDelArgs) -> Result<Released, Requ
     let sandbox = item.and_then(|item| item.container_id.as_deref());
     if sandbox.is_some_and(|sandbox| sandbox != args.container_id) {
         return Ok(Released::OlderSandbox);
+    }
+    let network = item.and_then(|item| item.network_name.as_deref());
+    if network.is_some_and(|network| !args.network_name.is_empty() && network != args.network_name) {
+        return Ok(Released::OtherNetwork);
     }
     if let PodState::Alive(_) = pod {
         if let (Some(sandbox), Some(endpoint)) = (sandbox.map(str::to_owned), endpoint.clone()) {

@@ -2,8 +2,9 @@
 
 use crate::command::{self, Command};
 use crate::context::Context;
-use crate::endpoints;
 use crate::error::RequestError;
+use crate::give_up::GivenUp;
+use crate::{collect, status};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
@@ -13,10 +14,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use spiderpool_crds::NicDetail;
 use spiderpool_wire::{
-    EndpointInterface, EndpointRoute, IpamAddArgs, IpamDelArgs, MAX_BODY_BYTES, WorkloadEndpointStatus, error_body,
-    path,
+    IpamAddArgs, IpamBatchDelArgs, IpamDelArgs, IpamGcArgs, MAX_BODY_BYTES, error_body, path, status as code,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +23,9 @@ use tokio::time::Instant;
 
 /// How long reading an endpoint may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the API server may be away before an agent says that it cannot serve. Shorter outages are what retries are for.
+const OUTAGE: Duration = Duration::from_secs(10);
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,6 +36,9 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(path::HEALTHY, get(healthy))
         .route(path::IP, post(allocate))
         .route(path::IP, delete(release))
+        .route(path::IPS, post(|| async { StatusCode::OK }))
+        .route(path::IPS, delete(give_up))
+        .route(path::GC, post(garbage))
         .route(path::WORKLOAD_ENDPOINT, get(workload_endpoint))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
@@ -69,9 +74,16 @@ async fn unknown(request: axum::extract::Request) -> Response {
 }
 
 async fn healthy(State(context): State<Arc<Context>>) -> Response {
-    match context.ready() {
-        Ok(()) => StatusCode::OK.into_response(),
-        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    if let Err(error) = context.ready() {
+        return failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string());
+    }
+    let outages = [context.pools.cache().outage(), context.pods.outage()];
+    match outages.into_iter().flatten().find(|outage| outage.lasted() > OUTAGE) {
+        None => StatusCode::OK.into_response(),
+        Some(outage) => {
+            let text = format!("the spiderpool agent of node {} cannot serve: {outage}", context.node);
+            failure(StatusCode::INTERNAL_SERVER_ERROR, &text)
+        }
     }
 }
 
@@ -86,6 +98,40 @@ async fn release(State(context): State<Arc<Context>>, body: Result<Bytes, BytesR
     match run::<IpamDelArgs>(context, body).await {
         Ok(_) => StatusCode::OK.into_response(),
         Err(response) => *response,
+    }
+}
+
+async fn give_up(State(context): State<Arc<Context>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let refused = |status, text| {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        failure(status, text)
+    };
+    match run::<IpamBatchDelArgs>(context, body).await {
+        Ok(GivenUp::Done) => StatusCode::OK.into_response(),
+        Ok(GivenUp::SwitchedOff) => refused(
+            code::FORBIDDEN_STATELESS,
+            "the pod keeps its addresses: SPIDERPOOL_ENABLED_RELEASE_CONFLICT_IPS is false",
+        ),
+        Ok(GivenUp::Kept) => refused(
+            code::FORBIDDEN_STATEFUL,
+            "the pod keeps its addresses, as its owner gives it the same ones for life",
+        ),
+        Err(response) => *response,
+    }
+}
+
+async fn garbage(State(context): State<Arc<Context>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let args: IpamGcArgs = match decode(body) {
+        Ok(args) => args,
+        Err(response) => return *response,
+    };
+    match tokio::spawn(async move { collect::collect(&context, &args).await }).await {
+        Ok(Ok(_)) => StatusCode::OK.into_response(),
+        Ok(Err(error)) => failed(&error),
+        Err(error) => {
+            let text = format!("the agent failed: {error}; see its log");
+            failure(StatusCode::INTERNAL_SERVER_ERROR, &text)
+        }
     }
 }
 
@@ -120,42 +166,13 @@ async fn workload_endpoint(State(context): State<Arc<Context>>, Query(query): Qu
         return failure(StatusCode::BAD_REQUEST, "podNamespace and podName are required");
     }
     let deadline = Instant::now() + READ_TIMEOUT;
-    match endpoints::read(&context, &query.pod_namespace, &query.pod_name, deadline).await {
-        Ok(Some(endpoint)) => json(&WorkloadEndpointStatus {
-            interfaces: endpoint.status.current.ips.iter().map(interface).collect(),
-            node: endpoint.status.current.node,
-            pod_name: query.pod_name,
-            pod_namespace: query.pod_namespace,
-            pod_uid: endpoint.status.current.uid,
-        }),
+    match status::status(&context, &query.pod_namespace, &query.pod_name, deadline).await {
+        Ok(Some(found)) => json(&found),
         Ok(None) => {
             let text = format!("there is no SpiderEndpoint {}/{}", query.pod_namespace, query.pod_name);
             failure(StatusCode::NOT_FOUND, &text)
         }
         Err(error) => failed(&error),
-    }
-}
-
-fn interface(item: &NicDetail) -> EndpointInterface {
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let routes = item.routes.iter().flatten();
-    EndpointInterface {
-        interface: item.interface.clone(),
-        ipv4: text(&item.ipv4),
-        ipv4_gateway: text(&item.ipv4_gateway),
-        ipv4_pool: text(&item.ipv4_pool),
-        ipv6: text(&item.ipv6),
-        ipv6_gateway: text(&item.ipv6_gateway),
-        ipv6_pool: text(&item.ipv6_pool),
-        mac: text(&item.mac),
-        routes: routes
-            .map(|route| EndpointRoute {
-                dst: route.dst.clone(),
-                gw: route.gw.clone(),
-                if_name: None,
-            })
-            .collect(),
-        vlan: item.vlan.unwrap_or_default(),
     }
 }
 

@@ -128,6 +128,7 @@ fn endpoint_schema() {
         ".status.current.ips array required",
         ".status.current.ips[].cleanGateway boolean",
         ".status.current.ips[].containerID string",
+        ".status.current.ips[].networkName string",
         ".status.current.ips[].interface string required",
         ".status.current.ips[].ipv4 string",
         ".status.current.ips[].ipv4Gateway string",

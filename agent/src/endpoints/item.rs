@@ -36,6 +36,14 @@ pub fn item(nic: &str, container: &str, clean_gateway: bool, claims: &[Claimed],
     item
 }
 
+/// The item with the network that it is for. GC looks for it.
+pub fn of_network(item: NicDetail, network: &str) -> NicDetail {
+    NicDetail {
+        network_name: Some(network.to_owned()).filter(|name| !name.is_empty()),
+        ..item
+    }
+}
+
 /// Whether a route's gateway lies in the subnet of the address.
 fn reaches(cidr: &Cidr, route: &Route) -> bool {
     route.gw.parse().is_ok_and(|gateway| cidr.contains(gateway))

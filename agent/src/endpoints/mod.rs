@@ -2,7 +2,7 @@
 
 mod item;
 
-pub use item::{answer, item};
+pub use item::{answer, item, of_network};
 
 use crate::context::Context;
 use crate::error::RequestError;

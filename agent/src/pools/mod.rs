@@ -1,5 +1,6 @@
 //! The pools as this node sees them, and the way to change their records.
 
+mod hold;
 mod state;
 mod writer;
 
@@ -8,6 +9,7 @@ pub use writer::{Claimed, JobError};
 
 use crate::metrics::PoolMetrics;
 use kube::Api;
+use spiderpool_crds::records::HeldReason;
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP};
 use spiderpool_ipam::{Family, Owner, RangeSet};
 use spiderpool_kit::cache::Cache;
@@ -83,6 +85,44 @@ impl PoolStore {
         };
         self.send(pool, job, deadline).await?;
         answer.await.unwrap_or_else(|_| Err(stopped(pool)))
+    }
+
+    /// Keeps an address from everybody because a foreign host answers for it, and frees it in the same write if this owner had
+    /// it. Tells what became of it; nothing if nothing changed.
+    pub async fn quarantine(
+        self: &Arc<Self>,
+        pool: &str,
+        ip: IpAddr,
+        owner: Owner,
+        by: &str,
+        deadline: Instant,
+    ) -> Result<Option<HeldReason>, JobError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Quarantine {
+            ip,
+            owner,
+            by: by.to_owned(),
+            deadline,
+            reply,
+        };
+        self.send(pool, job, deadline).await?;
+        answer.await.unwrap_or_else(|_| Err(stopped(pool)))
+    }
+
+    /// Why a pool does not have an address on record for a NIC of a pod; nothing if it has. The cache may say that all is well,
+    /// the opposite is said of the object as read live.
+    pub async fn fault(&self, pool: &str, ip: IpAddr, owner: &Owner, deadline: Instant) -> Option<String> {
+        let look = |object: &Arc<SpiderIPPool>| hold::record_fault(object, ip, owner);
+        if let Some(object) = self.cached(pool)
+            && look(&object).is_none()
+        {
+            return None;
+        }
+        match writer::read(self, pool, deadline).await {
+            Ok(Some(object)) => look(&object),
+            Ok(None) => Some(format!("IPPool {pool} of {ip} does not exist")),
+            Err(message) => Some(format!("IPPool {pool} of {ip} cannot be read: {message}")),
+        }
     }
 
     /// Names of the cached pools that record an address of a pod.

@@ -1,8 +1,10 @@
 //! One pool as it was read: the object, its records, and the ledger made of them.
 
+use super::hold;
+use jiff::Timestamp;
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::parse::SpecError;
-use spiderpool_crds::records::{PoolRecords, RecordsError};
+use spiderpool_crds::records::{HeldReason, HeldRecords, PoolRecords, RecordsError};
 use spiderpool_ipam::{Cidr, Family, Ledger, Owner, RangeSet, addr};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,13 +37,21 @@ pub struct PoolState {
     cidr: Cidr,
     records: PoolRecords,
     ledger: Ledger,
-    /// Addresses that must not be given out although no pod has them.
-    held: RangeSet,
+    now: Timestamp,
+    /// Addresses that no pod has and that are not as good as the others.
+    held: HeldRecords,
+    /// Those of them that must not be given out.
+    blocked: RangeSet,
 }
 
 impl PoolState {
     /// Reads a pool object.
     pub fn read(object: Arc<SpiderIPPool>) -> Result<Self, Unusable> {
+        Self::read_at(object, Timestamp::now())
+    }
+
+    /// Reads a pool object. What is held until a time before `now` is not held.
+    pub fn read_at(object: Arc<SpiderIPPool>, now: Timestamp) -> Result<Self, Unusable> {
         let pool = object.metadata.name.clone().unwrap_or_default();
         let spec = |source| Unusable::Spec {
             pool: pool.clone(),
@@ -54,11 +64,15 @@ impl PoolState {
             source,
         };
         let records = object.records().map_err(broken)?;
-        let held = held_addresses(&object, cidr.family()).map_err(broken)?;
+        let text = object.status.as_ref().and_then(|status| status.held_ips.as_deref());
+        let mut held = HeldRecords::parse_opt(text).map_err(broken)?;
+        held.expire(now);
         let ledger = Ledger::with_records(total, records.owners(cidr.family()).map_err(broken)?);
         Ok(Self {
             cidr,
             ledger,
+            now,
+            blocked: hold::blocked(&held, cidr.family()),
             held,
             records,
             object,
@@ -87,10 +101,11 @@ impl PoolState {
 
     /// Whether there is an address to give to a new owner.
     pub fn has_free(&self, reserved: &RangeSet) -> bool {
-        self.ledger.has_free(&self.held.union(reserved))
+        self.ledger.has_free(&self.blocked.union(reserved))
     }
 
-    /// Takes the lowest free address, or gives the one that the owner already has.
+    /// Takes the lowest free address, or gives the one that the owner already has. Addresses that cool down come last, the one
+    /// that did so for the longest time first.
     pub fn claim(&mut self, owner: &Owner, reserved: &RangeSet) -> Option<Taken> {
         let nic = owner.nic.as_deref().unwrap_or_default();
         if let Some(bits) = self.ledger.owned_by(&owner.uid, nic) {
@@ -110,9 +125,15 @@ impl PoolState {
         if !self.is_open() {
             return None;
         }
-        let blocked = self.held.union(reserved);
-        let bits = self.ledger.take(owner.clone(), &blocked)?;
+        let blocked = self.blocked.union(reserved);
+        let cooling = hold::cooling(&self.held, self.family());
+        let fresh = blocked.union(&cooling.iter().copied().collect());
+        let bits = self.ledger.take(owner.clone(), &fresh).or_else(|| {
+            let mut cooling = cooling.into_iter().filter(|bits| !reserved.contains(*bits));
+            cooling.find(|bits| self.ledger.take_exact(*bits, owner.clone()))
+        })?;
         let ip = addr::from_bits(self.family(), bits);
+        self.held.remove(ip);
         self.records.insert(ip, owner.clone().into());
         Some(Taken {
             ip,
@@ -135,9 +156,32 @@ impl PoolState {
                 let ip = addr::from_bits(self.family(), bits);
                 self.records.remove(ip);
                 freed.push(ip);
+                if self.ledger.total().contains(bits) {
+                    hold::cool_down(&mut self.held, ip, pod, self.now);
+                }
             }
         }
         freed
+    }
+
+    /// Keeps an address from everybody for a while because a host answers for it that was not given it. The record of the NIC
+    /// that found out goes with the same write; a record of anybody else stays, and so does the address with it. Tells what
+    /// became of the address; nothing if nothing changed.
+    pub fn quarantine(&mut self, ip: IpAddr, owner: &Owner, by: &str) -> Option<HeldReason> {
+        let (family, bits) = addr::to_bits(ip);
+        if family != self.family() || !self.ledger.total().contains(bits) {
+            return None;
+        }
+        if let Some(recorded) = self.ledger.owner(bits).cloned() {
+            let own = recorded.pod == owner.pod && recorded.is(&owner.uid, owner.nic.as_deref().unwrap_or_default());
+            if !own || !self.ledger.give_back(bits, &recorded) {
+                return None;
+            }
+            self.records.remove(ip);
+        }
+        let held = hold::quarantine(&mut self.held, ip, by, self.ledger.total().count(), self.now);
+        self.blocked = hold::blocked(&self.held, family);
+        Some(held)
     }
 
     /// The object to write: the one that was read, with the records of now.
@@ -145,6 +189,7 @@ impl PoolState {
         let mut object = SpiderIPPool::clone(&self.object);
         let status = object.status.get_or_insert_default();
         status.allocated_ips = self.records.to_status();
+        status.held_ips = self.held.to_status();
         status.allocated_ip_count = Some(i64::try_from(self.records.len()).unwrap_or(i64::MAX));
         object
     }
@@ -161,132 +206,5 @@ pub struct Taken {
     pub written: bool,
 }
 
-/// Addresses in `status.heldIPs`: quarantined or cooling down.
-fn held_addresses(object: &SpiderIPPool, family: Family) -> Result<RangeSet, RecordsError> {
-    let text = object.status.as_ref().and_then(|status| status.held_ips.as_deref());
-    let held = PoolRecords::parse_opt(text)?;
-    Ok(held
-        .iter()
-        .map(|(ip, _)| addr::to_bits(ip))
-        .filter(|(of, _)| *of == family)
-        .map(|(_, bits)| bits)
-        .collect())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use spiderpool_crds::{IPPoolSpec, IPPoolStatus};
-
-    const UID: &str = "0d3f0f5e-5f0e-4a4b-9a36-0f5d6f4e2a10";
-
-    fn pool(ips: &str, records: Option<&str>) -> SpiderIPPool {
-        let spec = IPPoolSpec {
-            subnet: "10.77.0.0/20".to_owned(),
-            ips: Some(vec![ips.to_owned()]),
-            ..IPPoolSpec::default()
-        };
-        let mut pool = SpiderIPPool::new("p", spec);
-        pool.status = Some(IPPoolStatus {
-            allocated_ips: records.map(str::to_owned),
-            ..IPPoolStatus::default()
-        });
-        pool
-    }
-
-    fn read(pool: SpiderIPPool) -> PoolState {
-        PoolState::read(Arc::new(pool)).unwrap()
-    }
-
-    fn owner(nic: &str) -> Owner {
-        Owner {
-            pod: "retail/shop".to_owned(),
-            uid: UID.to_owned(),
-            nic: Some(nic.to_owned()),
-        }
-    }
-
-    fn written(state: &PoolState) -> Option<String> {
-        state.to_write().status.and_then(|status| status.allocated_ips)
-    }
-
-    fn claim(state: &mut PoolState, nic: &str) -> Option<(String, bool)> {
-        let taken = state.claim(&owner(nic), &RangeSet::new())?;
-        Some((taken.ip.to_string(), taken.new))
-    }
-
-    #[test]
-    fn a_repeated_claim_gives_the_same_address_and_another_nic_another_one() {
-        let mut state = read(pool("10.77.1.10-10.77.1.12", None));
-        assert_eq!(claim(&mut state, "eth0"), Some(("10.77.1.10".to_owned(), true)));
-        assert_eq!(claim(&mut state, "eth0"), Some(("10.77.1.10".to_owned(), false)));
-        assert_eq!(claim(&mut state, "net1"), Some(("10.77.1.11".to_owned(), true)));
-        let text = written(&state).unwrap();
-        let expected = format!(
-            r#"{{"10.77.1.10":{{"pod":"retail/shop","podUid":"{UID}","nic":"eth0"}},"10.77.1.11":{{"pod":"retail/shop","podUid":"{UID}","nic":"net1"}}}}"#
-        );
-        assert_eq!(text, expected);
-        assert_eq!(state.to_write().status.unwrap().allocated_ip_count, Some(2));
-    }
-
-    #[test]
-    fn a_record_of_the_peer_becomes_the_asking_nics_and_keeps_what_else_it_says() {
-        let text = format!(r#"{{"10.77.1.11":{{"pod":"retail/shop","podUid":"{UID}","later":7}}}}"#);
-        let mut state = read(pool("10.77.1.10-10.77.1.12", Some(&text)));
-        let taken = state.claim(&owner("eth0"), &RangeSet::new()).unwrap();
-        assert_eq!(
-            (taken.ip.to_string().as_str(), taken.new, taken.written),
-            ("10.77.1.11", false, true)
-        );
-        let text = written(&state).unwrap();
-        assert!(text.contains(r#""nic":"eth0","later":7"#), "{text}");
-        assert_eq!(claim(&mut state, "net1"), Some(("10.77.1.10".to_owned(), true)));
-    }
-
-    #[test]
-    fn reserved_and_held_addresses_are_not_given_out() {
-        let mut object = pool("10.77.1.10-10.77.1.12", None);
-        object.status.get_or_insert_default().held_ips = Some(r#"{"10.77.1.11":{"reason":"Conflict"}}"#.to_owned());
-        let mut state = read(object);
-        let reserved = RangeSet::from(spiderpool_ipam::text::parse_range(Family::V4, "10.77.1.10").unwrap());
-        let taken = state.claim(&owner("eth0"), &reserved).unwrap();
-        assert_eq!(taken.ip.to_string(), "10.77.1.12");
-        assert_eq!(state.claim(&owner("net1"), &reserved), None);
-    }
-
-    #[test]
-    fn a_closed_pool_takes_no_new_owner_but_knows_its_old_ones() {
-        let text = format!(r#"{{"10.77.1.10":{{"pod":"retail/shop","podUid":"{UID}","nic":"eth0"}}}}"#);
-        let mut object = pool("10.77.1.10-10.77.1.12", Some(&text));
-        object.spec.disable = Some(true);
-        let mut state = read(object);
-        assert_eq!(claim(&mut state, "eth0"), Some(("10.77.1.10".to_owned(), false)));
-        assert_eq!(claim(&mut state, "net1"), None);
-    }
-
-    #[test]
-    fn a_release_compares_the_whole_owner() {
-        let text = format!(r#"{{"10.77.1.10":{{"pod":"retail/shop","podUid":"{UID}","nic":"eth0"}}}}"#);
-        let mut state = read(pool("10.77.1.10-10.77.1.12", Some(&text)));
-        assert!(state.release("retail/other", UID, "eth0").is_empty());
-        assert!(state.release("retail/shop", "another-uid", "eth0").is_empty());
-        assert!(state.release("retail/shop", UID, "net1").is_empty());
-        assert_eq!(state.release("retail/shop", UID, "eth0").len(), 1);
-        assert_eq!(written(&state), None);
-        assert_eq!(state.to_write().status.unwrap().allocated_ip_count, Some(0));
-    }
-
-    #[test]
-    fn broken_records_make_a_pool_unusable_instead_of_empty() {
-        for text in [
-            "{",
-            r#"{"10.77.1.300":{}}"#,
-            r#"{"fd00::1":{"pod":"a/b","podUid":"c"}}"#,
-        ] {
-            let error = PoolState::read(Arc::new(pool("10.77.1.10", Some(text))))
-                .unwrap_err()
-                .to_string();
-            assert!(error.contains("IPPool p"), "{error}");
-        }
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ use super::state::{PoolState, Taken, Unusable};
 use crate::pause::{pause, pauses};
 use kube::api::PostParams;
 use spiderpool_crds::SpiderIPPool;
+use spiderpool_crds::records::HeldReason;
 use spiderpool_ipam::Owner;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -85,12 +86,22 @@ pub(super) enum Job {
         deadline: Instant,
         reply: oneshot::Sender<Result<Vec<IpAddr>, JobError>>,
     },
+    /// Keep an address from everybody.
+    Quarantine {
+        ip: IpAddr,
+        owner: Owner,
+        by: String,
+        deadline: Instant,
+        reply: oneshot::Sender<Result<Option<HeldReason>, JobError>>,
+    },
 }
 
 impl Job {
     const fn deadline(&self) -> Instant {
         match self {
-            Self::Claim { deadline, .. } | Self::Release { deadline, .. } => *deadline,
+            Self::Claim { deadline, .. } | Self::Release { deadline, .. } | Self::Quarantine { deadline, .. } => {
+                *deadline
+            }
         }
     }
 
@@ -99,6 +110,7 @@ impl Job {
         match self {
             Self::Claim { reply, .. } => drop(reply.send(Err(error))),
             Self::Release { reply, .. } => drop(reply.send(Err(error))),
+            Self::Quarantine { reply, .. } => drop(reply.send(Err(error))),
         }
     }
 }
@@ -107,6 +119,7 @@ impl Job {
 enum Outcome {
     Claim(Option<Taken>),
     Release(Vec<IpAddr>),
+    Quarantine(Option<HeldReason>),
 }
 
 impl Outcome {
@@ -114,6 +127,7 @@ impl Outcome {
         match self {
             Self::Claim(taken) => taken.is_some_and(|taken| taken.written),
             Self::Release(freed) => !freed.is_empty(),
+            Self::Quarantine(held) => held.is_some(),
         }
     }
 }
@@ -219,19 +233,21 @@ enum Source {
 fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome> {
     let reserved = store.reserved(state.family());
     // Releases first, so that what they free serves the claims of the same batch.
-    let freed: Vec<Option<Vec<IpAddr>>> = batch
+    let before: Vec<Option<Outcome>> = batch
         .iter()
         .map(|job| match job {
-            Job::Release { pod, uid, nic, .. } => Some(state.release(pod, uid, nic)),
+            Job::Release { pod, uid, nic, .. } => Some(Outcome::Release(state.release(pod, uid, nic))),
+            Job::Quarantine { ip, owner, by, .. } => Some(Outcome::Quarantine(state.quarantine(*ip, owner, by))),
             Job::Claim { .. } => None,
         })
         .collect();
     batch
         .iter()
-        .zip(freed)
-        .map(|(job, freed)| match job {
-            Job::Release { .. } => Outcome::Release(freed.unwrap_or_default()),
-            Job::Claim { owner, .. } => Outcome::Claim(state.claim(owner, &reserved)),
+        .zip(before)
+        .map(|(job, before)| match (job, before) {
+            (_, Some(outcome)) => outcome,
+            (Job::Claim { owner, .. }, None) => Outcome::Claim(state.claim(owner, &reserved)),
+            (Job::Release { .. } | Job::Quarantine { .. }, None) => Outcome::Release(Vec::new()),
         })
         .collect()
 }
@@ -247,6 +263,7 @@ fn answer(batch: Vec<Job>, outcomes: Vec<Outcome>, state: &PoolState, pool: &Arc
                 })));
             }
             (Job::Release { reply, .. }, Outcome::Release(freed)) => drop(reply.send(Ok(freed))),
+            (Job::Quarantine { reply, .. }, Outcome::Quarantine(held)) => drop(reply.send(Ok(held))),
             (job, _) if state.is_open() => job.fail(JobError::Exhausted(name.to_owned())),
             (job, _) => job.fail(JobError::Closed(name.to_owned())),
         }
@@ -258,6 +275,7 @@ fn missing(batch: Vec<Job>, name: &str) {
         match job {
             // A pool that is gone holds nothing, which is all that a release wants.
             Job::Release { reply, .. } => drop(reply.send(Ok(Vec::new()))),
+            Job::Quarantine { reply, .. } => drop(reply.send(Ok(None))),
             claim @ Job::Claim { .. } => claim.fail(JobError::Missing(name.to_owned())),
         }
     }
@@ -300,7 +318,8 @@ async fn write(store: &PoolStore, name: &str, state: &PoolState, limit: Instant)
     }
 }
 
-async fn read(store: &PoolStore, name: &str, limit: Instant) -> Result<Option<Arc<SpiderIPPool>>, String> {
+/// Reads a pool live.
+pub(super) async fn read(store: &PoolStore, name: &str, limit: Instant) -> Result<Option<Arc<SpiderIPPool>>, String> {
     match tokio::time::timeout_at(limit, store.api().get_opt(name)).await {
         Ok(Ok(Some(object))) => Ok(Some(store.learn(object))),
         Ok(Ok(None)) => Ok(None),

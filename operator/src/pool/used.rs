@@ -85,7 +85,10 @@ mod tests {
         }
         let quarantined = r#"{"10.0.0.2":{"reason":"Quarantined","until":"9999-01-01T00:00:00Z"}}"#;
         assert_eq!(count(None, Some(quarantined)), 1);
-        assert!(is_unused(&pool(None, Some(quarantined))), "a pool is not kept for a foreign host");
+        assert!(
+            is_unused(&pool(None, Some(quarantined))),
+            "a pool is not kept for a foreign host"
+        );
     }
 
     #[test]

@@ -1,0 +1,107 @@
+//! GC: the container runtime says which attachments of a network are in use.
+//!
+//! What this node's endpoints say was set up for that network and is not in the list is treated as if its DEL had come. So the
+//! pod is looked at before anything is freed: a list that is too short frees nothing that a living pod uses.
+
+use crate::context::Context;
+use crate::del;
+use crate::error::RequestError;
+use kube::ResourceExt;
+use spiderpool_crds::SpiderEndpoint;
+use spiderpool_wire::{IpamDelArgs, IpamGcArgs, ValidAttachment};
+use std::collections::BTreeSet;
+use tokio::time::Instant;
+
+/// Gives back what is not in the list; tells how many attachments that were.
+pub async fn collect(context: &Context, args: &IpamGcArgs) -> Result<usize, RequestError> {
+    context.wait_ready(Instant::now() + del::BUDGET).await?;
+    let known: BTreeSet<&ValidAttachment> = args.attachments.iter().collect();
+    let own = context.endpoints.list().into_iter();
+    let unknown: Vec<IpamDelArgs> = own
+        .filter(|endpoint| endpoint.status.current.node == context.node)
+        .flat_map(|endpoint| unknown(&endpoint, &args.network_name, &known))
+        .collect();
+    for args in &unknown {
+        let released = del::del(context, args).await?;
+        let (pod, container) = (format!("{}/{}", args.pod_namespace, args.pod_name), &args.container_id);
+        tracing::info!(
+            pod,
+            nic = args.if_name,
+            container,
+            ?released,
+            "attachment unknown to the container runtime"
+        );
+    }
+    Ok(unknown.len())
+}
+
+/// The DELs that never came.
+fn unknown(endpoint: &SpiderEndpoint, network: &str, known: &BTreeSet<&ValidAttachment>) -> Vec<IpamDelArgs> {
+    let current = &endpoint.status.current;
+    let items = current.ips.iter();
+    items
+        .filter(|item| item.network_name.as_deref() == Some(network))
+        .filter_map(|item| {
+            // Where the sandbox is gone already, its DEL came.
+            let attachment = ValidAttachment {
+                container_id: item.container_id.clone()?,
+                if_name: item.interface.clone(),
+            };
+            (!known.contains(&attachment)).then(|| IpamDelArgs {
+                container_id: attachment.container_id,
+                if_name: attachment.if_name,
+                net_namespace: String::new(),
+                pod_namespace: endpoint.namespace().unwrap_or_default(),
+                pod_name: endpoint.name_any(),
+                pod_uid: current.uid.clone(),
+                network_name: network.to_owned(),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spiderpool_crds::{EndpointStatus, NicDetail, PodAllocation};
+
+    #[test]
+    fn only_attachments_of_the_network_that_are_not_listed_are_unknown() {
+        let item = |nic: &str, network: Option<&str>, container: Option<&str>| NicDetail {
+            interface: nic.to_owned(),
+            network_name: network.map(str::to_owned),
+            container_id: container.map(str::to_owned),
+            ..NicDetail::default()
+        };
+        let status = EndpointStatus {
+            current: PodAllocation {
+                uid: "u".to_owned(),
+                ips: vec![
+                    item("eth0", Some("hall"), Some("c1")),
+                    item("net1", Some("hall"), Some("c2")),
+                    item("net2", Some("yard"), Some("c2")),
+                    item("net3", None, Some("c2")),
+                    item("net4", Some("hall"), None),
+                ],
+                ..PodAllocation::default()
+            },
+            ..EndpointStatus::default()
+        };
+        let endpoint = SpiderEndpoint::new("retail", "shop", status);
+        let listed = ValidAttachment {
+            container_id: "c1".to_owned(),
+            if_name: "eth0".to_owned(),
+        };
+        let unknown = unknown(&endpoint, "hall", &BTreeSet::from([&listed]));
+        let expected = IpamDelArgs {
+            container_id: "c2".to_owned(),
+            if_name: "net1".to_owned(),
+            net_namespace: String::new(),
+            pod_namespace: "retail".to_owned(),
+            pod_name: "shop".to_owned(),
+            pod_uid: "u".to_owned(),
+            network_name: "hall".to_owned(),
+        };
+        assert_eq!(unknown, [expected]);
+    }
+}

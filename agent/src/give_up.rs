@@ -1,0 +1,188 @@
+//! An ADD that got addresses and cannot use them: the network said that somebody has one, or that the gateway is not there.
+//!
+//! They are given back at once and an address of somebody else is kept from everybody for a while, or the next pod would trip over
+//! it too. A pod that keeps its addresses for life keeps them here as well: another address in silence is worse for it than
+//! waiting until the foreign host is found.
+
+use crate::context::Context;
+use crate::del::{self, BUDGET};
+use crate::endpoints;
+use crate::error::RequestError;
+use spiderpool_crds::{EndpointStatus, NicDetail};
+use spiderpool_ipam::Owner;
+use spiderpool_wire::{Conflict, IpamBatchDelArgs};
+use std::net::IpAddr;
+use tokio::time::Instant;
+
+/// What became of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GivenUp {
+    /// The addresses were freed, or there was nothing to free.
+    Done,
+    /// Giving up addresses after a conflict is switched off.
+    SwitchedOff,
+    /// The pod keeps its addresses.
+    Kept,
+}
+
+/// Serves the request.
+pub async fn give_up(context: &Context, args: &IpamBatchDelArgs) -> Result<GivenUp, RequestError> {
+    if args.pod_uid.is_empty() || args.pod_name.is_empty() {
+        return Ok(GivenUp::Done);
+    }
+    let conflict = args.is_release_conflict_ips || !args.conflicts.is_empty();
+    context.wait_ready(Instant::now() + BUDGET).await?;
+    let _turn = context.turns.take(&args.pod_uid).await;
+    let deadline = Instant::now() + BUDGET;
+    let (namespace, name, uid) = (&args.pod_namespace, &args.pod_name, &args.pod_uid);
+    let endpoint = endpoints::read(context, namespace, name, deadline).await?;
+    let Some(endpoint) = endpoint.filter(|endpoint| endpoint.status.current.uid == *uid) else {
+        return Ok(GivenUp::Done);
+    };
+    let pod = format!("{namespace}/{name}");
+    let items = items(&endpoint.status, args);
+    if items.is_empty() {
+        return Ok(GivenUp::Done);
+    }
+    if keeps(&endpoint.status) {
+        for Conflict { address, mac } in &args.conflicts {
+            tracing::warn!(
+                pod,
+                uid,
+                address,
+                by = mac,
+                "a foreign host uses the address that this pod keeps for life"
+            );
+        }
+        return Ok(if conflict { GivenUp::Kept } else { GivenUp::Done });
+    }
+    if conflict && !context.config.release_conflict_ips {
+        return Ok(GivenUp::SwitchedOff);
+    }
+    for (ip, pool, nic, by) in conflicts(&items, &args.conflicts) {
+        let owner = Owner {
+            pod: pod.clone(),
+            uid: uid.clone(),
+            nic: Some(nic),
+        };
+        let held = context.pools.quarantine(&pool, ip, owner, &by, deadline).await?;
+        tracing::warn!(pod, uid, %ip, pool, by, ?held, "a foreign host uses an address of the pool");
+    }
+    let nics: Vec<String> = items.into_iter().map(|item| item.interface).collect();
+    del::free(context, &pod, uid, &nics, Some(endpoint), deadline).await?;
+    Ok(GivenUp::Done)
+}
+
+/// The NICs that the request is about: those of its sandbox, and only the one that it names.
+fn items(status: &EndpointStatus, args: &IpamBatchDelArgs) -> Vec<NicDetail> {
+    let wanted = |item: &&NicDetail| {
+        (args.if_name.is_empty() || item.interface == args.if_name)
+            && item
+                .container_id
+                .as_ref()
+                .is_none_or(|sandbox| *sandbox == args.container_id)
+    };
+    status.current.ips.iter().filter(wanted).cloned().collect()
+}
+
+/// Whether the pod's owner gives it the same addresses for life.
+fn keeps(status: &EndpointStatus) -> bool {
+    matches!(
+        status.owner_controller_type.as_str(),
+        "StatefulSet" | "VirtualMachineInstance"
+    )
+}
+
+/// The conflicting addresses that these NICs were given, with pool, NIC and who has them. What they were not given is not
+/// believed: nobody may have an address taken out of a pool by naming it.
+fn conflicts(items: &[NicDetail], told: &[Conflict]) -> Vec<(IpAddr, String, String, String)> {
+    let mut found = Vec::new();
+    for item in items {
+        for (address, pool) in [(&item.ipv4, &item.ipv4_pool), (&item.ipv6, &item.ipv6_pool)] {
+            let (Some(address), Some(pool)) = (address, pool) else {
+                continue;
+            };
+            let own: Option<IpAddr> = address.split('/').next().and_then(|host| host.parse().ok());
+            let Some(own) = own else { continue };
+            if let Some(conflict) = told.iter().find(|told| told.address.parse() == Ok(own)) {
+                found.push((own, pool.clone(), item.interface.clone(), conflict.mac.clone()));
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spiderpool_crds::PodAllocation;
+
+    fn status() -> EndpointStatus {
+        let item = |nic: &str, sandbox: Option<&str>| NicDetail {
+            interface: nic.to_owned(),
+            container_id: sandbox.map(str::to_owned),
+            ipv4: Some("10.77.1.10/20".to_owned()),
+            ipv4_pool: Some("p4".to_owned()),
+            ipv6: Some("fd77::10/64".to_owned()),
+            ipv6_pool: Some("p6".to_owned()),
+            ..NicDetail::default()
+        };
+        EndpointStatus {
+            current: PodAllocation {
+                ips: vec![item("eth0", Some("c1")), item("net1", None), item("net2", Some("c0"))],
+                ..PodAllocation::default()
+            },
+            owner_controller_type: "Deployment".to_owned(),
+            ..EndpointStatus::default()
+        }
+    }
+
+    fn args(nic: &str) -> IpamBatchDelArgs {
+        IpamBatchDelArgs {
+            container_id: "c1".to_owned(),
+            if_name: nic.to_owned(),
+            ..IpamBatchDelArgs::default()
+        }
+    }
+
+    #[test]
+    fn a_nic_of_another_sandbox_is_not_touched() {
+        let nics = |nic| {
+            items(&status(), &args(nic))
+                .into_iter()
+                .map(|item| item.interface)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(nics(""), ["eth0", "net1"]);
+        assert_eq!(nics("eth0"), ["eth0"]);
+        assert_eq!(nics("net2"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn only_addresses_that_the_nic_was_given_are_believed() {
+        let told = ["10.77.1.11", "fd77::0010", "10.77.1.10/20", "x"].map(|address| Conflict {
+            address: address.to_owned(),
+            mac: "02:09".to_owned(),
+        });
+        let found = conflicts(&items(&status(), &args("eth0")), &told);
+        let expected = (
+            "fd77::10".parse().unwrap(),
+            "p6".to_owned(),
+            "eth0".to_owned(),
+            "02:09".to_owned(),
+        );
+        assert_eq!(found, [expected]);
+    }
+
+    #[test]
+    fn pods_that_keep_their_addresses_keep_them() {
+        assert!(!keeps(&status()));
+        for kind in ["StatefulSet", "VirtualMachineInstance"] {
+            let status = EndpointStatus {
+                owner_controller_type: kind.to_owned(),
+                ..status()
+            };
+            assert!(keeps(&status));
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Addresses of a pool that no pod has and that are not as good as the others: what is held, for how long, and what follows.
+
+use jiff::{SignedDuration, Timestamp};
+use spiderpool_crds::SpiderIPPool;
+use spiderpool_crds::records::{Held, HeldReason, HeldRecords};
+use spiderpool_ipam::{Family, Owner, RangeSet, addr};
+use std::net::IpAddr;
+
+/// How long an address is chosen last after it was freed: as long as its old owner may still answer for it.
+const COOLING: SignedDuration = SignedDuration::from_secs(5);
+
+/// How long an address is kept from everybody on which a foreign host answers. Long enough that not every other pod trips over
+/// it, and short enough that a host that went away is soon forgotten.
+const QUARANTINE: SignedDuration = SignedDuration::from_mins(10);
+
+/// A quarter of a pool may be in quarantine: a host that answers for everything must not empty it.
+const QUARANTINED_SHARE: u128 = 4;
+
+/// Most addresses that are noted as cooling. They are chosen last, which nobody depends on, and a note has a hundred bytes.
+const COOLING_MOST: usize = 256;
+
+/// Addresses that must not be given out.
+pub(super) fn blocked(held: &HeldRecords, family: Family) -> RangeSet {
+    let blocked = held.iter().filter(|(_, held)| held.blocks());
+    blocked
+        .map(|(ip, _)| addr::to_bits(ip))
+        .filter(|(of, _)| *of == family)
+        .map(|(_, bits)| bits)
+        .collect()
+}
+
+/// Addresses that are given out last, in that order.
+pub(super) fn cooling(held: &HeldRecords, family: Family) -> Vec<u128> {
+    let mut cooling: Vec<(Option<Timestamp>, u128)> = held
+        .iter()
+        .filter(|(_, held)| !held.blocks())
+        .map(|(ip, held)| (held.until, addr::to_bits(ip)))
+        .filter(|(_, (of, _))| *of == family)
+        .map(|(until, (_, bits))| (until, bits))
+        .collect();
+    cooling.sort_unstable();
+    cooling.into_iter().map(|(_, bits)| bits).collect()
+}
+
+/// Notes that an address was freed by a pod now.
+pub(super) fn cool_down(held: &mut HeldRecords, ip: IpAddr, pod: &str, now: Timestamp) {
+    let cooling = held.iter().filter(|(_, held)| !held.blocks()).count();
+    if cooling < COOLING_MOST && held.get(ip).is_none() {
+        held.insert(ip, new(HeldReason::Cooling, pod, COOLING, now));
+    }
+}
+
+/// Notes that a foreign host answers for an address. Beyond the pool's share the address is only given out last.
+pub(super) fn quarantine(held: &mut HeldRecords, ip: IpAddr, by: &str, total: u128, now: Timestamp) -> HeldReason {
+    let others = held
+        .iter()
+        .filter(|(other, held)| *other != ip && held.blocks())
+        .count();
+    let room = (others as u128) < total / QUARANTINED_SHARE;
+    let reason = if room {
+        HeldReason::Quarantined
+    } else {
+        HeldReason::Cooling
+    };
+    held.insert(ip, new(reason.clone(), by, QUARANTINE, now));
+    reason
+}
+
+fn new(reason: HeldReason, by: &str, time: SignedDuration, now: Timestamp) -> Held {
+    let until = now.checked_add(time).unwrap_or(Timestamp::MAX);
+    Held {
+        reason,
+        // Milliseconds are more than a clock shared by nodes is worth.
+        until: Some(Timestamp::from_millisecond(until.as_millisecond()).unwrap_or(until)),
+        by: Some(by.to_owned()),
+        other: Default::default(),
+    }
+}
+
+/// Why a pool does not have an address on record for an owner.
+pub(super) fn record_fault(pool: &SpiderIPPool, ip: IpAddr, owner: &Owner) -> Option<String> {
+    let name = pool.metadata.name.as_deref().unwrap_or_default();
+    match pool.records() {
+        Err(error) => Some(format!("the records of IPPool {name} are broken: {error}")),
+        Ok(records) => match records.get(ip).map(Owner::from) {
+            None => Some(format!("IPPool {name} has {ip} on record for nobody")),
+            Some(found) if found.is(&owner.uid, owner.nic.as_deref().unwrap_or_default()) => None,
+            Some(found) => Some(format!(
+                "IPPool {name} has {ip} on record for {} with UID {}, interface {}",
+                found.pod,
+                found.uid,
+                found.nic.as_deref().unwrap_or("unknown")
+            )),
+        },
+    }
+}
