@@ -1,5 +1,7 @@
 //! The text of `status.heldIPs`.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of #[test] functions")]
+
 use std::net::IpAddr;
 
 use jiff::Timestamp;
