@@ -11,6 +11,9 @@ pub const EXHAUSTED: &str = "Exhausted";
 pub const NEARLY_EXHAUSTED: &str = "NearlyExhausted";
 /// Type of the condition that says whether addresses wait to be given up that pods use. Absent until that was so once.
 pub const SHRINKING: &str = "Shrinking";
+/// Type of the condition that says whether hosts use addresses of a pool that were not given them. Absent until that was so
+/// once.
+pub const FOREIGN_HOSTS: &str = "ForeignHosts";
 /// Type of the condition that says whether the operator may read the workloads that a subnet serves.
 pub const WORKLOADS_READABLE: &str = "WorkloadsReadable";
 

@@ -44,6 +44,8 @@ pub enum Reason {
     PoolTerminating,
     /// The API server refused the pool.
     PoolRefused,
+    /// Hosts use addresses of a pool that were not given them.
+    ForeignHosts,
     /// A reservation does not parse.
     ReservedIPInvalid,
     /// A rolling update can never go on, since there is no spare address.
@@ -77,6 +79,7 @@ impl Reason {
             | Self::Fragmented
             | Self::PoolTerminating
             | Self::PoolRefused
+            | Self::ForeignHosts
             | Self::ReservedIPInvalid
             | Self::SurgeBlocked
             | Self::LimitExceeded

@@ -5,6 +5,7 @@
 //! a lost race is no trouble: the change that won it brings us back.
 
 pub mod adopt;
+pub mod foreign;
 pub mod index;
 pub mod shrink;
 pub mod status;
@@ -34,7 +35,8 @@ pub async fn reconcile(context: &Context, name: &str) -> Outcome {
         return Outcome::Done;
     };
     match pass(context, &pool).await {
-        Ok(()) | Err(write::Error::NotLeader) => Outcome::Done,
+        Ok(()) => foreign::next_look(&pool, Timestamp::now()).map_or(Outcome::Done, Outcome::After),
+        Err(write::Error::NotLeader) => Outcome::Done,
         Err(write::Error::Stale(conflict)) => {
             tracing::debug!(pool = name, error = %conflict, "changed meanwhile, looking again");
             Outcome::After(AFTER_CONFLICT)
@@ -71,10 +73,15 @@ async fn pass(context: &Context, pool: &SpiderIPPool) -> Result<(), write::Error
         tie: &tie,
         shrink: context.shrinking.get(pool.metadata.name.as_deref().unwrap_or_default()),
     };
-    let new = status::next(&pool, &around, Timestamp::now());
+    let now = Timestamp::now();
+    let mut new = status::next(&pool, &around, now);
+    let foreign = foreign::tell(&pool, &mut new, now);
     if new != old {
         pool.status = Some(new);
         context.pools.replace_status(&pool).await?;
+    }
+    if let Some(note) = foreign {
+        tell(&context.recorder, pool.object_ref(&()), Reason::ForeignHosts, &note);
     }
     refused.map_or(Ok(()), Err)
 }
