@@ -21,18 +21,24 @@ pub async fn collect(context: &Context, args: &IpamGcArgs) -> Result<usize, Requ
         .filter(|endpoint| endpoint.status.current.node == context.node)
         .flat_map(|endpoint| unknown(&endpoint, &args.network_name, &known))
         .collect();
+    let mut failed = None;
     for args in &unknown {
-        let released = del::del(context, args).await?;
         let (pod, container) = (format!("{}/{}", args.pod_namespace, args.pod_name), &args.container_id);
-        tracing::info!(
-            pod,
-            nic = args.if_name,
-            container,
-            ?released,
-            "attachment unknown to the container runtime"
-        );
+        match del::del(context, args).await {
+            Ok(released) => {
+                tracing::info!(
+                    pod,
+                    nic = args.if_name,
+                    container,
+                    ?released,
+                    "attachment unknown to the container runtime"
+                );
+            }
+            // The others do not wait for this one; the runtime is told, and asks again.
+            Err(error) => failed = failed.or(Some(error)),
+        }
     }
-    Ok(unknown.len())
+    failed.map_or(Ok(unknown.len()), Err)
 }
 
 /// The DELs that never came.

@@ -180,6 +180,8 @@ impl Work<'_, '_> {
             .map_err(|error| failed(WHAT, &error, Some(nic)))?;
         let text = result::render(self.version, &answer, &nic.if_name)
             .map_err(|error| described(Code::Internal, format!("{WHAT}: {error}"), Some(nic)))?;
+        question::ask(self.conf, self.deadline, self.log, nic, &answer)
+            .map_err(|msg| described(Code::Internal, format!("{WHAT}: {msg}"), Some(nic)))?;
         let ours = answer.ips.iter().filter(|ip| ip.nic == nic.if_name);
         let addresses: Vec<_> = ours
             .map(|ip| json!({"Address": ip.address, "Pool": ip.ip_pool}))
@@ -189,8 +191,6 @@ impl Work<'_, '_> {
             "addresses given to the interface",
             &[("IPs", addresses.into())],
         );
-        question::ask(self.conf, self.deadline, self.log, nic, &answer)
-            .map_err(|msg| described(Code::Internal, format!("{WHAT}: {msg}"), Some(nic)))?;
         if let Err(error) = announce::switch_on(&nic.netns, &nic.if_name) {
             // The pod has its addresses all the same; neighbours find out on their own.
             let fields = [("Error", error.to_string().into())];
