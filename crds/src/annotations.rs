@@ -5,7 +5,10 @@
 //! the peer does.
 
 mod error;
+mod exact;
 mod json;
+mod namespace;
+mod networks;
 mod pools;
 mod routes;
 mod scalar;
@@ -14,6 +17,9 @@ mod subnets;
 use std::collections::BTreeMap;
 
 pub use error::{AnnotationError, Problem};
+pub use exact::{ExactAddresses, exact_addresses};
+pub use namespace::namespace_pools;
+pub use networks::{Network, Networks, networks};
 pub use pools::{PoolItem, PoolRequest, ippool, ippools};
 pub use routes::{ExtraRoute, routes};
 pub use scalar::{IpNumber, ip_number, reclaim};

@@ -26,6 +26,8 @@ pub const ANNOTATION_RECLAIM: &str = "ipam.spidernet.io/ippool-reclaim";
 pub const ANNOTATION_IPPOOLS: &str = "ipam.spidernet.io/ippools";
 /// Pod annotation: pools for one interface.
 pub const ANNOTATION_IPPOOL: &str = "ipam.spidernet.io/ippool";
+/// Pod annotation: one exact address for an interface, in each family at most. Ours; the peer has none.
+pub const ANNOTATION_IP: &str = "ipam.spidernet.io/ip";
 /// Pod annotation: routes beside those of the pools.
 pub const ANNOTATION_ROUTES: &str = "ipam.spidernet.io/routes";
 /// Pod annotation: interface that carries the default route.

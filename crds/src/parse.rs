@@ -10,6 +10,7 @@ use kube::Resource;
 use spiderpool_ipam::{Cidr, Family, Owner, RangeSet, TextError, addr, text};
 
 use crate::app::AppKey;
+use crate::conditions::{self, READY};
 use crate::label::whole;
 use crate::names::{DEFAULT_NIC, FINALIZER, LABEL_INTERFACE, LABEL_OWNER_APP_NAME, LABEL_OWNER_SUBNET};
 use crate::records::{ControlledPools, PoolRecords, RecordsError};
@@ -199,6 +200,18 @@ impl SpiderIPPool {
         self.label(LABEL_OWNER_APP_NAME).is_some()
     }
 
+    /// Whether addresses may be given out as far as the operator is concerned. A pool that a user made must have been
+    /// checked in its present form against all others, since two webhook replicas do not see each other's pools; an
+    /// automatic one is made by the operator out of the accounting of its subnet.
+    pub fn is_ready(&self) -> bool {
+        let conditions = self.status.as_ref().and_then(|status| status.conditions.as_deref());
+        let checked = || {
+            conditions::find(conditions, READY)
+                .is_some_and(|ready| ready.status == "True" && ready.observed_generation == self.metadata.generation)
+        };
+        self.is_automatic() || checked()
+    }
+
     /// The application an automatic pool belongs to.
     pub fn app_key(&self) -> Option<AppKey> {
         AppKey::of_pool(self)
@@ -246,5 +259,39 @@ impl SpiderReservedIP {
     pub fn addresses(&self) -> Result<(Family, RangeSet), SpecError> {
         let family = self.family()?;
         Ok((family, ranges(family, "ips", self.spec.ips.as_deref())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn pool(labels: &Value, generation: &Value, condition: &Value) -> SpiderIPPool {
+        let object = json!({"apiVersion": crate::names::API_VERSION, "kind": "SpiderIPPool",
+            "metadata": {"name": "p", "labels": labels, "generation": generation},
+            "spec": {"subnet": "10.77.0.0/20"}, "status": {"conditions": [condition]}});
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn a_pool_of_a_user_is_ready_once_its_present_spec_was_checked() {
+        let condition = |type_: &str, status: &str, observed: &Value| {
+            json!({"type": type_, "status": status, "reason": "R", "message": "",
+                "observedGeneration": observed, "lastTransitionTime": "2026-01-01T00:00:00Z"})
+        };
+        let none = json!({});
+        for (type_, status, observed, ready) in [
+            (READY, "True", json!(2), true),
+            (READY, "True", json!(1), false),
+            (READY, "True", Value::Null, false),
+            (READY, "False", json!(2), false),
+            ("Exhausted", "True", json!(2), false),
+        ] {
+            let made = pool(&none, &json!(2), &condition(type_, status, &observed));
+            assert_eq!(made.is_ready(), ready, "{type_} {status} {observed}");
+        }
+        let automatic = json!({LABEL_OWNER_APP_NAME: "shop"});
+        assert!(pool(&automatic, &json!(2), &condition(READY, "False", &json!(2))).is_ready());
     }
 }

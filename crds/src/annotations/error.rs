@@ -73,7 +73,15 @@ pub enum Problem {
     /// Neither true nor false.
     #[error("the value is neither true nor false")]
     Bool,
-    /// A route whose destination or next hop does not parse.
+    /// Several addresses of one family, of which an interface gets one.
+    #[error("{place} names more than one {family} address, and an interface gets one of each IP version")]
+    FamilyTwice {
+        /// Where in the value.
+        place: String,
+        /// The family.
+        family: spiderpool_ipam::Family,
+    },
+    /// An address that does not parse, or a route whose destination or next hop does not.
     #[error("{place}: {source}")]
     Address {
         /// Where in the value.

@@ -77,27 +77,13 @@ impl<'a> Object<'a> {
 
     /// A member that is a list of names, empty when absent. A name that is repeated counts once.
     pub(super) fn names(&self, name: &str) -> Result<Vec<String>, Problem> {
-        let wanted = "a list of names";
-        let items = match self.member(name) {
-            None => return Ok(Vec::new()),
-            Some(Value::Array(items)) => items,
-            Some(_) => return Err(shape(&self.place_of(name), wanted)),
-        };
-        let mut names: Vec<String> = Vec::with_capacity(items.len());
-        for item in items {
-            let Value::String(text) = item else {
-                return Err(shape(&self.place_of(name), wanted));
-            };
-            if text.is_empty() {
-                return Err(Problem::EmptyName {
-                    place: self.place_of(name),
-                });
-            }
-            if !names.contains(text) {
-                names.push(text.clone());
-            }
-        }
-        Ok(names)
+        self.member(name)
+            .map_or_else(|| Ok(Vec::new()), |value| names(value, &self.place_of(name)))
+    }
+
+    /// All members.
+    pub(super) fn members(&self) -> impl Iterator<Item = (&'a String, &'a Value)> {
+        self.members.into_iter().flatten()
     }
 
     /// The names of both families, of which one must have some.
@@ -114,6 +100,33 @@ impl<'a> Object<'a> {
     pub(super) fn place_of(&self, name: &str) -> String {
         format!("{name:?} of {}", self.place)
     }
+}
+
+/// A list of names; `null` has none. A name that is repeated counts once.
+pub(super) fn names(value: &Value, place: &str) -> Result<Vec<String>, Problem> {
+    let wanted = "a list of names";
+    let mut names: Vec<String> = Vec::new();
+    for text in texts(value, place, wanted)? {
+        if text.is_empty() {
+            let place = place.to_owned();
+            return Err(Problem::EmptyName { place });
+        }
+        if !names.iter().any(|known| known == text) {
+            names.push(text.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// A list of strings; `null` has none.
+pub(super) fn texts<'a>(value: &'a Value, place: &str, wanted: &'static str) -> Result<Vec<&'a str>, Problem> {
+    let items = match value {
+        Value::Null => &[][..],
+        Value::Array(items) => items,
+        _ => return Err(shape(place, wanted)),
+    };
+    let text = |item: &'a Value| item.as_str().ok_or_else(|| shape(place, wanted));
+    items.iter().map(text).collect()
 }
 
 fn shape(place: &str, wanted: &'static str) -> Problem {

@@ -215,8 +215,116 @@ fn long_values_are_cut_in_messages() {
     assert!(error.to_string().len() < 1000);
 }
 
+#[test]
+fn exact_addresses_are_one_of_each_family_for_an_interface() {
+    let parse = |text: &str| exact_addresses(&one(ANNOTATION_IP, text));
+    let found = parse(r#"{"eth0":["fd77::0033","10.77.1.33"],"net1":["10.78.0.1"]}"#).unwrap();
+    let told: Vec<String> = found
+        .iter()
+        .map(|(nic, addresses)| format!("{nic} {:?}", addresses.values().collect::<Vec<_>>()))
+        .collect();
+    assert_eq!(told, ["eth0 [10.77.1.33, fd77::33]", "net1 [10.78.0.1]"]);
+    assert!(exact_addresses(&Annotations::new()).unwrap().is_empty());
+
+    for (text, message) in [
+        ("eth0", "the value is not JSON: expected value at line 1 column 1"),
+        (r#"["10.77.1.33"]"#, "the value must be an object"),
+        (
+            r#"{"eth0":"10.77.1.33"}"#,
+            "\"eth0\" of the value must be a list of addresses",
+        ),
+        (r#"{"eth0":[10]}"#, "\"eth0\" of the value must be a list of addresses"),
+        ("{}", "the list has no items"),
+        (r#"{"eth0":[]}"#, "the list has no items"),
+        (
+            r#"{"eth0":["10.77.1.33","10.77.1.34"]}"#,
+            "names more than one IPv4 address",
+        ),
+        (r#"{"eth0":["10.77.1.33/20"]}"#, "is not an IP address"),
+        (
+            r#"{"eth0":["::ffff:10.77.1.33"]}"#,
+            "is an IPv4 address in IPv6 notation",
+        ),
+    ] {
+        let problem = refused(ANNOTATION_IP, text, parse(text)).to_string();
+        assert!(problem.contains(message), "{text}: {problem}");
+    }
+}
+
+#[test]
+fn default_pools_of_a_namespace() {
+    let both = |ipv4: &str, ipv6: &str| {
+        let mut all = one(ANNOTATION_DEFAULT_IPV4_IPPOOL, ipv4);
+        all.insert(ANNOTATION_DEFAULT_IPV6_IPPOOL.to_owned(), ipv6.to_owned());
+        namespace_pools(&all)
+    };
+    let found = both(r#"["a","b-*","a"]"#, r#"["c"]"#).unwrap().unwrap();
+    assert_eq!(
+        (found.ipv4, found.ipv6),
+        (vec!["a".to_owned(), "b-*".to_owned()], vec!["c".to_owned()])
+    );
+    let found = both("", r#"["c"]"#).unwrap().unwrap();
+    assert_eq!((found.ipv4.len(), found.ipv6.len()), (0, 1));
+    for (ipv4, ipv6) in [("", " "), ("[]", "null")] {
+        assert_eq!(both(ipv4, ipv6).unwrap(), None);
+    }
+    assert_eq!(namespace_pools(&Annotations::new()).unwrap(), None);
+    for (text, message) in [
+        ("a", "is not JSON"),
+        (r#""a""#, "the value must be a list of names"),
+        (r#"{"ipv4":["a"]}"#, "the value must be a list of names"),
+        (r#"["a",""]"#, "the value contains an empty name"),
+    ] {
+        let key = ANNOTATION_DEFAULT_IPV6_IPPOOL;
+        let problem = refused(key, text, namespace_pools(&one(key, text))).to_string();
+        assert!(problem.contains(message), "{text}: {problem}");
+    }
+}
+
+#[test]
+fn interfaces_have_the_places_that_multus_gives_them() {
+    let further = |text: &str| networks(&one(ANNOTATION_MULTUS_NETWORKS, text));
+    let json = r#"[{"name":"a"},{"name":"b","namespace":"x","interface":"lan"},{"Name":"c"}]"#;
+    for text in ["a, x/b@lan ,c", json] {
+        let found = further(text);
+        for (nic, place, network) in [
+            ("eth0", Some(0), None),
+            ("net1", Some(1), Some("retail/a")),
+            ("lan", Some(2), Some("x/b")),
+            ("net2", None, None),
+            ("net3", Some(3), Some("retail/c")),
+            ("net4", Some(4), None),
+            ("net0", None, None),
+            ("wan", None, None),
+        ] {
+            assert_eq!(found.place(nic), place, "{text} {nic}");
+            assert_eq!(
+                found.of(nic, "kube-system", "retail").as_deref(),
+                network,
+                "{text} {nic}"
+            );
+        }
+    }
+    // What does not parse names nothing, and names of interfaces still tell their place.
+    for text in ["", "[", "{}", "[1]"] {
+        assert_eq!(further(text).place("net2"), Some(2));
+        assert_eq!(further(text).of("net1", "kube-system", "retail"), None);
+    }
+    for (text, network) in [
+        ("macvlan", "kube-system/macvlan"),
+        ("x/macvlan", "x/macvlan"),
+        (r#"[{"name":"m"}]"#, "kube-system/m"),
+    ] {
+        let found = networks(&one(ANNOTATION_MULTUS_DEFAULT_NETWORK, text));
+        assert_eq!(found.of("eth0", "kube-system", "retail").as_deref(), Some(network));
+    }
+}
+
 fn parse_all(annotations: &Annotations) {
+    networks(annotations);
     let errors = [
+        exact_addresses(annotations).err(),
+        namespace_pools(annotations).err(),
         subnet_request(annotations).err(),
         ip_number(annotations).err(),
         reclaim(annotations).err(),
@@ -270,6 +378,10 @@ proptest! {
             ANNOTATION_IPPOOL,
             ANNOTATION_IPPOOLS,
             ANNOTATION_ROUTES,
+            ANNOTATION_IP,
+            ANNOTATION_DEFAULT_IPV4_IPPOOL,
+            ANNOTATION_MULTUS_NETWORKS,
+            ANNOTATION_MULTUS_DEFAULT_NETWORK,
         ] {
             parse_all(&one(key, &text));
         }
