@@ -5,8 +5,8 @@
 //! nor the pool's name decide: a pool outlives them.
 
 use crate::choose::{self, Choice};
+use crate::look::Look;
 use crate::owner::Application;
-use crate::pools::PoolState;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use serde_json::json;
@@ -14,8 +14,8 @@ use spiderpool_crds::annotations::{Form, SubnetItem, SubnetRequest};
 use spiderpool_crds::app::AppKey;
 use spiderpool_crds::owner::is_core;
 use spiderpool_crds::{SpiderIPPool, names};
+use spiderpool_ipam::Family;
 use spiderpool_ipam::candidates::{self, PodFacts, Rejection};
-use spiderpool_ipam::{Family, RangeSet};
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -116,11 +116,7 @@ pub struct Slot<'a> {
 impl Slot<'_> {
     /// Names of the subnets that the annotation gives as alternatives, best first.
     pub fn subnets(&self) -> &[String] {
-        self.choice
-            .names
-            .get(&self.family)
-            .map(Vec::as_slice)
-            .unwrap_or_default()
+        self.choice.asked.names(self.family)
     }
 
     /// Place of a pool's subnet in the annotation; none if it is not named there.
@@ -141,17 +137,14 @@ impl Slot<'_> {
             })
     }
 
-    /// The pools that may serve, in the order in which they are tried: as the annotation names their subnets, and in each
+    /// The application's pools in the order in which they are tried: as the annotation names their subnets, and in each
     /// subnet the pool of the present object of the application before those of earlier ones, the newest first. Where a
     /// pool is about to be replaced by another, the one that stays comes first in this order.
-    pub fn candidates(&self, pools: &[Arc<SpiderIPPool>], facts: &PodFacts, reach: Reach) -> Vec<Arc<SpiderIPPool>> {
-        let mut fit: Vec<Arc<SpiderIPPool>> = pools
-            .iter()
-            .filter(|pool| self.has(pool) && (reach == Reach::All || self.place(pool).is_some()))
-            .filter(|pool| candidates::check(&choose::pool_facts(pool), self.family, facts).is_ok())
-            .cloned()
-            .collect();
-        fit.sort_by_cached_key(|pool| {
+    pub fn considered(&self, pools: &[Arc<SpiderIPPool>], reach: Reach) -> Vec<Arc<SpiderIPPool>> {
+        let reached = |pool: &&Arc<SpiderIPPool>| reach == Reach::All || self.place(pool).is_some();
+        let own = pools.iter().filter(|pool| self.has(pool)).filter(reached);
+        let mut own: Vec<Arc<SpiderIPPool>> = own.cloned().collect();
+        own.sort_by_cached_key(|pool| {
             let made = pool.creation_timestamp().map(|Time(made)| made);
             (
                 self.place(pool).unwrap_or(usize::MAX),
@@ -160,51 +153,31 @@ impl Slot<'_> {
                 pool.name_any(),
             )
         });
-        fit
+        own
     }
 
     /// Why none of these pools gives an address. The application's pools only; nothing is said of others.
-    pub fn shortcomings(&self, pools: &[Arc<SpiderIPPool>], facts: &PodFacts, reserved: &RangeSet) -> Vec<String> {
+    pub fn shortcomings(&self, pools: &[Arc<SpiderIPPool>], facts: &PodFacts, look: &Look<'_>) -> Vec<String> {
         let mut own: Vec<&Arc<SpiderIPPool>> = pools.iter().filter(|pool| self.has(pool)).collect();
         own.sort_by_key(|pool| (self.place(pool).unwrap_or(usize::MAX), pool.name_any()));
         own.into_iter()
-            .map(|pool| self.shortcoming(pool, facts, reserved))
+            .map(|pool| self.shortcoming(pool, facts, look))
             .collect()
     }
 
-    fn shortcoming(&self, pool: &Arc<SpiderIPPool>, facts: &PodFacts, reserved: &RangeSet) -> String {
+    fn shortcoming(&self, pool: &Arc<SpiderIPPool>, facts: &PodFacts, look: &Look<'_>) -> String {
         let name = pool.name_any();
         let elsewhere = match (self.place(pool), pool.owner_subnet()) {
             (None, Some(subnet)) => format!(" (of SpiderSubnet {subnet}, which the annotation does not name)"),
             _ => String::new(),
         };
-        match candidates::check(&choose::pool_facts(pool), self.family, facts) {
-            Err(Rejection::Terminating) => {
-                return format!(
-                    "IPPool {name}{elsewhere} is being deleted; another is made when no pod has an address of it any more"
-                );
-            }
-            Err(rejection) => return rejection.about_nic(&name, self.nic).to_string(),
-            Ok(()) => {}
-        }
-        match PoolState::read(pool.clone()) {
-            Err(error) => error.to_string(),
-            Ok(state) if state.has_free(reserved) => {
-                format!("IPPool {name}{elsewhere} has had a free address since; the kubelet tries again")
-            }
-            Ok(state) => {
-                let total = state.ledger().total();
-                let used = state.ledger().used().intersection(total).count();
-                let blocked = total.count().saturating_sub(used);
-                let blocked = match blocked {
-                    0 => String::new(),
-                    some => format!(", {some} reserved or held back"),
-                };
-                format!(
-                    "all IP addresses used out in IPPool {name}{elsewhere}: it has {}, {used} in use{blocked}",
-                    total.count()
-                )
-            }
+        match candidates::check(&look.facts(pool), self.family, facts) {
+            Ok(()) => format!("IPPool {name} has had a free address since; the kubelet tries again{elsewhere}"),
+            Err(rejection @ Rejection::Terminating) => format!(
+                "{}; another is made when no pod has an address of it any more{elsewhere}",
+                rejection.line(&name)
+            ),
+            Err(rejection) => format!("{}{elsewhere}", rejection.line(&name)),
         }
     }
 }

@@ -6,9 +6,11 @@ use crate::metrics::Metrics;
 use crate::owner::Owners;
 use crate::pools::PoolStore;
 use crate::serial::Turns;
+use crate::surroundings::Surroundings;
 use k8s_openapi::api::core::v1::Pod;
 use spiderpool_crds::SpiderEndpoint;
 use spiderpool_kit::cache::Cache;
+use spiderpool_kit::events::Recorder;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +37,10 @@ pub struct Context {
     pub pools: Arc<PoolStore>,
     /// Applications of pods.
     pub owners: Owners,
+    /// Namespaces and nodes.
+    pub surroundings: Surroundings,
+    /// Tells pods why they get no address.
+    pub recorder: Recorder,
     /// One request of a pod at a time.
     pub turns: Turns,
     /// Counters.

@@ -8,11 +8,13 @@ use crate::metrics::Metrics;
 use crate::owner::Owners;
 use crate::pools::PoolStore;
 use crate::serial::Turns;
+use crate::surroundings::Surroundings;
 use crate::{journal, server, socket, sweep};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use spiderpool_crds::{SpiderEndpoint, SpiderIPPool, SpiderReservedIP};
 use spiderpool_kit::cache::{Cache, Options};
+use spiderpool_kit::events::Recorder;
 use spiderpool_kit::health::Readiness;
 use spiderpool_kit::shutdown::Process;
 use spiderpool_kit::{client, serve, telemetry};
@@ -92,6 +94,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let store = PoolStore::new(pools, reserved, prompt.clone(), metrics.pools.clone());
 
     let socket_path = config.ipam_unix_socket_path.clone();
+    let surroundings = Surroundings::new(prompt.clone());
+    let recorder = Recorder::start(&process, prompt.clone(), "spiderpool-agent", &args.node_name);
     let owners = Owners::new(prompt.clone(), config.workload_kinds.clone());
     let context = Arc::new(Context {
         node: args.node_name,
@@ -102,6 +106,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         endpoints: own_endpoints,
         pools: store,
         owners,
+        surroundings,
+        recorder,
         turns: Turns::default(),
         metrics,
     });

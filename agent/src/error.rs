@@ -46,6 +46,17 @@ pub enum RequestError {
         #[source]
         source: AnnotationError,
     },
+    /// An annotation of the pod's namespace does not parse.
+    #[error("Pod {pod} takes the default pools of its Namespace {namespace}: {source}")]
+    NamespaceAnnotation {
+        /// `namespace/name`.
+        pod: String,
+        /// The namespace.
+        namespace: String,
+        /// What is wrong.
+        #[source]
+        source: AnnotationError,
+    },
     /// The pod's annotation asks for what does not fit the pod.
     #[error("Pod {pod}: {reason}")]
     Unfit {
@@ -71,7 +82,7 @@ pub enum RequestError {
         source: Box<Unknown>,
     },
     /// No pool has an address for the pod.
-    #[error("no IPPool available for Pod {pod} NIC {nic} {family}: {reasons}")]
+    #[error("{}: {}", self.headline(), .reasons.join("; "))]
     NoPool {
         /// `namespace/name`.
         pod: String,
@@ -79,8 +90,8 @@ pub enum RequestError {
         nic: String,
         /// `IPv4` or `IPv6`.
         family: String,
-        /// One reason for each pool that was looked at.
-        reasons: String,
+        /// One reason for each pool that was looked at, and what else is to say.
+        reasons: Vec<String>,
     },
     /// A pool's records could not be written.
     #[error("{0}")]
@@ -106,14 +117,23 @@ pub enum RequestError {
 }
 
 impl RequestError {
+    /// The error without the reasons that are told one by one.
+    pub fn headline(&self) -> String {
+        match self {
+            Self::NoPool { pod, nic, family, .. } => {
+                format!("no IPPool available for Pod {pod} NIC {nic} {family}")
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// The class for logs and metrics: a closed set.
     pub const fn class(&self) -> &'static str {
         match self {
             Self::UnknownPod { .. } | Self::OtherNode { .. } | Self::DeadPod { .. } => "pod",
-            Self::Annotation { .. } | Self::Unfit { .. } => "wrong_input",
+            Self::Annotation { .. } | Self::NamespaceAnnotation { .. } | Self::Unfit { .. } => "wrong_input",
             Self::NoPool { .. } => "no_available_pool",
-            Self::Pool(JobError::Exhausted(_) | JobError::Closed(_) | JobError::Missing(_)) => "ip_used_out",
-            Self::Pool(JobError::Broken(_)) => "wrong_input",
+            Self::Pool(JobError::Rejected { .. }) => "ip_used_out",
             Self::Pool(JobError::Refused { .. } | JobError::Deadline { .. })
             | Self::Api { .. }
             | Self::Owner { .. } => "api",

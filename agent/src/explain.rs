@@ -5,12 +5,13 @@
 use crate::automatic::Slot;
 use crate::context::Context;
 use crate::error::RequestError;
+use crate::look::Look;
 use futures::future::join_all;
 use kube::Api;
 use spiderpool_crds::owner::is_native;
 use spiderpool_crds::{SpiderSubnet, conditions};
-use spiderpool_ipam::Family;
 use spiderpool_ipam::candidates::PodFacts;
+use spiderpool_ipam::{Family, Owner};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -21,9 +22,13 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const QUOTED: usize = 300;
 
 /// Reasons why there is no free address for an application's NIC, the plainest first.
-pub async fn no_pool(context: &Context, slot: &Slot<'_>, facts: &PodFacts) -> Vec<String> {
-    let reserved = context.pools.reserved(slot.family);
-    let pools = slot.shortcomings(&context.pools.cache().indexed(&facts.application), facts, &reserved);
+pub async fn no_pool(context: &Context, slot: &Slot<'_>, facts: &PodFacts, owner: Owner) -> Vec<String> {
+    let look = Look {
+        owner,
+        exact: facts.exact.get(&slot.family).copied(),
+        reserved: &context.pools.reserved(slot.family),
+    };
+    let pools = slot.shortcomings(&context.pools.cache().indexed(&facts.application), facts, &look);
     let mut reasons = about_application(slot, pools);
     if let Some(outage) = context.pools.cache().outage() {
         reasons.push(format!("the watch of IPPools is broken: {outage}"));
@@ -66,7 +71,7 @@ pub fn failed(failures: Vec<RequestError>, families: usize) -> Option<RequestErr
             None if alone => format!("only {family} is missing, and a pod gets the addresses of both families or none"),
             None => return Some(first),
         };
-        *reasons = format!("{note}; {reasons}");
+        reasons.insert(0, note);
     }
     Some(first)
 }

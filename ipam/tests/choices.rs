@@ -1,8 +1,10 @@
 //! Which pools may serve a pod, and whether a recorded address may be freed.
 
-use spiderpool_ipam::Family;
-use spiderpool_ipam::candidates::{Expression, PodFacts, PodRule, PoolFacts, Rejection, Selector, check, order};
+use spiderpool_ipam::candidates::{
+    Expression, Master, PodFacts, PodRule, PoolFacts, Rejection, Room, Selector, check, order,
+};
 use spiderpool_ipam::reclaim::{Decision, EndpointSeen, PodSeen, decide};
+use spiderpool_ipam::{Cidr, Family};
 use std::collections::BTreeMap;
 
 fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -33,20 +35,15 @@ fn equals(key: &str, value: &str) -> Selector {
 fn pool() -> PoolFacts {
     PoolFacts {
         name: "p".into(),
-        family: Some(Family::V4),
-        terminating: false,
-        disabled: false,
-        pods: PodRule::Any,
-        node_names: Vec::new(),
-        nodes: None,
-        namespace_names: Vec::new(),
-        namespaces: None,
-        multus_names: Vec::new(),
+        subnet: Cidr::parse("10.77.0.0/20").ok(),
+        ready: true,
+        ..PoolFacts::default()
     }
 }
 
 fn pod() -> PodFacts {
     PodFacts {
+        nic: "eth0".into(),
         application: "apps/Deployment/retail/shop".into(),
         namespace: "retail".into(),
         namespace_labels: labels(&[("team", "sales")]),
@@ -55,6 +52,7 @@ fn pod() -> PodFacts {
         node_labels: labels(&[("rack", "7")]),
         network: Some("kube-system/macvlan".into()),
         default_network_namespace: "kube-system".into(),
+        ..PodFacts::default()
     }
 }
 
@@ -92,39 +90,70 @@ fn selectors_match_as_in_kubernetes() {
 /// Breaks one rule of a pool.
 type Break = fn(&mut PoolFacts);
 
-/// Every rule in the order in which it is looked at.
-fn rules() -> [(Break, Rejection, &'static str); 7] {
+/// Every rule in the order in which it is looked at, and its line. Other software matches `unmatched Node name of IPPool p`,
+/// `the spec.multusName [...] in the IPPool p used by the Pod interface eth0 is not matched` and `all IP addresses used out`.
+fn rules() -> [(Break, &'static str); 13] {
     [
+        (|pool| pool.terminating = true, "Terminating: IPPool p is being deleted"),
         (
-            |pool| pool.terminating = true,
-            Rejection::Terminating,
-            "IPPool p is being deleted",
-        ),
-        (|pool| pool.disabled = true, Rejection::Disabled, "IPPool p is disabled"),
-        (
-            |pool| pool.family = None,
-            Rejection::Family,
-            "IPPool p does not hold addresses of this family",
+            |pool| pool.disabled = true,
+            "Disabled: IPPool p is disabled (spec.disable)",
         ),
         (
-            |pool| pool.node_names = vec!["worker-1".into()],
-            Rejection::Node,
-            "unmatched Node name of IPPool p",
+            |pool| pool.subnet = None,
+            "WrongVersion: the IP version of IPPool p is not known, since its spec is broken; its condition Ready says why",
+        ),
+        (
+            |pool| pool.ready = false,
+            "NotReady: IPPool p is not checked yet, or refused: the operator has not set its condition Ready for the present \
+             spec; see `kubectl describe sp p`",
+        ),
+        (
+            |pool| pool.node_names = vec!["worker-1".into(), "worker-2".into()],
+            "AffinityRejected nodeName: unmatched Node name of IPPool p: it is for [worker-1 worker-2], and the Pod is on \
+             worker-3",
+        ),
+        (
+            |pool| pool.nodes = Some(term("rack", "In", &["8", "9"])),
+            "AffinityRejected nodeAffinity: unmatched Node name of IPPool p: labels of Node worker-3 do not meet its \
+             nodeAffinity rack in (8,9)",
+        ),
+        (
+            |pool| pool.namespace_names = vec!["web".into()],
+            "AffinityRejected namespaceName: unmatched Namespace of IPPool p: it is for [web], and the Pod is in retail",
         ),
         (
             |pool| pool.namespaces = Some(equals("team", "web")),
-            Rejection::Namespace,
-            "unmatched Namespace of IPPool p",
+            "AffinityRejected namespaceAffinity: unmatched Namespace of IPPool p: labels of Namespace retail do not meet its \
+             namespaceAffinity team=web",
         ),
         (
             |pool| pool.pods = PodRule::Labels(equals("app", "web")),
-            Rejection::Pod,
-            "unmatched Pod labels of IPPool p",
+            "AffinityRejected podAffinity: unmatched Pod labels of IPPool p: they do not meet its podAffinity app=web",
         ),
         (
             |pool| pool.multus_names = vec!["kube-system/ipvlan".into(), "vlan7".into()],
-            Rejection::Multus(vec!["kube-system/ipvlan".into(), "vlan7".into()]),
-            "the spec.multusName [kube-system/ipvlan vlan7] in the IPPool p used by the Pod interface eth0 is not matched",
+            "AffinityRejected multusName: the spec.multusName [kube-system/ipvlan vlan7] in the IPPool p used by the Pod \
+             interface eth0 is not matched: the network of the interface is kube-system/macvlan",
+        ),
+        (
+            |pool| {
+                pool.room = Room::None(Rejection::Exhausted {
+                    used: 8,
+                    total: 10,
+                    held: 2,
+                });
+            },
+            "PoolExhausted 8/10: all IP addresses used out in IPPool p: 8 of 10 in use, 2 reserved or held back",
+        ),
+        (
+            |pool| pool.room = Room::None(Rejection::RecordLimit { records: 7411 }),
+            "RecordLimit 7411: IPPool p counts as full: with 7411 records its object is as large as the API server takes; make \
+             another pool",
+        ),
+        (
+            |pool| pool.room = Room::None(Rejection::Broken("the records of IPPool p are broken".into())),
+            "Broken: the records of IPPool p are broken",
         ),
     ]
 }
@@ -132,51 +161,62 @@ fn rules() -> [(Break, Rejection, &'static str); 7] {
 #[test]
 fn each_rule_rejects_with_its_text_and_the_first_one_counts() {
     assert_eq!(check(&pool(), Family::V4, &pod()), Ok(()));
-    assert_eq!(check(&pool(), Family::V6, &pod()), Err(Rejection::Family));
-    for (break_one, rejection, text) in rules() {
+    let wrong = check(&pool(), Family::V6, &pod()).unwrap_err();
+    assert_eq!(
+        wrong.line("p"),
+        "WrongVersion: IPPool p holds IPv4 addresses, not IPv6 ones"
+    );
+    for (break_one, text) in rules() {
         let mut pool = pool();
         break_one(&mut pool);
-        assert_eq!(check(&pool, Family::V4, &pod()), Err(rejection.clone()));
-        assert_eq!(rejection.about_nic("p", "eth0").to_string(), text);
-        assert_eq!(
-            rejection.about("p").to_string(),
-            text.replace("interface eth0 ", "interface ")
-        );
+        assert_eq!(check(&pool, Family::V4, &pod()).unwrap_err().line("p"), text);
     }
     let mut broken = pool();
-    for (break_one, rejection, _) in rules().into_iter().rev() {
+    // A pool has one reason to have no room.
+    for (break_one, text) in rules().into_iter().take(11).rev() {
         break_one(&mut broken);
-        assert_eq!(check(&broken, Family::V4, &pod()), Err(rejection));
+        assert_eq!(check(&broken, Family::V4, &pod()).unwrap_err().line("p"), text);
+        // Names come before labels, so that those are looked at only where there are none.
+        if text.contains("Name:") {
+            (broken.node_names, broken.namespace_names) = (Vec::new(), Vec::new());
+        }
     }
 }
 
 #[test]
 fn names_of_nodes_and_namespaces_come_before_their_labels() {
+    let term = |pool: &PoolFacts| match check(pool, Family::V4, &pod()) {
+        Err(Rejection::Affinity(term)) => Some(term.word()),
+        _ => None,
+    };
     let mut pool = pool();
     pool.nodes = Some(equals("rack", "8"));
-    assert_eq!(check(&pool, Family::V4, &pod()), Err(Rejection::Node));
+    assert_eq!(term(&pool), Some("nodeAffinity"));
     pool.node_names = vec!["worker-1".into(), "worker-3".into()];
     pool.namespaces = Some(equals("team", "web"));
     pool.namespace_names = vec!["retail".into()];
-    assert_eq!(check(&pool, Family::V4, &pod()), Ok(()));
+    assert_eq!(term(&pool), None);
     pool.namespace_names = vec!["web".into()];
-    assert_eq!(check(&pool, Family::V4, &pod()), Err(Rejection::Namespace));
+    assert_eq!(term(&pool), Some("namespaceName"));
 }
 
 #[test]
-fn an_automatic_pool_serves_its_application_on_any_network() {
+fn an_automatic_pool_serves_its_application_on_any_network_and_needs_no_check() {
     let mut pool = pool();
     pool.multus_names = vec!["other".into()];
+    pool.ready = false;
     pool.pods = PodRule::Application(pod().application);
     assert_eq!(check(&pool, Family::V4, &pod()), Ok(()));
     pool.pods = PodRule::Application("apps/ReplicaSet/retail/shop".into());
-    let rejection = check(&pool, Family::V4, &pod()).unwrap_err();
     assert_eq!(
-        rejection.about("p").to_string(),
-        "IPPool p belongs to application apps/ReplicaSet/retail/shop"
+        check(&pool, Family::V4, &pod()).unwrap_err().line("p"),
+        "AffinityRejected podAffinity: IPPool p belongs to application apps/ReplicaSet/retail/shop"
     );
     pool.node_names = vec!["worker-1".into()];
-    assert_eq!(check(&pool, Family::V4, &pod()), Err(Rejection::Node));
+    assert_eq!(
+        check(&pool, Family::V4, &pod()).unwrap_err().head(),
+        "AffinityRejected nodeName"
+    );
 }
 
 #[test]
@@ -193,7 +233,33 @@ fn networks_are_named_with_or_without_their_namespace() {
     }
     pod.network = None;
     pool.multus_names = vec!["macvlan".into()];
-    assert!(check(&pool, Family::V4, &pod).is_err());
+    let text = check(&pool, Family::V4, &pod).unwrap_err().line("p");
+    assert!(text.ends_with("the network of the interface is not known"), "{text}");
+    // A pool for any network does not need to know it.
+    pool.multus_names = Vec::new();
+    assert_eq!(check(&pool, Family::V4, &pod), Ok(()));
+}
+
+#[test]
+fn the_masters_subnet_decides_where_it_is_asked_for() {
+    let mut pool = pool();
+    let line = |pool: &PoolFacts, master: Master| {
+        let pod = PodFacts { master, ..pod() };
+        check(pool, Family::V4, &pod).err().map(|rejection| rejection.line("p"))
+    };
+    let addresses = |texts: &[&str]| Master::Has(texts.iter().map(|text| text.parse().unwrap()).collect());
+    assert_eq!(line(&pool, addresses(&["fd00::5", "10.77.15.9"])), None);
+    assert_eq!(
+        line(&pool, addresses(&["fd00::5", "10.78.0.9"])).unwrap(),
+        "AffinityRejected match_master_subnet: no address of the master [fd00::5 10.78.0.9] is in the subnet of IPPool p"
+    );
+    assert_eq!(
+        line(&pool, Master::Unknown).unwrap(),
+        "AffinityRejected match_master_subnet: the subnet of IPPool p cannot be compared with the master's: the addresses of the \
+         master are not known"
+    );
+    pool.multus_names = vec!["macvlan".into()];
+    assert_eq!(line(&pool, Master::Unknown), None);
 }
 
 #[test]
@@ -206,7 +272,7 @@ fn pools_for_few_pods_are_tried_first_and_the_list_decides_between_equals() {
         change(&mut pool);
         pool
     };
-    let mut pools = [
+    let pools = [
         named("any-2", |_| {}),
         named("any-1", |_| {}),
         named("network", |pool| pool.multus_names = vec!["m".into()]),
@@ -217,8 +283,9 @@ fn pools_for_few_pods_are_tried_first_and_the_list_decides_between_equals() {
             pool.nodes = Some(Selector::default());
         }),
     ];
-    order(&mut pools);
-    let names: Vec<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
+    let mut ordered: Vec<&PoolFacts> = pools.iter().collect();
+    order(&mut ordered);
+    let names: Vec<&str> = ordered.iter().map(|pool| pool.name.as_str()).collect();
     assert_eq!(names, ["pod-and-node", "pod", "node", "network", "any-2", "any-1"]);
 }
 

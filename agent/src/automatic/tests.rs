@@ -1,7 +1,8 @@
 use super::*;
-use crate::choose::Level;
 use serde_json::{Value, json};
 use spiderpool_crds::annotations::subnet_request;
+use spiderpool_ipam::candidates::{Asked, Level, PoolFacts, verdicts};
+use spiderpool_ipam::{Owner, RangeSet};
 use std::collections::BTreeMap;
 
 fn app() -> Application {
@@ -14,9 +15,8 @@ fn app() -> Application {
 fn choice(subnets: &[&str]) -> Choice {
     let subnets = subnets.iter().map(|name| (*name).to_owned()).collect();
     Choice {
-        level: Level::Subnets,
-        names: BTreeMap::from([(Family::V4, subnets)]),
-        clean_gateway: false,
+        asked: Asked::new(Level::Subnets, subnets, Vec::new(), false),
+        exact: BTreeMap::new(),
     }
 }
 
@@ -67,8 +67,9 @@ fn slot<'a>(app: &'a Application, choice: &'a Choice) -> Slot<'a> {
 
 fn found(pools: &[Arc<SpiderIPPool>], subnets: &[&str], reach: Reach) -> Vec<String> {
     let (app, choice) = (app(), choice(subnets));
-    let candidates = slot(&app, &choice).candidates(pools, &facts(), reach);
-    candidates.iter().map(|pool| pool.name_any()).collect()
+    let considered = slot(&app, &choice).considered(pools, reach);
+    let judged: Vec<PoolFacts> = considered.iter().map(|pool| choose::pool_facts(pool)).collect();
+    verdicts(&choice.asked, Family::V4, &facts(), &judged).chosen
 }
 
 #[test]
@@ -161,23 +162,32 @@ fn each_pool_says_why_it_gives_nothing() {
         pool("other", "a", label(names::LABEL_OWNER_APP_NAME, "bank")),
     ];
     let (app, choice) = (app(), choice(&["a", "b"]));
-    let told = slot(&app, &choice).shortcomings(&pools, &facts(), &RangeSet::new());
+    let look = Look {
+        owner: Owner {
+            pod: "retail/c".to_owned(),
+            uid: "c".to_owned(),
+            nic: Some("eth0".to_owned()),
+        },
+        exact: None,
+        reserved: &RangeSet::new(),
+    };
+    let told = slot(&app, &choice).shortcomings(&pools, &facts(), &look);
     let expected = [
-        "IPPool free has had a free address since",
-        "all IP addresses used out in IPPool full: it has 2, 2 in use",
-        "IPPool gone is being deleted",
-        "IPPool off is disabled",
-        "records of IPPool broken are broken",
-        "all IP addresses used out in IPPool held: it has 2, 1 in use, 1 reserved or held back",
-        "all IP addresses used out in IPPool moved (of SpiderSubnet old, which the annotation does not name): it has 2",
+        "IPPool free has had a free address since; the kubelet tries again",
+        "PoolExhausted 2/2: all IP addresses used out in IPPool full: 2 of 2 in use",
+        "Terminating: IPPool gone is being deleted; another is made when no pod has an address of it any more",
+        "Disabled: IPPool off is disabled (spec.disable)",
+        "Broken: the records of IPPool broken are broken: status.allocatedIPs is corrupted: the text is not the expected JSON \
+         document: EOF while parsing an object at line 1 column 1; repair that field, for example with kubectl edit \
+         --subresource=status",
+        "PoolExhausted 1/2: all IP addresses used out in IPPool held: 1 of 2 in use, 1 reserved or held back",
+        "PoolExhausted 2/2: all IP addresses used out in IPPool moved: 2 of 2 in use (of SpiderSubnet old, which the \
+         annotation does not name)",
     ];
-    assert_eq!(told.len(), expected.len(), "{told:#?}");
-    for (text, part) in told.iter().zip(expected) {
-        assert!(text.contains(part), "{text}");
-    }
+    assert_eq!(told, expected);
 }
 
-fn asked(key: &str, text: &str) -> SubnetRequest {
+fn request(key: &str, text: &str) -> SubnetRequest {
     let annotations = BTreeMap::from([(key.to_owned(), text.to_owned())]);
     subnet_request(&annotations).unwrap().unwrap()
 }
@@ -186,7 +196,7 @@ fn asked(key: &str, text: &str) -> SubnetRequest {
 fn an_interface_has_its_item() {
     let list = r#"[{"interface":"eth0","ipv4":["a"]},{"interface":"net1","ipv4":["b"]}]"#;
     assert_eq!(
-        item(asked(names::ANNOTATION_SUBNETS, list), "net1").unwrap().ipv4,
+        item(request(names::ANNOTATION_SUBNETS, list), "net1").unwrap().ipv4,
         ["b"]
     );
     for (key, text) in [
@@ -195,16 +205,16 @@ fn an_interface_has_its_item() {
         (names::ANNOTATION_SUBNET, r#"{"ipv4":["a"]}"#),
         (names::ANNOTATION_SUBNET, r#"{"interface":"eth0","ipv4":["a"]}"#),
     ] {
-        assert_eq!(item(asked(key, text), "eth0").unwrap().ipv4, ["a"], "{text}");
-        item(asked(key, text), "net1").unwrap_err();
+        assert_eq!(item(request(key, text), "eth0").unwrap().ipv4, ["a"], "{text}");
+        item(request(key, text), "net1").unwrap_err();
     }
-    let named = asked(names::ANNOTATION_SUBNET, r#"{"interface":"net1","ipv4":["a"]}"#);
+    let named = request(names::ANNOTATION_SUBNET, r#"{"interface":"net1","ipv4":["a"]}"#);
     assert_eq!(item(named, "net1").unwrap().ipv4, ["a"]);
 }
 
 #[test]
 fn an_interface_without_item_is_told_what_to_write() {
-    let object = asked(names::ANNOTATION_SUBNET, r#"{"ipv4":["a"],"ipv6":["six"]}"#);
+    let object = request(names::ANNOTATION_SUBNET, r#"{"ipv4":["a"],"ipv6":["six"]}"#);
     let text = item(object, "net1").unwrap_err();
     let example =
         r#"[{"interface":"eth0","ipv4":["a"],"ipv6":["six"]},{"interface":"net1","ipv4":["a"],"ipv6":["six"]}]"#;
@@ -222,7 +232,7 @@ fn an_interface_without_item_is_told_what_to_write() {
     .unwrap();
 
     let list = r#"[{"interface":"eth0","ipv4":["a"]},{"interface":"net1","ipv4":["b"]}]"#;
-    let text = item(asked(names::ANNOTATION_SUBNETS, list), "net2").unwrap_err();
+    let text = item(request(names::ANNOTATION_SUBNETS, list), "net2").unwrap_err();
     for part in [
         "ipam.spidernet.io/subnets",
         "\"eth0\", \"net1\"",

@@ -1,8 +1,9 @@
 use super::*;
-use crate::choose::{Choice, Level};
+use crate::choose::Choice;
 use crate::owner::Application;
 use serde_json::{Value, json};
 use spiderpool_crds::app::AppKey;
+use spiderpool_ipam::candidates::{Asked, Level};
 use std::collections::BTreeMap;
 
 fn about(api_version: &str, kind: &str, status: &Value) -> String {
@@ -23,9 +24,8 @@ fn application(api_version: &str, kind: &str) -> Application {
 
 fn choice() -> Choice {
     Choice {
-        level: Level::Subnets,
-        names: BTreeMap::from([(Family::V4, vec!["lan".to_owned()])]),
-        clean_gateway: false,
+        asked: Asked::new(Level::Subnets, vec!["lan".to_owned()], Vec::new(), false),
+        exact: BTreeMap::new(),
     }
 }
 
@@ -115,7 +115,7 @@ fn missing(family: &str) -> RequestError {
         pod: "retail/shop-1".to_owned(),
         nic: "eth0".to_owned(),
         family: family.to_owned(),
-        reasons: "the pool is full".to_owned(),
+        reasons: vec!["the pool is full".to_owned()],
     }
 }
 

@@ -42,16 +42,14 @@ pub(super) fn cooling(held: &HeldRecords, family: Family) -> Vec<u128> {
     cooling.into_iter().map(|(_, bits)| bits).collect()
 }
 
-/// Notes that an address was freed by a pod now.
-pub(super) fn cool_down(held: &mut HeldRecords, ip: IpAddr, pod: &str, now: Timestamp) {
+/// The note that an address was freed by a pod now, if it is worth one.
+pub(super) fn cool_down(held: &HeldRecords, ip: IpAddr, pod: &str, now: Timestamp) -> Option<Held> {
     let cooling = held.iter().filter(|(_, held)| !held.blocks()).count();
-    if cooling < COOLING_MOST && held.get(ip).is_none() {
-        held.insert(ip, new(HeldReason::Cooling, pod, COOLING, now));
-    }
+    (cooling < COOLING_MOST && held.get(ip).is_none()).then(|| new(HeldReason::Cooling, pod, COOLING, now))
 }
 
-/// Notes that a foreign host answers for an address. Beyond the pool's share the address is only given out last.
-pub(super) fn quarantine(held: &mut HeldRecords, ip: IpAddr, by: &str, total: u128, now: Timestamp) -> HeldReason {
+/// The note that a foreign host answers for an address. Beyond the pool's share the address is only given out last.
+pub(super) fn quarantine(held: &HeldRecords, ip: IpAddr, by: &str, total: u128, now: Timestamp) -> Held {
     let others = held
         .iter()
         .filter(|(other, held)| *other != ip && held.blocks())
@@ -62,8 +60,18 @@ pub(super) fn quarantine(held: &mut HeldRecords, ip: IpAddr, by: &str, total: u1
     } else {
         HeldReason::Cooling
     };
-    held.insert(ip, new(reason.clone(), by, QUARANTINE, now));
-    reason
+    new(reason, by, QUARANTINE, now)
+}
+
+/// How an address is held, in words that follow "the address is".
+pub(crate) fn about(held: &Held) -> String {
+    let until = held.until.map(|until| format!(" until {until}")).unwrap_or_default();
+    let by = held.by.as_deref().unwrap_or("a host unknown");
+    match &held.reason {
+        HeldReason::Quarantined => format!("in quarantine{until}, because {by} answers for it"),
+        HeldReason::Cooling => format!("given out last{until}, because {by} had it or answers for it"),
+        HeldReason::Other(reason) => format!("held back{until} ({reason}, see status.heldIPs)"),
+    }
 }
 
 fn new(reason: HeldReason, by: &str, time: SignedDuration, now: Timestamp) -> Held {

@@ -1,6 +1,7 @@
 //! The pools as this node sees them, and the way to change their records.
 
 mod hold;
+mod size;
 mod state;
 mod writer;
 
@@ -59,10 +60,22 @@ impl PoolStore {
         &self.reserved
     }
 
-    /// Takes an address of a pool for an owner, or gives the one that it has there.
-    pub async fn claim(self: &Arc<Self>, pool: &str, owner: Owner, deadline: Instant) -> Result<Claimed, JobError> {
+    /// Takes an address of a pool for an owner, the lowest or the exact one, or gives the one that it has there.
+    pub async fn claim(
+        self: &Arc<Self>,
+        pool: &str,
+        owner: Owner,
+        exact: Option<IpAddr>,
+        deadline: Instant,
+    ) -> Result<Claimed, JobError> {
         let (reply, answer) = oneshot::channel();
-        self.send(pool, Job::Claim { owner, deadline, reply }, deadline).await?;
+        let job = Job::Claim {
+            owner,
+            exact,
+            deadline,
+            reply,
+        };
+        self.send(pool, job, deadline).await?;
         answer.await.unwrap_or_else(|_| Err(stopped(pool)))
     }
 

@@ -1,10 +1,12 @@
 //! One pool as it was read: the object, its records, and the ledger made of them.
 
 use super::hold;
+use super::size::{LARGEST_WRITE, Size};
 use jiff::Timestamp;
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::parse::SpecError;
-use spiderpool_crds::records::{HeldReason, HeldRecords, PoolRecords, RecordsError};
+use spiderpool_crds::records::{Held, HeldReason, HeldRecords, PoolRecords, Record, RecordsError};
+use spiderpool_ipam::candidates::Rejection;
 use spiderpool_ipam::{Cidr, Family, Ledger, Owner, RangeSet, addr};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -42,6 +44,7 @@ pub struct PoolState {
     held: HeldRecords,
     /// Those of them that must not be given out.
     blocked: RangeSet,
+    size: Size,
 }
 
 impl PoolState {
@@ -66,7 +69,10 @@ impl PoolState {
         let records = object.records().map_err(broken)?;
         let text = object.status.as_ref().and_then(|status| status.held_ips.as_deref());
         let mut held = HeldRecords::parse_opt(text).map_err(broken)?;
-        held.expire(now);
+        let mut size = Size::default();
+        for (ip, gone) in held.expire(now) {
+            size.shrink(ip, &gone);
+        }
         let ledger = Ledger::with_records(total, records.owners(cidr.family()).map_err(broken)?);
         Ok(Self {
             cidr,
@@ -75,6 +81,7 @@ impl PoolState {
             blocked: hold::blocked(&held, cidr.family()),
             held,
             records,
+            size,
             object,
         })
     }
@@ -94,9 +101,17 @@ impl PoolState {
         self.cidr.family()
     }
 
-    /// Whether new addresses may be taken: not while the object is being deleted or disabled.
-    pub fn is_open(&self) -> bool {
-        self.object.metadata.deletion_timestamp.is_none() && self.object.spec.disable != Some(true)
+    /// Why no new address may be taken, if that is so for any owner.
+    pub fn closed(&self) -> Option<Rejection> {
+        if self.object.is_terminating() {
+            Some(Rejection::Terminating)
+        } else if self.object.spec.disable == Some(true) {
+            Some(Rejection::Disabled)
+        } else if !self.object.is_ready() {
+            Some(Rejection::NotReady)
+        } else {
+            None
+        }
     }
 
     /// Whether there is an address to give to a new owner.
@@ -104,42 +119,123 @@ impl PoolState {
         self.ledger.has_free(&self.blocked.union(reserved))
     }
 
-    /// Takes the lowest free address, or gives the one that the owner already has. Addresses that cool down come last, the one
-    /// that did so for the longest time first.
-    pub fn claim(&mut self, owner: &Owner, reserved: &RangeSet) -> Option<Taken> {
+    /// What is held, for those who explain.
+    pub const fn held(&self) -> &HeldRecords {
+        &self.held
+    }
+
+    /// Takes the lowest free address, or one exact address, or gives the one that the owner already has.
+    pub fn claim(&mut self, owner: &Owner, exact: Option<IpAddr>, reserved: &RangeSet) -> Result<Taken, Rejection> {
         let nic = owner.nic.as_deref().unwrap_or_default();
         if let Some(bits) = self.ledger.owned_by(&owner.uid, nic) {
             let ip = addr::from_bits(self.family(), bits);
             // A record without a NIC is the peer's. It becomes this NIC's, or the pod's next NIC would get it too.
             let named = self.ledger.name_nic(bits, &owner.uid, nic);
             if named && let Some(mut record) = self.records.remove(ip) {
+                self.size.shrink(ip, &record);
                 record.nic = Some(nic.to_owned());
+                self.size.grow(ip, &record);
                 self.records.insert(ip, record);
             }
-            return Some(Taken {
+            return Ok(Taken {
                 ip,
                 new: false,
                 written: named,
             });
         }
-        if !self.is_open() {
-            return None;
+        if let Some(closed) = self.closed() {
+            return Err(closed);
         }
-        let blocked = self.blocked.union(reserved);
-        let cooling = hold::cooling(&self.held, self.family());
-        let fresh = blocked.union(&cooling.iter().copied().collect());
-        let bits = self.ledger.take(owner.clone(), &fresh).or_else(|| {
-            let mut cooling = cooling.into_iter().filter(|bits| !reserved.contains(*bits));
-            cooling.find(|bits| self.ledger.take_exact(*bits, owner.clone()))
-        })?;
+        let bits = match exact {
+            None => self.take_lowest(owner, reserved).ok_or_else(|| self.exhausted())?,
+            Some(address) => self.take_exact(address, owner, reserved)?,
+        };
         let ip = addr::from_bits(self.family(), bits);
-        self.held.remove(ip);
-        self.records.insert(ip, owner.clone().into());
-        Some(Taken {
+        let record = Record::from(owner.clone());
+        // The note of an address that cooled down goes with the write that gives it out.
+        let note = self.held.remove(ip);
+        self.size.grow(ip, &record);
+        if let Some(note) = &note {
+            self.size.shrink(ip, note);
+        }
+        if !self.make_room() {
+            self.size.shrink(ip, &record);
+            if let Some(note) = note {
+                self.size.grow(ip, &note);
+                self.held.insert(ip, note);
+            }
+            self.ledger.give_back(bits, owner);
+            let records = self.records.len();
+            return Err(Rejection::RecordLimit { records });
+        }
+        self.records.insert(ip, record);
+        Ok(Taken {
             ip,
             new: true,
             written: true,
         })
+    }
+
+    /// Takes the lowest free address. Addresses that cool down come last, the one that did so for the longest time first.
+    fn take_lowest(&mut self, owner: &Owner, reserved: &RangeSet) -> Option<u128> {
+        let blocked = self.blocked.union(reserved);
+        let cooling = hold::cooling(&self.held, self.family());
+        let fresh = blocked.union(&cooling.iter().copied().collect());
+        self.ledger.take(owner.clone(), &fresh).or_else(|| {
+            let mut cooling = cooling.into_iter().filter(|bits| !reserved.contains(*bits));
+            cooling.find(|bits| self.ledger.take_exact(*bits, owner.clone()))
+        })
+    }
+
+    /// Takes an exact address. That it cools down is no reason to refuse it: there is no other one to choose first.
+    fn take_exact(&mut self, address: IpAddr, owner: &Owner, reserved: &RangeSet) -> Result<u128, Rejection> {
+        let (family, bits) = addr::to_bits(address);
+        if family != self.family() || !self.ledger.total().contains(bits) {
+            return Err(Rejection::AddressOutside(address));
+        }
+        if let Some(holder) = self.ledger.owner(bits) {
+            let holder = holder.pod.clone();
+            return Err(Rejection::AddressTaken { address, holder });
+        }
+        let why = match self.held.get(address).filter(|held| held.blocks()) {
+            _ if reserved.contains(bits) => Some("reserved by a SpiderReservedIP".to_owned()),
+            Some(held) => Some(hold::about(held)),
+            None => None,
+        };
+        match why {
+            Some(why) => Err(Rejection::AddressHeld { address, why }),
+            None if self.ledger.take_exact(bits, owner.clone()) => Ok(bits),
+            None => Err(self.exhausted()),
+        }
+    }
+
+    fn exhausted(&self) -> Rejection {
+        let total = self.ledger.total().count();
+        // What is free and cannot be taken is reserved or held back.
+        let held = self.ledger.free_count();
+        Rejection::Exhausted {
+            used: total.saturating_sub(held),
+            total,
+            held,
+        }
+    }
+
+    /// Whether what is to be written may be. In an object that is full, notes of addresses that cool down give way: a record or
+    /// a quarantine is worth more than an order.
+    fn make_room(&mut self) -> bool {
+        if self.size.of(&self.object) <= LARGEST_WRITE {
+            return true;
+        }
+        for bits in hold::cooling(&self.held, self.family()) {
+            let ip = addr::from_bits(self.family(), bits);
+            if let Some(note) = self.held.remove(ip) {
+                self.size.shrink(ip, &note);
+            }
+            if self.size.of(&self.object) <= LARGEST_WRITE {
+                return true;
+            }
+        }
+        false
     }
 
     /// Frees what a pod's NIC has, comparing the whole owner. Returns what was freed.
@@ -154,10 +250,14 @@ impl PoolState {
         for (bits, owner) in own {
             if self.ledger.give_back(bits, &owner) {
                 let ip = addr::from_bits(self.family(), bits);
-                self.records.remove(ip);
+                if let Some(record) = self.records.remove(ip) {
+                    self.size.shrink(ip, &record);
+                }
                 freed.push(ip);
-                if self.ledger.total().contains(bits) {
-                    hold::cool_down(&mut self.held, ip, pod, self.now);
+                if self.ledger.total().contains(bits)
+                    && let Some(note) = hold::cool_down(&self.held, ip, pod, self.now)
+                {
+                    self.hold(ip, note);
                 }
             }
         }
@@ -172,16 +272,48 @@ impl PoolState {
         if family != self.family() || !self.ledger.total().contains(bits) {
             return None;
         }
-        if let Some(recorded) = self.ledger.owner(bits).cloned() {
-            let own = recorded.pod == owner.pod && recorded.is(&owner.uid, owner.nic.as_deref().unwrap_or_default());
-            if !own || !self.ledger.give_back(bits, &recorded) {
-                return None;
-            }
-            self.records.remove(ip);
+        let recorded = self.ledger.owner(bits).cloned();
+        let nic = owner.nic.as_deref().unwrap_or_default();
+        let own = |recorded: &Owner| recorded.pod == owner.pod && recorded.is(&owner.uid, nic);
+        if !recorded.as_ref().is_none_or(own) {
+            return None;
         }
-        let held = hold::quarantine(&mut self.held, ip, by, self.ledger.total().count(), self.now);
+        let note = hold::quarantine(&self.held, ip, by, self.ledger.total().count(), self.now);
+        let reason = note.reason.clone();
+        if !self.hold(ip, note) {
+            return None;
+        }
+        if let Some(recorded) = recorded {
+            self.ledger.give_back(bits, &recorded);
+            if let Some(record) = self.records.remove(ip) {
+                self.size.shrink(ip, &record);
+            }
+        }
         self.blocked = hold::blocked(&self.held, family);
-        Some(held)
+        Some(reason)
+    }
+
+    /// Notes that an address is held. Says whether the object has room for the note.
+    fn hold(&mut self, ip: IpAddr, note: Held) -> bool {
+        let before = self.held.remove(ip);
+        if let Some(before) = &before {
+            self.size.shrink(ip, before);
+        }
+        self.size.grow(ip, &note);
+        let fits = self.make_room();
+        let kept = if fits {
+            Some(note)
+        } else {
+            self.size.shrink(ip, &note);
+            if let Some(before) = &before {
+                self.size.grow(ip, before);
+            }
+            before
+        };
+        if let Some(kept) = kept {
+            self.held.insert(ip, kept);
+        }
+        fits
     }
 
     /// The object to write: the one that was read, with the records of now.

@@ -7,12 +7,13 @@
 //! finds its own record.
 
 use super::PoolStore;
-use super::state::{PoolState, Taken, Unusable};
+use super::state::{PoolState, Taken};
 use crate::pause::{pause, pauses};
 use kube::api::PostParams;
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::records::HeldReason;
 use spiderpool_ipam::Owner;
+use spiderpool_ipam::candidates::Rejection;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,18 +41,14 @@ pub struct Claimed {
 /// Why a claim or release failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum JobError {
-    /// No free address, seen on the newest object.
-    #[error("all IP addresses used out in IPPool {0}")]
-    Exhausted(String),
-    /// The pool takes no new owners: it is being deleted or disabled.
-    #[error("IPPool {0} gives out no addresses: it is disabled or being deleted")]
-    Closed(String),
-    /// The pool does not exist.
-    #[error("IPPool {0} does not exist")]
-    Missing(String),
-    /// The object is broken.
-    #[error("{0}")]
-    Broken(Arc<Unusable>),
+    /// The pool has no address for the owner, as seen on the newest object.
+    #[error("{}", .rejection.about(.pool))]
+    Rejected {
+        /// Name of the pool.
+        pool: String,
+        /// Why.
+        rejection: Box<Rejection>,
+    },
     /// The API server refused the write.
     #[error("the API server refused to write the records of IPPool {pool}: {message}")]
     Refused {
@@ -75,6 +72,7 @@ pub(super) enum Job {
     /// Take an address.
     Claim {
         owner: Owner,
+        exact: Option<IpAddr>,
         deadline: Instant,
         reply: oneshot::Sender<Result<Claimed, JobError>>,
     },
@@ -117,7 +115,7 @@ impl Job {
 
 /// What planning a batch gave to one job.
 enum Outcome {
-    Claim(Option<Taken>),
+    Claim(Result<Taken, Rejection>),
     Release(Vec<IpAddr>),
     Quarantine(Option<HeldReason>),
 }
@@ -125,7 +123,7 @@ enum Outcome {
 impl Outcome {
     fn is_change(&self) -> bool {
         match self {
-            Self::Claim(taken) => taken.is_some_and(|taken| taken.written),
+            Self::Claim(taken) => taken.as_ref().is_ok_and(|taken| taken.written),
             Self::Release(freed) => !freed.is_empty(),
             Self::Quarantine(held) => held.is_some(),
         }
@@ -184,26 +182,26 @@ async fn commit(store: &PoolStore, name: &str, mut batch: Vec<Job>) {
         let mut state = match PoolState::read(object) {
             Ok(state) => state,
             Err(unusable) => {
-                let unusable = Arc::new(unusable);
+                let broken = Rejection::Broken(unusable.to_string());
                 batch
                     .into_iter()
-                    .for_each(|job| job.fail(JobError::Broken(unusable.clone())));
+                    .for_each(|job| job.fail(rejected(name, broken.clone())));
                 return;
             }
         };
         let outcomes = plan(&mut state, &batch, store);
         if !outcomes.iter().any(Outcome::is_change) {
-            let refused = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Claim(None)));
+            let refused = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Claim(Err(_))));
             // "No free address" may be said only of an object that was read live: the cache may be behind a release.
             if refused && source == Source::Cache {
                 continue;
             }
             let object = state.object().clone();
-            return answer(batch, outcomes, &state, &object, name);
+            return answer(batch, outcomes, &object, name);
         }
         match write(store, name, &state, limit).await {
             // An acknowledged write proves that the object was the newest, so what it refused is truly refused.
-            Write::Done(object) => return answer(batch, outcomes, &state, &object, name),
+            Write::Done(object) => return answer(batch, outcomes, &object, name),
             Write::Missing => return missing(batch, name),
             Write::Refused(message) => {
                 let error = JobError::Refused {
@@ -246,17 +244,17 @@ fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome>
         .zip(before)
         .map(|(job, before)| match (job, before) {
             (_, Some(outcome)) => outcome,
-            (Job::Claim { owner, .. }, None) => Outcome::Claim(state.claim(owner, &reserved)),
+            (Job::Claim { owner, exact, .. }, None) => Outcome::Claim(state.claim(owner, *exact, &reserved)),
             (Job::Release { .. } | Job::Quarantine { .. }, None) => Outcome::Release(Vec::new()),
         })
         .collect()
 }
 
-fn answer(batch: Vec<Job>, outcomes: Vec<Outcome>, state: &PoolState, pool: &Arc<SpiderIPPool>, name: &str) {
+fn answer(batch: Vec<Job>, outcomes: Vec<Outcome>, pool: &Arc<SpiderIPPool>, name: &str) {
     for (job, outcome) in batch.into_iter().zip(outcomes) {
         // A caller that went away needs no answer.
         match (job, outcome) {
-            (Job::Claim { reply, .. }, Outcome::Claim(Some(taken))) => {
+            (Job::Claim { reply, .. }, Outcome::Claim(Ok(taken))) => {
                 drop(reply.send(Ok(Claimed {
                     taken,
                     pool: pool.clone(),
@@ -264,9 +262,17 @@ fn answer(batch: Vec<Job>, outcomes: Vec<Outcome>, state: &PoolState, pool: &Arc
             }
             (Job::Release { reply, .. }, Outcome::Release(freed)) => drop(reply.send(Ok(freed))),
             (Job::Quarantine { reply, .. }, Outcome::Quarantine(held)) => drop(reply.send(Ok(held))),
-            (job, _) if state.is_open() => job.fail(JobError::Exhausted(name.to_owned())),
-            (job, _) => job.fail(JobError::Closed(name.to_owned())),
+            (job, Outcome::Claim(Err(rejection))) => job.fail(rejected(name, rejection)),
+            // Outcomes are made of the jobs they stand beside, so there are no other pairs.
+            (job, Outcome::Claim(Ok(_)) | Outcome::Release(_) | Outcome::Quarantine(_)) => drop(job),
         }
+    }
+}
+
+fn rejected(pool: &str, rejection: Rejection) -> JobError {
+    JobError::Rejected {
+        pool: pool.to_owned(),
+        rejection: Box::new(rejection),
     }
 }
 
@@ -276,7 +282,7 @@ fn missing(batch: Vec<Job>, name: &str) {
             // A pool that is gone holds nothing, which is all that a release wants.
             Job::Release { reply, .. } => drop(reply.send(Ok(Vec::new()))),
             Job::Quarantine { reply, .. } => drop(reply.send(Ok(None))),
-            claim @ Job::Claim { .. } => claim.fail(JobError::Missing(name.to_owned())),
+            claim @ Job::Claim { .. } => claim.fail(rejected(name, Rejection::NotFound)),
         }
     }
 }

@@ -28,10 +28,15 @@ impl Network {
 
     /// `namespace/name@interface`, of which only the name must be there.
     fn of_text(text: &str) -> Self {
-        let (rest, interface) = split(text, |text| text.split_once('@').map(|(rest, nic)| (rest, nic)));
-        let (name, namespace) = split(rest, |text| {
-            text.split_once('/').map(|(namespace, name)| (name, namespace))
-        });
+        let part = |part: &str| Some(part.to_owned()).filter(|part| !part.is_empty());
+        let (rest, interface) = match text.split_once('@') {
+            Some((rest, interface)) => (rest, part(interface)),
+            None => (text, None),
+        };
+        let (namespace, name) = match rest.split_once('/') {
+            Some((namespace, name)) => (part(namespace), name),
+            None => (None, rest),
+        };
         Self {
             namespace,
             name: name.to_owned(),
@@ -50,13 +55,6 @@ impl Network {
             name: text("name").unwrap_or_default(),
             interface: text("interface"),
         }
-    }
-}
-
-fn split<'a>(text: &'a str, cut: impl Fn(&'a str) -> Option<(&'a str, &'a str)>) -> (&'a str, Option<String>) {
-    match cut(text) {
-        Some((rest, part)) => (rest, Some(part.to_owned()).filter(|part| !part.is_empty())),
-        None => (text, None),
     }
 }
 

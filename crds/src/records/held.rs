@@ -129,9 +129,9 @@ impl HeldRecords {
         serde_json::to_string(&by_text).ok()
     }
 
-    /// Takes out what no longer counts. It is not worth a write of its own, and goes with the next one.
-    pub fn expire(&mut self, now: Timestamp) {
-        self.0.retain(|_, held| held.in_force(now));
+    /// Takes out what no longer counts, and gives it. It is not worth a write of its own, and goes with the next one.
+    pub fn expire(&mut self, now: Timestamp) -> Vec<(IpAddr, Held)> {
+        self.0.extract_if(.., |_, held| !held.in_force(now)).collect()
     }
 
     /// All held addresses.

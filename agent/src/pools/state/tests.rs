@@ -1,8 +1,13 @@
 use super::*;
-use spiderpool_crds::{IPPoolSpec, IPPoolStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
+use spiderpool_crds::{IPPoolSpec, IPPoolStatus, conditions};
+
+mod held;
 
 const UID: &str = "0d3f0f5e-5f0e-4a4b-9a36-0f5d6f4e2a10";
 
+/// A pool that the operator has checked.
 fn pool(ips: &str, records: Option<&str>) -> SpiderIPPool {
     let spec = IPPoolSpec {
         subnet: "10.77.0.0/20".to_owned(),
@@ -10,10 +15,22 @@ fn pool(ips: &str, records: Option<&str>) -> SpiderIPPool {
         ..IPPoolSpec::default()
     };
     let mut pool = SpiderIPPool::new("p", spec);
-    pool.status = Some(IPPoolStatus {
+    let mut status = IPPoolStatus {
         allocated_ips: records.map(str::to_owned),
         ..IPPoolStatus::default()
-    });
+    };
+    pool.metadata.generation = Some(1);
+    let now = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
+    conditions::set(
+        &mut status.conditions,
+        conditions::READY,
+        true,
+        "Accepted",
+        "",
+        Some(1),
+        now,
+    );
+    pool.status = Some(status);
     pool
 }
 
@@ -34,7 +51,7 @@ fn written(state: &PoolState) -> Option<String> {
 }
 
 fn claim(state: &mut PoolState, nic: &str) -> Option<(String, bool)> {
-    let taken = state.claim(&owner(nic), &RangeSet::new())?;
+    let taken = state.claim(&owner(nic), None, &RangeSet::new()).ok()?;
     Some((taken.ip.to_string(), taken.new))
 }
 
@@ -56,7 +73,7 @@ fn a_repeated_claim_gives_the_same_address_and_another_nic_another_one() {
 fn a_record_of_the_peer_becomes_the_asking_nics_and_keeps_what_else_it_says() {
     let text = format!(r#"{{"10.77.1.11":{{"pod":"retail/shop","podUid":"{UID}","later":7}}}}"#);
     let mut state = read(pool("10.77.1.10-10.77.1.12", Some(&text)));
-    let taken = state.claim(&owner("eth0"), &RangeSet::new()).unwrap();
+    let taken = state.claim(&owner("eth0"), None, &RangeSet::new()).unwrap();
     assert_eq!(
         (taken.ip.to_string().as_str(), taken.new, taken.written),
         ("10.77.1.11", false, true)
@@ -72,9 +89,13 @@ fn reserved_and_held_addresses_are_not_given_out() {
     object.status.get_or_insert_default().held_ips = Some(r#"{"10.77.1.11":{"reason":"Conflict"}}"#.to_owned());
     let mut state = read(object);
     let reserved = RangeSet::from(spiderpool_ipam::text::parse_range(Family::V4, "10.77.1.10").unwrap());
-    let taken = state.claim(&owner("eth0"), &reserved).unwrap();
+    let taken = state.claim(&owner("eth0"), None, &reserved).unwrap();
     assert_eq!(taken.ip.to_string(), "10.77.1.12");
-    assert_eq!(state.claim(&owner("net1"), &reserved), None);
+    let rejection = state.claim(&owner("net1"), None, &reserved).unwrap_err();
+    assert_eq!(
+        rejection.line("p"),
+        "PoolExhausted 1/3: all IP addresses used out in IPPool p: 1 of 3 in use, 2 reserved or held back"
+    );
 }
 
 #[test]
@@ -84,7 +105,98 @@ fn a_closed_pool_takes_no_new_owner_but_knows_its_old_ones() {
     object.spec.disable = Some(true);
     let mut state = read(object);
     assert_eq!(claim(&mut state, "eth0"), Some(("10.77.1.10".to_owned(), false)));
-    assert_eq!(claim(&mut state, "net1"), None);
+    let refused = |change: fn(&mut SpiderIPPool)| {
+        let mut object = pool("10.77.1.10-10.77.1.12", Some(&text));
+        change(&mut object);
+        let claimed = read(object).claim(&owner("net1"), None, &RangeSet::new());
+        claimed.unwrap_err().word()
+    };
+    assert_eq!(refused(|pool| pool.spec.disable = Some(true)), "Disabled");
+    assert_eq!(refused(|pool| pool.metadata.generation = Some(2)), "NotReady");
+    assert_eq!(
+        refused(|pool| pool.metadata.deletion_timestamp = Some(Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH))),
+        "Terminating"
+    );
+}
+
+#[test]
+fn an_exact_address_is_given_or_refused_with_the_reason() {
+    let text = r#"{"10.77.1.11":{"pod":"retail/other","podUid":"u","nic":"eth0"}}"#;
+    let mut state = read(pool("10.77.1.10-10.77.1.13", Some(text)));
+    let reserved = RangeSet::from(spiderpool_ipam::text::parse_range(Family::V4, "10.77.1.10").unwrap());
+    let mut claim = |address: &str, nic: &str| {
+        let claimed = state.claim(&owner(nic), Some(address.parse().unwrap()), &reserved);
+        claimed
+            .map(|taken| taken.ip.to_string())
+            .map_err(|rejection| rejection.line("p"))
+    };
+    for (address, line) in [
+        (
+            "10.77.1.10",
+            "AddressHeld: 10.77.1.10 of IPPool p is reserved by a SpiderReservedIP",
+        ),
+        (
+            "10.77.1.11",
+            "AddressTaken: 10.77.1.11 of IPPool p is in use by Pod retail/other",
+        ),
+        (
+            "10.77.1.14",
+            "AddressOutside: 10.77.1.14 is none of the addresses of IPPool p",
+        ),
+        (
+            "fd77::1",
+            "AddressOutside: fd77::1 is none of the addresses of IPPool p",
+        ),
+    ] {
+        assert_eq!(claim(address, "eth0"), Err(line.to_owned()));
+    }
+    assert_eq!(claim("10.77.1.13", "eth0"), Ok("10.77.1.13".to_owned()));
+    // What a NIC has it keeps, whatever is asked for by now.
+    assert_eq!(claim("10.77.1.12", "eth0"), Ok("10.77.1.13".to_owned()));
+}
+
+#[test]
+fn a_pool_whose_object_is_as_large_as_can_be_written_counts_as_full_until_records_go() {
+    let uid = |n: u32| format!("{n:08x}-5f0e-4a4b-9a36-0f5d6f4e2a10");
+    let pod = "x".repeat(400);
+    let records: serde_json::Map<String, serde_json::Value> = (0..2200_u32)
+        .map(|n| {
+            let ip = std::net::Ipv4Addr::from(0x0a4d_0000 + n).to_string();
+            (
+                ip,
+                json!({"pod": format!("retail/{pod}"), "podUid": uid(n), "nic": "eth0"}),
+            )
+        })
+        .collect();
+    let text = serde_json::to_string(&records).unwrap();
+    let mut state = read(pool("10.77.0.0-10.77.15.255", Some(&text)));
+    let mut claimed = 0_u32;
+    let limit = loop {
+        let owner = Owner {
+            pod: format!("retail/{pod}"),
+            uid: uid(10_000 + claimed),
+            nic: Some("eth0".to_owned()),
+        };
+        match state.claim(&owner, None, &RangeSet::new()) {
+            Ok(_) => claimed += 1,
+            Err(rejection) => break rejection,
+        }
+    };
+    assert_eq!(
+        limit,
+        Rejection::RecordLimit {
+            records: 2200 + claimed as usize
+        }
+    );
+    let size = serde_json::to_vec(&state.to_write()).unwrap().len();
+    assert!((1_199_000..=1_200_000).contains(&size), "{size}");
+    // What could not be recorded is not taken.
+    assert_eq!(state.ledger().len(), 2200 + claimed as usize);
+    assert_eq!(state.release(&format!("retail/{pod}"), &uid(7), "eth0").len(), 1);
+    // The note that the address cools down gives way to the record.
+    assert!(claim(&mut state, "eth0").is_some());
+    let size = serde_json::to_vec(&state.to_write()).unwrap().len();
+    assert!((1_199_000..=1_200_000).contains(&size), "{size}");
 }
 
 #[test]
@@ -111,88 +223,4 @@ fn broken_records_make_a_pool_unusable_instead_of_empty() {
             .to_string();
         assert!(error.contains("IPPool p"), "{error}");
     }
-}
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).unwrap()
-}
-
-fn another(n: usize) -> Owner {
-    Owner {
-        pod: format!("retail/other-{n}"),
-        uid: format!("other-{n}"),
-        nic: Some("eth0".to_owned()),
-    }
-}
-
-#[test]
-fn an_address_that_was_just_freed_is_chosen_last_and_the_longest_free_first() {
-    let (mut object, none) = (pool("10.77.1.10-10.77.1.12", None), RangeSet::new());
-    for (second, nic) in [(100, "eth0"), (101, "net1"), (102, "net2")] {
-        let mut state = PoolState::read_at(Arc::new(object), at(second)).unwrap();
-        state.claim(&owner(nic), &none).unwrap();
-        object = state.to_write();
-    }
-    for (second, nic) in [(103, "net1"), (104, "eth0")] {
-        let mut state = PoolState::read_at(Arc::new(object), at(second)).unwrap();
-        assert_eq!(state.release("retail/shop", UID, nic).len(), 1);
-        object = state.to_write();
-    }
-    let mut soon = PoolState::read_at(Arc::new(object.clone()), at(105)).unwrap();
-    assert!(soon.has_free(&none));
-    let taken = |state: &mut PoolState, n| state.claim(&another(n), &none).map(|taken| taken.ip.to_string());
-    assert_eq!(taken(&mut soon, 1).as_deref(), Some("10.77.1.11"));
-    assert_eq!(taken(&mut soon, 2).as_deref(), Some("10.77.1.10"));
-    assert_eq!(soon.to_write().status.unwrap().held_ips, None);
-    let mut later = PoolState::read_at(Arc::new(object), at(109)).unwrap();
-    assert_eq!(taken(&mut later, 1).as_deref(), Some("10.77.1.10"));
-}
-
-#[test]
-fn an_address_of_a_foreign_host_is_nobodys_until_it_is_over() {
-    let text = format!(r#"{{"10.77.1.10":{{"pod":"retail/shop","podUid":"{UID}","nic":"eth0"}}}}"#);
-    let mut state = PoolState::read_at(Arc::new(pool("10.77.1.10-10.77.1.13", Some(&text))), at(100)).unwrap();
-    let ip = "10.77.1.10".parse().unwrap();
-    assert_eq!(
-        state.quarantine(ip, &owner("net1"), "02:09"),
-        None,
-        "another NIC has it"
-    );
-    assert_eq!(
-        state.quarantine(ip, &owner("eth0"), "02:09"),
-        Some(HeldReason::Quarantined)
-    );
-    let object = state.to_write();
-    let status = object.status.clone().unwrap();
-    assert_eq!((status.allocated_ips, status.allocated_ip_count), (None, Some(0)));
-    let held = r#"{"10.77.1.10":{"reason":"Quarantined","until":"1970-01-01T00:11:40Z","by":"02:09"}}"#;
-    assert_eq!(status.held_ips.as_deref(), Some(held));
-    let lowest = |second| {
-        let mut state = PoolState::read_at(Arc::new(object.clone()), at(second)).unwrap();
-        claim(&mut state, "eth0").unwrap().0
-    };
-    assert_eq!(lowest(699), "10.77.1.11");
-    assert_eq!(lowest(700), "10.77.1.10");
-}
-
-#[test]
-fn at_most_a_quarter_of_a_pool_is_in_quarantine_and_the_rest_comes_last() {
-    let mut state = PoolState::read_at(Arc::new(pool("10.77.1.10-10.77.1.18", None)), at(100)).unwrap();
-    let reasons: Vec<_> = (10..14)
-        .map(|n| state.quarantine(format!("10.77.1.{n}").parse().unwrap(), &owner("eth0"), "02:09"))
-        .collect();
-    let expected = [
-        HeldReason::Quarantined,
-        HeldReason::Quarantined,
-        HeldReason::Cooling,
-        HeldReason::Cooling,
-    ];
-    assert_eq!(reasons, expected.map(Some));
-    let none = RangeSet::new();
-    let taken: Vec<String> = (0..9)
-        .filter_map(|n| state.claim(&another(n), &none))
-        .map(|taken| taken.ip.to_string())
-        .collect();
-    assert_eq!(taken.len(), 7);
-    assert_eq!(taken[5..], ["10.77.1.12", "10.77.1.13"]);
 }

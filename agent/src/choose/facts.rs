@@ -1,0 +1,107 @@
+//! What the rules need to know of pools and pods, out of their objects.
+
+use super::Choice;
+use crate::context::Context;
+use crate::error::RequestError;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::ResourceExt;
+use spiderpool_crds::app::AppKey;
+use spiderpool_crds::{SpiderIPPool, annotations};
+use spiderpool_ipam::candidates::{Expression, Level, Master, PodFacts, PodRule, PoolFacts, Room, Selector};
+use std::net::IpAddr;
+use tokio::time::Instant;
+
+/// What an application is known by: everything but the API version, which changes under it.
+pub fn identity(app: &AppKey) -> String {
+    format!("{}/{}/{}/{}", app.group, app.kind, app.namespace, app.name)
+}
+
+/// What the rules need to know of a pool, before anybody looked at its records.
+pub fn pool_facts(pool: &SpiderIPPool) -> PoolFacts {
+    let spec = &pool.spec;
+    let pods = match (pool.app_key(), &spec.pod_affinity) {
+        (Some(app), _) => PodRule::Application(identity(&app)),
+        (None, Some(affinity)) => PodRule::Labels(selector(affinity)),
+        (None, None) => PodRule::Any,
+    };
+    PoolFacts {
+        name: pool.name_any(),
+        subnet: pool.cidr().ok(),
+        terminating: pool.is_terminating(),
+        disabled: spec.disable == Some(true),
+        default: spec.default == Some(true),
+        ready: pool.is_ready(),
+        pods,
+        node_names: spec.node_name.clone().unwrap_or_default(),
+        nodes: spec.node_affinity.as_ref().map(selector),
+        namespace_names: spec.namespace_name.clone().unwrap_or_default(),
+        namespaces: spec.namespace_affinity.as_ref().map(selector),
+        multus_names: spec.multus_name.clone().unwrap_or_default(),
+        room: Room::Unknown,
+    }
+}
+
+fn selector(selector: &LabelSelector) -> Selector {
+    let expressions = selector.match_expressions.iter().flatten().map(|term| Expression {
+        key: term.key.clone(),
+        operator: term.operator.clone(),
+        values: term.values.clone().unwrap_or_default(),
+    });
+    Selector {
+        labels: selector.match_labels.clone().unwrap_or_default(),
+        expressions: expressions.collect(),
+    }
+}
+
+/// What is known of the master of a NIC, from what the plugin says.
+pub fn master(asked: bool, addresses: &[IpAddr]) -> Master {
+    match addresses {
+        _ if !asked => Master::Any,
+        [] => Master::Unknown,
+        addresses => Master::Has(addresses.to_vec()),
+    }
+}
+
+/// What the rules need to know of a pod's NIC. Labels of node and namespace are read only when a considered pool asks for
+/// them. The pools of an application ask for neither.
+pub async fn pod_facts(
+    context: &Context,
+    pod: &Pod,
+    app: &AppKey,
+    choice: &Choice,
+    nic: &str,
+    deadline: Instant,
+) -> Result<PodFacts, RequestError> {
+    let mut facts = local_facts(pod, app, nic, &context.namespace);
+    facts.exact.clone_from(&choice.exact);
+    if choice.asked.level == Level::Subnets {
+        return Ok(facts);
+    }
+    let considered = super::considered(context, &choice.asked);
+    if considered.iter().any(|pool| pool.spec.node_affinity.is_some()) {
+        let node = context.surroundings.node(&facts.node, deadline).await?;
+        facts.node_labels.clone_from(&node.labels);
+    }
+    if considered.iter().any(|pool| pool.spec.namespace_affinity.is_some()) {
+        let namespace = context.surroundings.namespace(&facts.namespace, deadline).await?;
+        facts.namespace_labels.clone_from(&namespace.labels);
+    }
+    Ok(facts)
+}
+
+/// What the pod itself says.
+pub(super) fn local_facts(pod: &Pod, app: &AppKey, nic: &str, own_namespace: &str) -> PodFacts {
+    let namespace = pod.namespace().unwrap_or_default();
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    PodFacts {
+        nic: nic.to_owned(),
+        application: identity(app),
+        labels: pod.labels().clone(),
+        node: node.unwrap_or_default(),
+        network: annotations::networks(pod.annotations()).of(nic, own_namespace, &namespace),
+        default_network_namespace: own_namespace.to_owned(),
+        namespace,
+        ..PodFacts::default()
+    }
+}
