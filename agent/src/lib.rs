@@ -30,6 +30,7 @@ pub mod owner;
 pub mod pause;
 pub mod pods;
 pub mod pools;
+pub mod preview;
 pub mod serial;
 pub mod server;
 pub mod socket;

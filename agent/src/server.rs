@@ -4,7 +4,7 @@ use crate::command::{self, Command};
 use crate::context::Context;
 use crate::error::RequestError;
 use crate::give_up::GivenUp;
-use crate::{collect, status};
+use crate::{collect, preview, status};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use spiderpool_crds::names;
 use spiderpool_wire::{
     IpamAddArgs, IpamBatchDelArgs, IpamDelArgs, IpamGcArgs, MAX_BODY_BYTES, error_body, path, status as code,
 };
@@ -40,6 +41,7 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(path::IPS, delete(give_up))
         .route(path::GC, post(garbage))
         .route(path::WORKLOAD_ENDPOINT, get(workload_endpoint))
+        .route(path::EXPLAIN, get(explain))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -172,6 +174,32 @@ async fn workload_endpoint(State(context): State<Arc<Context>>, Query(query): Qu
             let text = format!("there is no SpiderEndpoint {}/{}", query.pod_namespace, query.pod_name);
             failure(StatusCode::NOT_FOUND, &text)
         }
+        Err(error) => failed(&error),
+    }
+}
+
+/// Query of the explain path.
+#[derive(Debug, Deserialize)]
+struct ExplainQuery {
+    #[serde(default)]
+    pod: String,
+    #[serde(default)]
+    nic: String,
+}
+
+async fn explain(State(context): State<Arc<Context>>, Query(query): Query<ExplainQuery>) -> Response {
+    let parts: Vec<&str> = query.pod.split('/').collect();
+    let (namespace, name) = match parts[..] {
+        [namespace, name] if !namespace.is_empty() && !name.is_empty() => (namespace, name),
+        _ => {
+            let text = format!("pod={:?} is not NAMESPACE/NAME", query.pod);
+            return failure(StatusCode::BAD_REQUEST, &text);
+        }
+    };
+    let nic = Some(query.nic.as_str()).filter(|nic| !nic.is_empty());
+    match preview::preview(&context, namespace, name, nic.unwrap_or(names::DEFAULT_NIC)).await {
+        Ok(Some(explanation)) => json(&explanation),
+        Ok(None) => failure(StatusCode::NOT_FOUND, &format!("there is no Pod {namespace}/{name}")),
         Err(error) => failed(&error),
     }
 }

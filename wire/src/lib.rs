@@ -9,6 +9,7 @@
 //! [`error_body`] and [`error_text`]). This crate holds no transport: a client without an async runtime and a server with one share it.
 
 mod endpoint;
+mod explain;
 mod failure;
 mod ipam;
 pub mod journal;
@@ -17,6 +18,7 @@ mod unset;
 use std::time::Duration;
 
 pub use endpoint::{EndpointInterface, EndpointRoute, WorkloadEndpointStatus};
+pub use explain::{ExplainedAddress, Explanation, FamilyExplanation, PoolExplanation};
 pub use failure::{error_body, error_text};
 pub use ipam::{
     Conflict, Dns, IpConfig, IpamAddArgs, IpamAddResponse, IpamBatchDelArgs, IpamDelArgs, IpamGcArgs, Route,
@@ -51,6 +53,13 @@ pub mod path {
     pub const WORKLOAD_ENDPOINT: &str = "/v1/workloadendpoint";
     /// `GET` with a body: the coordinator's configuration for one pod.
     pub const COORDINATOR_CONFIG: &str = "/v1/coordinator/config";
+    /// `GET` with the query [`QUERY_POD`] and, unless `eth0` is meant, [`QUERY_NIC`]:
+    /// [`Explanation`](crate::Explanation).
+    pub const EXPLAIN: &str = "/v1/ipam/explain";
+    /// Query member of [`EXPLAIN`]: `namespace/name`.
+    pub const QUERY_POD: &str = "pod";
+    /// Query member of [`EXPLAIN`].
+    pub const QUERY_NIC: &str = "nic";
     /// Query member of [`WORKLOAD_ENDPOINT`].
     pub const QUERY_POD_NAMESPACE: &str = "podNamespace";
     /// Query member of [`WORKLOAD_ENDPOINT`].
