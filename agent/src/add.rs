@@ -287,7 +287,9 @@ impl Request<'_> {
 
     /// Which of these pools may serve, in order, and why the others may not.
     fn judge(&self, family: Family, pools: &[Arc<SpiderIPPool>]) -> Verdicts {
-        let facts: Vec<PoolFacts> = pools.iter().map(|pool| choose::pool_facts(pool)).collect();
+        let exact = self.choice.exact.get(&family).copied();
+        let facts = pools.iter().map(|pool| choose::pool_facts_for(pool, exact));
+        let facts: Vec<PoolFacts> = facts.collect();
         verdicts(&self.choice.asked, family, self.facts, &facts)
     }
 

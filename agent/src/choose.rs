@@ -6,7 +6,7 @@
 mod facts;
 mod levels;
 
-pub use facts::{identity, master, pod_facts, pool_facts};
+pub use facts::{identity, master, pod_facts, pool_facts, pool_facts_for};
 
 use crate::config::Config;
 use crate::context::Context;
@@ -133,8 +133,10 @@ pub fn considered(context: &Context, asked: &Asked) -> Vec<Arc<SpiderIPPool>> {
     match asked.plain_names() {
         Some(names) => names.filter_map(|name| cache.get("", name)).collect(),
         None => {
+            let concerned = asked.concerned();
+            let name = |pool: &SpiderIPPool| pool.metadata.name.clone().unwrap_or_default();
             let all = cache.list().into_iter();
-            all.filter(|pool| asked.concerns(&pool.name_any(), pool.spec.default == Some(true)))
+            all.filter(|pool| concerned(&name(pool), pool.spec.default == Some(true)))
                 .collect()
         }
     }

@@ -154,14 +154,14 @@ fn who_looks_pools_up_knows_whether_names_are_enough() {
     let plain = asked(Level::IPPool, &["b", "a"], &["c"]);
     let found: Vec<&String> = plain.plain_names().unwrap().collect();
     assert_eq!(found, ["b", "a", "c"]);
-    assert!(plain.concerns("a", false) && !plain.concerns("d", true));
+    assert!(plain.concerned()("a", false) && !plain.concerned()("d", true));
     let pattern = asked(Level::IPPool, &["b*"], &[]);
     assert!(pattern.plain_names().is_none());
-    assert!(pattern.concerns("bank", false) && !pattern.concerns("a", false));
+    assert!(pattern.concerned()("bank", false) && !pattern.concerned()("a", false));
     assert!(Asked::defaults(Family::ALL, false).plain_names().is_none());
     assert!(
-        Asked::defaults(Family::ALL, false).concerns("a", true)
-            && !Asked::defaults(Family::ALL, false).concerns("a", false)
+        Asked::defaults(Family::ALL, false).concerned()("a", true)
+            && !Asked::defaults(Family::ALL, false).concerned()("a", false)
     );
 }
 

@@ -8,7 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 use spiderpool_crds::app::AppKey;
 use spiderpool_crds::{SpiderIPPool, annotations};
-use spiderpool_ipam::candidates::{Expression, Level, Master, PodFacts, PodRule, PoolFacts, Room, Selector};
+use spiderpool_ipam::candidates::{Expression, Level, Master, PodFacts, PodRule, PoolFacts, Rejection, Room, Selector};
+use spiderpool_ipam::{RangeSet, addr};
 use std::net::IpAddr;
 use tokio::time::Instant;
 
@@ -39,6 +40,21 @@ pub fn pool_facts(pool: &SpiderIPPool) -> PoolFacts {
         namespaces: spec.namespace_affinity.as_ref().map(selector),
         multus_names: spec.multus_name.clone().unwrap_or_default(),
         room: Room::Unknown,
+    }
+}
+
+/// What the rules need to know of a pool for a NIC that may ask for one exact address. That the address is not in the pool
+/// needs no look at the records.
+pub fn pool_facts_for(pool: &SpiderIPPool, exact: Option<IpAddr>) -> PoolFacts {
+    let outside = exact.filter(|address| {
+        let (family, bits) = addr::to_bits(*address);
+        // A pool whose spec is broken is rejected for that.
+        let inside = |total: RangeSet| pool.family() == Ok(family) && total.contains(bits);
+        pool.total().is_ok_and(|total| !inside(total))
+    });
+    PoolFacts {
+        room: outside.map_or(Room::Unknown, |address| Room::None(Rejection::AddressOutside(address))),
+        ..pool_facts(pool)
     }
 }
 

@@ -251,3 +251,23 @@ fn the_master_counts_where_the_network_asks_for_its_subnet() {
     assert_eq!(master(true, &[]), Master::Unknown);
     assert_eq!(master(true, &[address]), Master::Has(vec![address]));
 }
+
+#[test]
+fn that_an_address_is_not_in_a_pool_is_seen_without_its_records() {
+    let made = pool(
+        "p",
+        &json!({}),
+        &json!({"subnet": "10.77.0.0/20", "ips": ["10.77.1.10-10.77.1.20"],
+        "excludeIPs": ["10.77.1.12"]}),
+    );
+    for (address, outside) in [
+        ("10.77.1.11", false),
+        ("10.77.1.12", true),
+        ("10.77.1.21", true),
+        ("fd77::1", true),
+    ] {
+        let facts = pool_facts_for(&made, Some(address.parse().unwrap()));
+        assert_eq!(facts.room != pool_facts(&made).room, outside, "{address}");
+    }
+    assert_eq!(pool_facts_for(&made, None), pool_facts(&made));
+}

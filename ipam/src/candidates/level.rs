@@ -2,7 +2,7 @@
 
 use super::pattern::{Pattern, is_pattern};
 use crate::addr::Family;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Where the wish for certain pools was written, the strongest first. There is no falling through: when the pools of the
@@ -81,14 +81,17 @@ impl Asked {
         plain.then(names)
     }
 
-    /// Whether a pool of this name is one of those that are asked for. Their subnets are asked for at the first level.
-    pub fn concerns(&self, name: &str, default: bool) -> bool {
-        match self.level {
+    /// Tells by its name and by `spec.default` whether a pool is one of those that are asked for. At the first level these
+    /// are subnets' names.
+    pub fn concerned(&self) -> impl Fn(&str, bool) -> bool {
+        let wanted = || self.names.values().flatten();
+        let plain: BTreeSet<&str> = wanted().map(String::as_str).collect();
+        let patterns = wanted().filter(|name| is_pattern(name));
+        let patterns: Vec<Pattern> = patterns.filter_map(|text| Pattern::parse(text).ok()).collect();
+        let level = self.level;
+        move |name, default| match level {
             Level::Default => default,
-            _ => self.names.values().flatten().any(|wanted| {
-                wanted == name
-                    || (is_pattern(wanted) && Pattern::parse(wanted).is_ok_and(|pattern| pattern.matches(name)))
-            }),
+            _ => plain.contains(name) || patterns.iter().any(|pattern| pattern.matches(name)),
         }
     }
 }

@@ -37,7 +37,7 @@ pub struct Verdicts {
 /// Judges the pools that a level asks for in a family.
 ///
 /// At the first level, of subnets, `pools` are those of the application, in the order in which they are to be tried. At the
-/// others, `pools` are at least those that [`Asked::concerns`], in any order: narrower ones come first, and the user's order
+/// others, `pools` are at least those that [`Asked::concerned`] tells, in any order: narrower ones come first, and the user's order
 /// decides between equals.
 pub fn verdicts(asked: &Asked, family: Family, pod: &PodFacts, pools: &[PoolFacts]) -> Verdicts {
     let mut verdicts = Verdicts::default();
