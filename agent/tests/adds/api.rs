@@ -1,0 +1,166 @@
+//! As much of an API server as an agent talks to: objects by path, versions, conflicts and watches, in this process.
+
+use axum::body::Body;
+use http::{Method, Request, Response, StatusCode};
+use kube::Client;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+pub(crate) const POOLS: &str = "/apis/spiderpool.spidernet.io/v2beta1/spiderippools";
+
+/// Objects as they are stored, and who watches.
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Value>,
+    version: u64,
+    watches: Vec<(String, UnboundedSender<Value>)>,
+    asked: Vec<String>,
+}
+
+/// The server. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Server(Arc<Mutex<State>>);
+
+impl Server {
+    pub(crate) fn client(&self) -> Client {
+        let own = self.clone();
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let own = own.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let bytes = body.collect_bytes().await.map_err(io::Error::other)?;
+                let path = head.uri.path().to_owned();
+                let watch = head.uri.query().is_some_and(|query| query.contains("watch=true"));
+                Ok::<_, io::Error>(own.lock().answer(&head.method, &path, watch, &bytes))
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    /// Stores an object under its path and tells those who watch.
+    pub(crate) fn put(&self, path: &str, object: Value) {
+        self.lock().store(path, object);
+    }
+
+    /// An object as it is now.
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
+        self.lock().objects.get(path).cloned()
+    }
+
+    /// The texts of the Events, with their reasons.
+    pub(crate) fn events(&self) -> Vec<(String, String)> {
+        let state = self.lock();
+        let events = state.objects.iter().filter(|(path, _)| path.contains("/events/"));
+        let text = |event: &Value, key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        events
+            .map(|(_, event)| (text(event, "reason"), text(event, "note")))
+            .collect()
+    }
+
+    /// What was asked since the last call, but for lists and watches.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().asked)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn store(&mut self, path: &str, mut object: Value) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let known = self.objects.insert(path.to_owned(), object.clone()).is_some();
+        let event = json!({"type": if known { "MODIFIED" } else { "ADDED" }, "object": object});
+        // Whoever watches all namespaces is told of each.
+        self.watches.retain(|(collection, sender)| {
+            let plural = collection.rsplit('/').next().unwrap_or_default();
+            let concerns =
+                path.starts_with(collection.trim_end_matches(plural)) && path.contains(&format!("/{plural}/"));
+            !concerns || sender.send(event.clone()).is_ok()
+        });
+        object
+    }
+
+    fn answer(&mut self, method: &Method, path: &str, watch: bool, body: &[u8]) -> Response<Body> {
+        let plural = path.rsplit('/').next().unwrap_or_default();
+        if method == Method::GET && ["pods", "spiderendpoints", "spiderippools", "spiderreservedips"].contains(&plural)
+        {
+            return if watch {
+                self.watch(path)
+            } else {
+                self.list(path, plural)
+            };
+        }
+        self.asked.push(format!("{method} {path}"));
+        let sent: Value = serde_json::from_slice(body).unwrap_or_default();
+        match *method {
+            Method::GET => match self.objects.get(path) {
+                Some(object) => reply(StatusCode::OK, object),
+                None => refuse(StatusCode::NOT_FOUND, "NotFound"),
+            },
+            Method::POST => {
+                let name = sent["metadata"]["name"].as_str().unwrap_or_default();
+                let path = format!("{path}/{name}");
+                if self.objects.contains_key(&path) {
+                    return refuse(StatusCode::CONFLICT, "AlreadyExists");
+                }
+                let stored = self.store(&path, sent);
+                reply(StatusCode::CREATED, &stored)
+            }
+            Method::PUT => {
+                let path = path.trim_end_matches("/status");
+                let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+                match self.objects.get(path).map(version) {
+                    Some(known) if known == version(&sent) => {
+                        let stored = self.store(path, sent);
+                        reply(StatusCode::OK, &stored)
+                    }
+                    Some(_) => refuse(StatusCode::CONFLICT, "Conflict"),
+                    None => refuse(StatusCode::NOT_FOUND, "NotFound"),
+                }
+            }
+            _ => refuse(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
+        }
+    }
+
+    fn list(&self, path: &str, plural: &str) -> Response<Body> {
+        let inside =
+            |other: &str| other.starts_with(path.trim_end_matches(plural)) && other.contains(&format!("/{plural}/"));
+        let items: Vec<&Value> = self
+            .objects
+            .iter()
+            .filter(|(path, _)| inside(path))
+            .map(|(_, object)| object)
+            .collect();
+        let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": self.version.to_string()},
+            "items": items});
+        reply(StatusCode::OK, &list)
+    }
+
+    fn watch(&mut self, path: &str) -> Response<Body> {
+        let (sender, events) = unbounded_channel();
+        self.watches.push((path.to_owned(), sender));
+        let lines = futures::stream::unfold(events, |mut events| async {
+            let event: Value = events.recv().await?;
+            Some((Ok::<_, io::Error>(format!("{event}\n")), events))
+        });
+        Response::new(Body::from_stream(lines))
+    }
+}
+
+fn reply(code: StatusCode, body: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = code;
+    response
+}
+
+fn refuse(code: StatusCode, reason: &str) -> Response<Body> {
+    let status =
+        json!({"kind": "Status", "status": "Failure", "reason": reason, "message": reason, "code": code.as_u16()});
+    reply(code, &status)
+}

@@ -1,0 +1,289 @@
+//! Whole ADDs against an API server in this process: what is decided elsewhere is put together here, and what a user reads
+//! when it fails.
+
+mod api;
+
+use api::{POOLS, Server};
+use axum::body::Body;
+use serde_json::{Value, json};
+use spiderpool_agent::automatic;
+use spiderpool_agent::config::Config;
+use spiderpool_agent::context::Context;
+use spiderpool_agent::metrics::Metrics;
+use spiderpool_agent::owner::Owners;
+use spiderpool_agent::pools::PoolStore;
+use spiderpool_agent::serial::Turns;
+use spiderpool_agent::surroundings::Surroundings;
+use spiderpool_agent::{add, server, tell};
+use spiderpool_crds::{SpiderIPPool, names};
+use spiderpool_kit::cache::{Cache, Options};
+use spiderpool_kit::events::Recorder;
+use spiderpool_kit::shutdown::{self, Process};
+use spiderpool_wire::{Explanation, IpamAddArgs};
+use std::sync::Arc;
+use std::time::Duration;
+use tower::ServiceExt;
+
+struct Agent {
+    server: Server,
+    context: Arc<Context>,
+    process: Process,
+}
+
+impl Agent {
+    /// An agent in a cluster of these pools and one pod, retail/shop, with these annotations.
+    fn start(pools: &[Value], annotations: &Value) -> Self {
+        let server = Server::default();
+        for pool in pools {
+            server.put(
+                &format!("{POOLS}/{}", pool["metadata"]["name"].as_str().unwrap_or_default()),
+                pool.clone(),
+            );
+        }
+        server.put(
+            "/api/v1/namespaces/retail",
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "retail"}}),
+        );
+        server.put(
+            "/api/v1/namespaces/retail/pods/shop",
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "shop", "namespace": "retail", "uid": "u",
+                "annotations": annotations}, "spec": {"nodeName": "n1", "containers": []}}),
+        );
+        let (process, client) = (Process::new(), server.client());
+        let metrics = Metrics::register(&spiderpool_kit::metrics::Metrics::new());
+        let pools = Cache::start(
+            &process,
+            client.clone(),
+            Options::<SpiderIPPool>::default().index(automatic::index),
+        );
+        let reserved = Cache::start(&process, client.clone(), Options::default());
+        let context = Context {
+            node: "n1".to_owned(),
+            namespace: "kube-system".to_owned(),
+            config: Config::default(),
+            pods: Cache::start(&process, client.clone(), Options::default()),
+            endpoints: Cache::start(&process, client.clone(), Options::default()),
+            pools: PoolStore::new(pools, reserved, client.clone(), metrics.pools.clone()),
+            owners: Owners::new(client.clone(), Vec::new()),
+            surroundings: Surroundings::new(client.clone()),
+            recorder: Recorder::start(&process, client.clone(), "spiderpool-agent", "n1"),
+            turns: Turns::default(),
+            metrics,
+            client,
+        };
+        Self {
+            server,
+            context: Arc::new(context),
+            process,
+        }
+    }
+
+    async fn add(&self, nic: &str, network: &[&str]) -> Result<Vec<String>, String> {
+        let args = IpamAddArgs {
+            container_id: "c".to_owned(),
+            if_name: nic.to_owned(),
+            pod_namespace: "retail".to_owned(),
+            pod_name: "shop".to_owned(),
+            pod_uid: "u".to_owned(),
+            default_ipv4_ippool: network.iter().map(|name| (*name).to_owned()).collect(),
+            ..IpamAddArgs::default()
+        };
+        let answer = add::add(&self.context, &args)
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(answer
+            .ips
+            .iter()
+            .map(|ip| format!("{} {}", ip.nic, ip.address))
+            .collect())
+    }
+
+    /// Stops the agent, so that all its Events are written, and gives them.
+    async fn events(self) -> Result<Vec<(String, String)>, shutdown::Error> {
+        self.process.stop();
+        self.process.finish(Duration::from_secs(10)).await?;
+        Ok(self.server.events())
+    }
+}
+
+/// A pool with these addresses that the operator has checked.
+fn pool(name: &str, ips: &str, more: &Value) -> Value {
+    let subnet = if ips.contains(':') { "fd77::/64" } else { "10.77.0.0/20" };
+    let mut spec = json!({"subnet": subnet, "ips": [ips]});
+    if let (Some(spec), Some(more)) = (spec.as_object_mut(), more.as_object()) {
+        spec.extend(more.clone());
+    }
+    json!({"apiVersion": names::API_VERSION, "kind": "SpiderIPPool",
+        "metadata": {"name": name, "uid": name, "generation": 1}, "spec": spec,
+        "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "R", "message": "",
+            "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"}]}})
+}
+
+/// A pool whose only address another pod has.
+fn full(name: &str, ip: &str) -> Value {
+    let mut pool = pool(name, ip, &json!({}));
+    pool["status"]["allocatedIPs"] =
+        json!(json!({ip: {"pod": "retail/other", "podUid": "o", "nic": "eth0"}}).to_string());
+    pool
+}
+
+#[tokio::test]
+async fn pools_of_a_list_are_tried_in_turn_and_a_pod_with_annotation_costs_two_writes() {
+    let pools = [full("a", "10.77.1.1"), pool("b-1", "10.77.2.1-10.77.2.9", &json!({}))];
+    let agent = Agent::start(&pools, &json!({names::ANNOTATION_IPPOOL: r#"{"ipv4":["a","b-*"]}"#}));
+    assert_eq!(agent.add("eth0", &["none"]).await.unwrap(), ["eth0 10.77.2.1/20"]);
+    assert_eq!(
+        agent.server.asked(),
+        [
+            // "Full" is said only of a pool that was read live.
+            format!("GET {POOLS}/a"),
+            format!("PUT {POOLS}/b-1/status"),
+            "POST /apis/spiderpool.spidernet.io/v2beta1/namespaces/retail/spiderendpoints".to_owned(),
+        ]
+    );
+    assert_eq!(agent.events().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn default_pools_of_the_namespace_go_before_those_of_the_network() {
+    let pools = [
+        pool("space", "10.77.1.1-10.77.1.9", &json!({})),
+        pool("net", "10.77.2.1-10.77.2.9", &json!({})),
+        pool("all", "10.77.3.1-10.77.3.9", &json!({"default": true})),
+        pool("all-6", "fd77::1-fd77::9", &json!({"default": true})),
+    ];
+    let none = json!({});
+    let agent = Agent::start(&pools, &none);
+    let annotated = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "retail",
+        "annotations": {names::ANNOTATION_DEFAULT_IPV4_IPPOOL: r#"["spa?e"]"#}}});
+    agent.server.put("/api/v1/namespaces/retail", annotated);
+    assert_eq!(agent.add("eth0", &["net"]).await.unwrap(), ["eth0 10.77.1.1/20"]);
+    let agent = Agent::start(&pools, &none);
+    assert_eq!(agent.add("eth0", &["net"]).await.unwrap(), ["eth0 10.77.2.1/20"]);
+    let agent = Agent::start(&pools, &none);
+    assert_eq!(
+        agent.add("eth0", &[]).await.unwrap(),
+        ["eth0 10.77.3.1/20", "eth0 fd77::1/64"]
+    );
+}
+
+#[tokio::test]
+async fn a_pod_without_address_is_told_why_once_and_nothing_is_taken() {
+    let pools = [
+        full("a", "10.77.1.1"),
+        pool("off", "10.77.2.1", &json!({"disable": true})),
+        pool("six", "fd77::1", &json!({})),
+    ];
+    let agent = Agent::start(
+        &pools,
+        &json!({names::ANNOTATION_IPPOOL: r#"{"ipv4":["a","off","none"],"ipv6":["six"]}"#}),
+    );
+    let error = agent.add("eth0", &[]).await.unwrap_err();
+    let reasons = [
+        "no IPPool available for Pod retail/shop NIC eth0 IPv4:",
+        "only IPv4 is missing, and a pod gets the addresses of both families or none",
+        "asked for by annotation ipam.spidernet.io/ippool of the Pod",
+        "Disabled: IPPool off is disabled (spec.disable)",
+        "NotFound: IPPool none does not exist",
+        "PoolExhausted 1/1: all IP addresses used out in IPPool a: 1 of 1 in use",
+    ];
+    assert_eq!(error, format!("{} {}", reasons[0], reasons[1..].join("; ")));
+    assert_eq!(agent.add("eth0", &[]).await.unwrap_err(), error);
+    let six = agent.server.get(&format!("{POOLS}/six")).unwrap();
+    assert_eq!(six["status"]["allocatedIPs"], Value::Null);
+    let note = format!("spiderpool IP allocation error: {}", reasons.join("\n"));
+    assert_eq!(agent.events().await.unwrap(), [(tell::FAILED.to_owned(), note)]);
+}
+
+#[tokio::test]
+async fn an_exact_address_is_given_or_its_holder_named() {
+    let pools = [full("a", "10.77.1.1"), pool("b", "10.77.2.1-10.77.2.9", &json!({}))];
+    let asks = |ip: &str| json!({names::ANNOTATION_IPPOOL: r#"{"ipv4":["a","b"]}"#, names::ANNOTATION_IP: format!(r#"{{"eth0":["{ip}"]}}"#)});
+    let agent = Agent::start(&pools, &asks("10.77.2.7"));
+    assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.2.7/20"]);
+    let agent = Agent::start(&pools, &asks("10.77.1.1"));
+    let error = agent.add("eth0", &[]).await.unwrap_err();
+    for part in [
+        "AddressTaken: 10.77.1.1 of IPPool a is in use by Pod retail/other",
+        "AddressOutside: 10.77.1.1 is none of the addresses of IPPool b",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn unnamed_items_go_with_the_nics_in_order_and_two_nics_of_one_pool_get_two_addresses() {
+    let pools = [pool("a", "10.77.1.1-10.77.1.9", &json!({"gateway": "10.77.0.1"}))];
+    let items = r#"[{"ipv4":["a"]},{"ipv4":["a"],"cleangateway":true}]"#;
+    let agent = Agent::start(
+        &pools,
+        &json!({names::ANNOTATION_IPPOOLS: items, names::ANNOTATION_MULTUS_NETWORKS: "lan@store"}),
+    );
+    assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
+    assert_eq!(
+        agent.add("store", &[]).await.unwrap(),
+        ["eth0 10.77.1.1/20", "store 10.77.1.2/20"]
+    );
+    let error = agent.add("net2", &[]).await.unwrap_err();
+    assert!(error.contains("in which net2 is number 3; add an item"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_was_just_made_is_waited_for_until_the_operator_has_checked_it() {
+    let checked = pool("a", "10.77.1.1-10.77.1.9", &json!({}));
+    let mut made = checked.clone();
+    made["status"] = json!({});
+    let annotations = json!({names::ANNOTATION_IPPOOL: r#"{"ipv4":["a"]}"#});
+    let agent = Agent::start(std::slice::from_ref(&made), &annotations);
+    // The operator's write comes while the request waits.
+    let operator = async {
+        agent
+            .context
+            .pools
+            .cache()
+            .synced(tokio::time::Instant::now() + Duration::from_secs(10))
+            .await
+            .unwrap();
+        agent.server.put(&format!("{POOLS}/a"), checked.clone());
+    };
+    let (added, ()) = tokio::join!(agent.add("eth0", &[]), operator);
+    assert_eq!(added.unwrap(), ["eth0 10.77.1.1/20"]);
+    let agent = Agent::start(&[made], &annotations);
+    let error = agent.add("eth0", &[]).await.unwrap_err();
+    assert!(error.contains("NotReady: IPPool a is not checked yet"), "{error}");
+}
+
+#[tokio::test]
+async fn explaining_says_what_an_add_would_do_and_writes_nothing() {
+    let pools = [full("a", "10.77.1.1"), pool("b", "10.77.2.1-10.77.2.9", &json!({}))];
+    let agent = Agent::start(&pools, &json!({names::ANNOTATION_IPPOOL: r#"{"ipv4":["a","b"]}"#}));
+    let ask = async |query: &str| {
+        let request = http::Request::get(format!("/v1/ipam/explain{query}"))
+            .body(Body::empty())
+            .unwrap();
+        let response = server::router(agent.context.clone()).oneshot(request).await.unwrap();
+        let code = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (code, body)
+    };
+    let (code, body) = ask("?pod=retail/shop").await;
+    assert_eq!(code, 200);
+    let told: Explanation = serde_json::from_slice(&body).unwrap();
+    assert_eq!((told.level.as_str(), told.nic.as_str()), ("IPPool", "eth0"));
+    let get = told.families[0].would_get.clone().unwrap();
+    assert_eq!((get.address.as_str(), get.ip_pool.as_str()), ("10.77.2.1", "b"));
+    let verdicts: Vec<&str> = told.families[0]
+        .pools
+        .iter()
+        .map(|pool| pool.verdict.as_str())
+        .collect();
+    assert_eq!(verdicts, ["Chosen", "PoolExhausted"]);
+    assert_eq!(agent.server.asked(), Vec::<String>::new());
+    assert_eq!(ask("?pod=retail/none").await.0, 404);
+    for query in ["", "?pod=shop", "?pod=a/b/c", "?pod=/shop"] {
+        assert_eq!(ask(query).await.0, 400, "{query}");
+    }
+    agent.add("eth0", &[]).await.unwrap();
+    let told: Explanation = serde_json::from_slice(&ask("?pod=retail/shop&nic=eth0").await.1).unwrap();
+    assert_eq!(told.families[0].has, Some(get));
+}
