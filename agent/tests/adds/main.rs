@@ -31,9 +31,11 @@ struct Agent {
 }
 
 impl Agent {
-    /// An agent in a cluster of these pools and one pod, retail/shop, with these annotations.
+    /// An agent in a cluster of these pools and one pod, retail/shop of StatefulSet store, with these annotations.
     fn start(pools: &[Value], annotations: &Value) -> Self {
         let server = Server::default();
+        let owner =
+            json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "store", "uid": "s", "controller": true});
         for pool in pools {
             server.put(
                 &format!("{POOLS}/{}", pool["metadata"]["name"].as_str().unwrap_or_default()),
@@ -47,7 +49,7 @@ impl Agent {
         server.put(
             "/api/v1/namespaces/retail/pods/shop",
             json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "shop", "namespace": "retail", "uid": "u",
-                "annotations": annotations}, "spec": {"nodeName": "n1", "containers": []}}),
+                "annotations": annotations, "ownerReferences": [owner]}, "spec": {"nodeName": "n1", "containers": []}}),
         );
         let (process, client) = (Process::new(), server.client());
         let metrics = Metrics::register(&spiderpool_kit::metrics::Metrics::new());
@@ -286,4 +288,35 @@ async fn explaining_says_what_an_add_would_do_and_writes_nothing() {
     agent.add("eth0", &[]).await.unwrap();
     let told: Explanation = serde_json::from_slice(&ask("?pod=retail/shop&nic=eth0").await.1).unwrap();
     assert_eq!(told.families[0].has, Some(get));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_without_a_pool_of_its_own_is_told_within_two_seconds_what_it_waits_for() {
+    let agent = Agent::start(&[], &json!({names::ANNOTATION_SUBNET: r#"{"ipv4":["lan"]}"#}));
+    let waiting = tokio::time::timeout(Duration::from_secs(2), agent.add("eth0", &[])).await;
+    assert!(waiting.is_err());
+    let (reason, note) = agent.events().await.unwrap().remove(0);
+    assert_eq!(reason, tell::WAITING);
+    assert_eq!(
+        note,
+        "still waiting: no IPPool available for Pod retail/shop NIC eth0 IPv4:\n\
+         no matching auto-created IPPool candidate of StatefulSet retail/store for NIC eth0 IPv4 has a free address\n\
+         the operator has not made the pool\n\
+         the Events of `kubectl -n retail describe statefulset store` show what the operator says\n\
+         SpiderSubnet lan does not exist; create it or correct the annotation"
+    );
+}
+
+#[tokio::test]
+async fn a_pool_whose_object_cannot_grow_is_not_written_and_the_next_one_serves() {
+    let mut large = pool("a", "10.77.1.1-10.77.1.9", &json!({}));
+    large["metadata"]["annotations"] = json!({"note": "x".repeat(1_199_700)});
+    let pools = [large, pool("b", "10.77.2.1-10.77.2.9", &json!({}))];
+    let annotations = |pools: &str| json!({names::ANNOTATION_IPPOOL: pools});
+    let agent = Agent::start(&pools, &annotations(r#"{"ipv4":["a","b"]}"#));
+    assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.2.1/20"]);
+    assert!(!agent.server.asked().contains(&format!("PUT {POOLS}/a/status")));
+    let agent = Agent::start(&pools, &annotations(r#"{"ipv4":["a"]}"#));
+    let error = agent.add("eth0", &[]).await.unwrap_err();
+    assert!(error.contains("RecordLimit 0: IPPool a counts as full"), "{error}");
 }
