@@ -9,12 +9,13 @@ use serde_json::Value;
 use spiderpool_crds::WorkloadKind;
 
 /// Pages for users, from the root of the checkout.
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "charts/spiderpool/README.md",
     "docs/automatic-pools.md",
+    "docs/pools-of-a-pod.md",
     "examples/README.md",
 ];
 
