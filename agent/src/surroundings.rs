@@ -70,43 +70,74 @@ impl Surroundings {
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
     {
-        if let Some(known) = memory.recall(name, Instant::now()) {
-            return Ok(known);
-        }
+        let limit = deadline.min(Instant::now() + READ_TIMEOUT);
+        let what = || format!("read labels and annotations of {kind} {name}");
+        let slot = memory.slot(name, Instant::now());
+        // Who comes while the answer is on its way waits for it instead of asking too: bursts are of one namespace.
+        let turn = tokio::time::timeout_at(limit, slot.lock()).await;
+        let mut slot = turn.map_err(|_| RequestError::Api {
+            what: what(),
+            reason: "the API server did not answer earlier requests in time".to_owned(),
+        })?;
         // The age of an answer counts from before the question.
         let asked = Instant::now();
-        let limit = deadline.min(asked + READ_TIMEOUT);
+        if let Some(known) = slot.as_ref().filter(|known| known.is_fresh(asked)) {
+            return Ok(known.found.clone());
+        }
         let api: Api<K> = Api::all(self.client.clone());
-        let what = || format!("read labels and annotations of {kind} {name}");
         let object = call(limit, what, api.get_metadata(name)).await?;
         let found = Arc::new(Found {
             labels: object.labels().clone(),
             annotations: object.annotations().clone(),
         });
-        memory.remember(name, found.clone(), asked);
+        *slot = Some(Answer {
+            asked,
+            found: found.clone(),
+        });
         Ok(found)
     }
 }
 
-/// Answers of late.
+/// An answer of late.
+#[derive(Debug)]
+struct Answer {
+    asked: Instant,
+    found: Arc<Found>,
+}
+
+impl Answer {
+    fn is_fresh(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.asked) < LASTING
+    }
+}
+
+/// Held by whoever asks.
+type Slot = Arc<tokio::sync::Mutex<Option<Answer>>>;
+
+/// Answers by name.
 #[derive(Default)]
-struct Memory(Mutex<HashMap<String, (Instant, Arc<Found>)>>);
+struct Memory(Mutex<HashMap<String, Slot>>);
 
 impl Memory {
-    fn recall(&self, name: &str, now: Instant) -> Option<Arc<Found>> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (asked, found) = known.get(name)?;
-        (now.saturating_duration_since(*asked) < LASTING).then(|| found.clone())
-    }
-
-    fn remember(&self, name: &str, found: Arc<Found>, asked: Instant) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= REMEMBERED {
-            known.retain(|_, (earlier, _)| asked.saturating_duration_since(*earlier) < LASTING);
+    /// The slot of a name. When there are too many, those go that nobody asks for and whose answer is old; while there are none
+    /// such, the answer is not kept.
+    fn slot(&self, name: &str, now: Instant) -> Slot {
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = slots.get(name) {
+            return known.clone();
         }
-        if known.len() < REMEMBERED {
-            known.insert(name.to_owned(), (asked, found));
+        if slots.len() >= REMEMBERED {
+            slots.retain(|_, slot| {
+                slot.try_lock().map_or(true, |answer| {
+                    answer.as_ref().is_some_and(|answer| answer.is_fresh(now))
+                })
+            });
         }
+        let slot = Slot::default();
+        if slots.len() < REMEMBERED {
+            slots.insert(name.to_owned(), slot.clone());
+        }
+        slot
     }
 }
 
@@ -114,15 +145,28 @@ impl Memory {
 mod tests {
     use super::*;
 
+    fn answer(memory: &Memory, name: &str, asked: Instant) {
+        let found = Arc::default();
+        *memory.slot(name, asked).try_lock().unwrap() = Some(Answer { asked, found });
+    }
+
+    fn is_known(memory: &Memory, name: &str, now: Instant) -> bool {
+        let slot = memory.slot(name, now);
+        slot.try_lock()
+            .unwrap()
+            .as_ref()
+            .is_some_and(|answer| answer.is_fresh(now))
+    }
+
     #[test]
     fn an_answer_serves_a_burst_and_is_then_asked_for_again() {
         let memory = Memory::default();
         let start = Instant::now();
-        assert_eq!(memory.recall("a", start), None);
-        memory.remember("a", Arc::default(), start);
-        assert!(memory.recall("a", start + LASTING / 2).is_some());
-        assert_eq!(memory.recall("a", start + LASTING), None);
-        assert_eq!(memory.recall("b", start), None);
+        assert!(!is_known(&memory, "a", start));
+        answer(&memory, "a", start);
+        assert!(is_known(&memory, "a", start + LASTING / 2));
+        assert!(!is_known(&memory, "a", start + LASTING));
+        assert!(!is_known(&memory, "b", start));
     }
 
     #[test]
@@ -130,11 +174,11 @@ mod tests {
         let memory = Memory::default();
         let start = Instant::now();
         for number in 0..2 * REMEMBERED {
-            memory.remember(&number.to_string(), Arc::default(), start);
+            answer(&memory, &number.to_string(), start);
         }
         assert_eq!(memory.0.lock().unwrap().len(), REMEMBERED);
-        memory.remember("later", Arc::default(), start + LASTING);
-        assert!(memory.recall("later", start + LASTING).is_some());
+        answer(&memory, "later", start + LASTING);
+        assert!(is_known(&memory, "later", start + LASTING));
         assert_eq!(memory.0.lock().unwrap().len(), 1);
     }
 }

@@ -293,7 +293,7 @@ async fn explaining_says_what_an_add_would_do_and_writes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_pod_without_a_pool_of_its_own_is_told_within_two_seconds_what_it_waits_for() {
     let agent = Agent::start(&[], &json!({names::ANNOTATION_SUBNET: r#"{"ipv4":["lan"]}"#}));
-    let waiting = tokio::time::timeout(Duration::from_secs(2), agent.add("eth0", &[])).await;
+    let waiting = tokio::time::timeout(Duration::from_secs(2), Box::pin(agent.add("eth0", &[]))).await;
     assert!(waiting.is_err());
     let (reason, note) = agent.events().await.unwrap().remove(0);
     assert_eq!(reason, tell::WAITING);
@@ -319,4 +319,25 @@ async fn a_pool_whose_object_cannot_grow_is_not_written_and_the_next_one_serves(
     let agent = Agent::start(&pools, &annotations(r#"{"ipv4":["a"]}"#));
     let error = agent.add("eth0", &[]).await.unwrap_err();
     assert!(error.contains("RecordLimit 0: IPPool a counts as full"), "{error}");
+}
+
+#[tokio::test]
+async fn requests_that_come_at_once_read_a_namespace_once() {
+    let server = Server::default();
+    let labels = json!({"team": "sales"});
+    server.put(
+        "/api/v1/namespaces/retail",
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "retail", "labels": labels}}),
+    );
+    let surroundings = Surroundings::new(server.client());
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let reads = (0..9).map(|_| surroundings.namespace("retail", deadline));
+    for found in futures::future::join_all(reads).await {
+        assert_eq!(found.unwrap().labels["team"], "sales");
+    }
+    assert_eq!(server.asked(), ["GET /api/v1/namespaces/retail"]);
+    // A failure is nobody's answer but its own.
+    assert!(surroundings.namespace("none", deadline).await.is_err());
+    assert!(surroundings.namespace("none", deadline).await.is_err());
+    assert_eq!(server.asked().len(), 2);
 }
