@@ -25,6 +25,8 @@ pub struct Context {
     pub node: String,
     /// Namespace of the agent: network attachments named without one are looked for there.
     pub namespace: String,
+    /// Network attachment of the first interface of pods that name none, `namespace/name`; empty if it is not known.
+    pub cluster_network: String,
     /// Switches of the installation.
     pub config: Config,
     /// API client that answers promptly: it does not retry by itself.

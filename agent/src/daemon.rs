@@ -37,6 +37,9 @@ pub struct Args {
     /// Namespace of the agent; network attachments named without a namespace are looked for there
     #[arg(long, env = "SPIDERPOOL_POD_NAMESPACE", default_value = "kube-system")]
     pub pod_namespace: String,
+    /// Network attachment of the first interface of pods that name none: NAMESPACE/NAME of Multus' cluster network
+    #[arg(long, env = "MULTUS_CLUSTER_NETWORK", default_value = "")]
+    pub multus_cluster_network: String,
     /// Log level: error, warn, info, debug or trace
     #[arg(long, env = "SPIDERPOOL_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
@@ -100,6 +103,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let context = Arc::new(Context {
         node: args.node_name,
         namespace: args.pod_namespace,
+        cluster_network: args.multus_cluster_network,
         config,
         client: prompt,
         pods,

@@ -89,7 +89,7 @@ pub async fn pod_facts(
     nic: &str,
     deadline: Instant,
 ) -> Result<PodFacts, RequestError> {
-    let mut facts = local_facts(pod, app, nic, &context.namespace);
+    let mut facts = local_facts(pod, app, nic, &context.namespace, &context.cluster_network);
     facts.exact.clone_from(&choice.exact);
     if choice.asked.level == Level::Subnets {
         return Ok(facts);
@@ -107,15 +107,16 @@ pub async fn pod_facts(
 }
 
 /// What the pod itself says.
-pub(super) fn local_facts(pod: &Pod, app: &AppKey, nic: &str, own_namespace: &str) -> PodFacts {
+pub(super) fn local_facts(pod: &Pod, app: &AppKey, nic: &str, own_namespace: &str, cluster_network: &str) -> PodFacts {
     let namespace = pod.namespace().unwrap_or_default();
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    let networks = annotations::networks(pod.annotations()).or_first(cluster_network);
     PodFacts {
         nic: nic.to_owned(),
         application: identity(app),
         labels: pod.labels().clone(),
         node: node.unwrap_or_default(),
-        network: annotations::networks(pod.annotations()).of(nic, own_namespace, &namespace),
+        network: networks.of(nic, own_namespace, &namespace),
         default_network_namespace: own_namespace.to_owned(),
         namespace,
         ..PodFacts::default()

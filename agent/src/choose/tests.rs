@@ -222,7 +222,7 @@ fn pools_and_pods_are_judged_by_what_their_objects_say() {
     let names: Vec<String> = pools.iter().map(ResourceExt::name_any).collect();
     let asked = Asked::new(Level::IPPool, names, Vec::new(), false);
     let pod = pod(&json!({names::ANNOTATION_MULTUS_DEFAULT_NETWORK: "macvlan"}));
-    let facts = facts::local_facts(&pod, &app(), "eth0", "kube-system");
+    let facts = facts::local_facts(&pod, &app(), "eth0", "kube-system", "x/other");
     let judged: Vec<PoolFacts> = pools.iter().map(pool_facts).collect();
     let found = verdicts(&asked, Family::V4, &facts, &judged);
     assert_eq!(found.chosen, ["shop", "n", "net", "z", "a"]);

@@ -62,6 +62,7 @@ impl Agent {
         let context = Context {
             node: "n1".to_owned(),
             namespace: "kube-system".to_owned(),
+            cluster_network: String::new(),
             config: Config::default(),
             pods: Cache::start(&process, client.clone(), Options::default()),
             endpoints: Cache::start(&process, client.clone(), Options::default()),

@@ -68,6 +68,16 @@ pub struct Networks {
 }
 
 impl Networks {
+    /// With this network, `namespace/name` or `name`, for the first interface where the pod names none; an empty text names
+    /// none either.
+    #[must_use]
+    pub fn or_first(mut self, network: &str) -> Self {
+        if self.first.is_none() && !network.is_empty() {
+            self.first = Some(Network::of_text(network));
+        }
+        self
+    }
+
     /// The place of an interface in the order of Multus: 0 for the first, `eth0`; then one for each further network, under
     /// the interface it asks for or else as `net1`, `net2` and so on. Where no annotation says otherwise, the name alone
     /// tells the place, since other programs that attach networks number them too.
@@ -125,4 +135,66 @@ fn items(text: &str) -> Vec<Network> {
         };
     }
     text.split(',').map(|item| Network::of_text(item.trim())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(key: &str, value: &str) -> Annotations {
+        Annotations::from([(key.to_owned(), value.to_owned())])
+    }
+
+    #[test]
+    fn interfaces_have_the_places_that_multus_gives_them() {
+        let further = |text: &str| networks(&one(ANNOTATION_MULTUS_NETWORKS, text));
+        let json = r#"[{"name":"a"},{"name":"b","namespace":"x","interface":"lan"},{"Name":"c"}]"#;
+        for text in ["a, x/b@lan ,c", json] {
+            let found = further(text);
+            for (nic, place, network) in [
+                ("eth0", Some(0), None),
+                ("net1", Some(1), Some("retail/a")),
+                ("lan", Some(2), Some("x/b")),
+                ("net2", None, None),
+                ("net3", Some(3), Some("retail/c")),
+                ("net4", Some(4), None),
+                ("net0", None, None),
+                ("wan", None, None),
+            ] {
+                assert_eq!(found.place(nic), place, "{text} {nic}");
+                assert_eq!(
+                    found.of(nic, "kube-system", "retail").as_deref(),
+                    network,
+                    "{text} {nic}"
+                );
+            }
+        }
+        // What does not parse names nothing, and names of interfaces still tell their place.
+        for text in ["", "[", "{}", "[1]"] {
+            assert_eq!(further(text).place("net2"), Some(2));
+            assert_eq!(further(text).of("net1", "kube-system", "retail"), None);
+        }
+        for (text, network) in [
+            ("macvlan", "kube-system/macvlan"),
+            ("x/macvlan", "x/macvlan"),
+            (r#"[{"name":"m"}]"#, "kube-system/m"),
+        ] {
+            let found = networks(&one(ANNOTATION_MULTUS_DEFAULT_NETWORK, text));
+            // The network of the cluster is for pods that name none.
+            let found = found.or_first("x/other");
+            assert_eq!(found.of("eth0", "kube-system", "retail").as_deref(), Some(network));
+        }
+    }
+
+    #[test]
+    fn the_network_of_the_cluster_is_that_of_pods_that_name_none() {
+        let of = |cluster: &str| {
+            networks(&Annotations::new())
+                .or_first(cluster)
+                .of("eth0", "kube-system", "retail")
+        };
+        assert_eq!(of("net/macvlan").as_deref(), Some("net/macvlan"));
+        assert_eq!(of("macvlan").as_deref(), Some("kube-system/macvlan"));
+        assert_eq!(of(""), None);
+    }
 }

@@ -281,45 +281,6 @@ fn default_pools_of_a_namespace() {
     }
 }
 
-#[test]
-fn interfaces_have_the_places_that_multus_gives_them() {
-    let further = |text: &str| networks(&one(ANNOTATION_MULTUS_NETWORKS, text));
-    let json = r#"[{"name":"a"},{"name":"b","namespace":"x","interface":"lan"},{"Name":"c"}]"#;
-    for text in ["a, x/b@lan ,c", json] {
-        let found = further(text);
-        for (nic, place, network) in [
-            ("eth0", Some(0), None),
-            ("net1", Some(1), Some("retail/a")),
-            ("lan", Some(2), Some("x/b")),
-            ("net2", None, None),
-            ("net3", Some(3), Some("retail/c")),
-            ("net4", Some(4), None),
-            ("net0", None, None),
-            ("wan", None, None),
-        ] {
-            assert_eq!(found.place(nic), place, "{text} {nic}");
-            assert_eq!(
-                found.of(nic, "kube-system", "retail").as_deref(),
-                network,
-                "{text} {nic}"
-            );
-        }
-    }
-    // What does not parse names nothing, and names of interfaces still tell their place.
-    for text in ["", "[", "{}", "[1]"] {
-        assert_eq!(further(text).place("net2"), Some(2));
-        assert_eq!(further(text).of("net1", "kube-system", "retail"), None);
-    }
-    for (text, network) in [
-        ("macvlan", "kube-system/macvlan"),
-        ("x/macvlan", "x/macvlan"),
-        (r#"[{"name":"m"}]"#, "kube-system/m"),
-    ] {
-        let found = networks(&one(ANNOTATION_MULTUS_DEFAULT_NETWORK, text));
-        assert_eq!(found.of("eth0", "kube-system", "retail").as_deref(), Some(network));
-    }
-}
-
 fn parse_all(annotations: &Annotations) {
     networks(annotations);
     let errors = [
