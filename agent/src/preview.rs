@@ -7,13 +7,15 @@ use crate::error::RequestError;
 use crate::explain;
 use crate::look::Look;
 use crate::owner::Application;
-use crate::pools::PoolState;
+use crate::pools::{PoolState, about_held};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
 use spiderpool_crds::SpiderIPPool;
+use spiderpool_crds::records::Held;
 use spiderpool_ipam::candidates::{Level, PodFacts, PoolFacts, Verdicts, verdicts};
 use spiderpool_ipam::{Family, Owner, addr};
 use spiderpool_wire::{ExplainedAddress, Explanation, FamilyExplanation, PoolExplanation};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -143,7 +145,8 @@ impl Request<'_> {
             .min_by(|a, b| a.ip_pool.cmp(&b.ip_pool));
         let mut told = judged(self.choice, self.facts, family, &pools, &look, has);
         if told.would_get.is_none() && self.choice.asked.level == Level::Subnets {
-            told.notes = explain::no_pool(context, &slot, self.facts, self.owner.clone()).await;
+            let more = explain::no_pool(context, &slot, self.facts, self.owner.clone()).await;
+            told.notes.extend(more);
         }
         told
     }
@@ -198,8 +201,32 @@ fn judged(
         would_get: has.clone().or(next),
         has,
         pools: chosen.chain(rejected).collect(),
-        notes: Vec::new(),
+        notes: pools.iter().flat_map(withheld).collect(),
     }
+}
+
+/// Most addresses of a pool that are told of one by one.
+const WITHHELD_MOST: usize = 4;
+
+/// Free addresses of a pool that are not as good as others, in words. Those that nobody is given come first.
+fn withheld(pool: &Arc<SpiderIPPool>) -> Vec<String> {
+    let Ok(state) = PoolState::read(pool.clone()) else {
+        // Why it cannot be read is the pool's verdict.
+        return Vec::new();
+    };
+    let name = pool.name_any();
+    let mut held: Vec<(IpAddr, &Held)> = state.held().iter().collect();
+    held.sort_by_key(|(_, held)| !held.blocks());
+    let told = held.iter().take(WITHHELD_MOST);
+    let mut told: Vec<String> = told
+        .map(|(ip, held)| format!("{ip} of IPPool {name} is {}", about_held(held)))
+        .collect();
+    if let Some(more) = held.len().checked_sub(WITHHELD_MOST).filter(|more| *more > 0) {
+        told.push(format!(
+            "{more} more addresses of IPPool {name} are held, see its status.heldIPs"
+        ));
+    }
+    told
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use spiderpool_crds::{SpiderIPPool, annotations};
 use spiderpool_ipam::candidates::{Expression, Level, Master, PodFacts, PodRule, PoolFacts, Rejection, Room, Selector};
 use spiderpool_ipam::{RangeSet, addr};
 use std::net::IpAddr;
+use std::sync::Once;
 use tokio::time::Instant;
 
 /// What an application is known by: everything but the API version, which changes under it.
@@ -70,11 +71,21 @@ fn selector(selector: &LabelSelector) -> Selector {
     }
 }
 
-/// What is known of the master of a NIC, from what the plugin says.
+/// What is known of the master of a NIC, from what the plugin says. A plugin that says nothing leaves the demand without
+/// effect: refusing every pool would take the network away from pods that have it.
 pub fn master(asked: bool, addresses: &[IpAddr]) -> Master {
     match addresses {
         _ if !asked => Master::Any,
-        [] => Master::Unknown,
+        [] => {
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| {
+                tracing::warn!(
+                    "match_master_subnet of the CNI configuration has no effect: the plugin does not say which addresses the \
+                     master interface has"
+                );
+            });
+            Master::Any
+        }
         addresses => Master::Has(addresses.to_vec()),
     }
 }

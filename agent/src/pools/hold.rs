@@ -64,7 +64,7 @@ pub(super) fn quarantine(held: &HeldRecords, ip: IpAddr, by: &str, total: u128, 
 }
 
 /// How an address is held, in words that follow "the address is".
-pub(crate) fn about(held: &Held) -> String {
+pub fn about(held: &Held) -> String {
     let until = held.until.map(|until| format!(" until {until}")).unwrap_or_default();
     let by = held.by.as_deref().unwrap_or("a host unknown");
     match &held.reason {

@@ -5,6 +5,7 @@ mod size;
 mod state;
 mod writer;
 
+pub use hold::about as about_held;
 pub use state::{PoolState, Taken, Unusable};
 pub use writer::{Claimed, JobError};
 

@@ -69,7 +69,7 @@ impl Write for Counter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use spiderpool_crds::records::{PoolRecords, Record};
+    use spiderpool_crds::records::{Held, HeldRecords, PoolRecords, Record};
     use spiderpool_crds::{IPPoolSpec, IPPoolStatus};
 
     fn pool(records: &PoolRecords) -> SpiderIPPool {
@@ -102,5 +102,27 @@ mod tests {
             records.insert(ip, record);
         }
         assert_eq!(size.of(&before), serde_json::to_vec(&pool(&records)).unwrap().len());
+    }
+
+    #[test]
+    fn notes_of_held_addresses_count_too() {
+        let note = |text: &str| serde_json::from_str::<Held>(text).unwrap();
+        let quarantined =
+            note(r#"{"reason":"Quarantined","until":"2026-01-01T00:00:00.5Z","by":"02:09","later":"\"x"}"#);
+        let mut held = HeldRecords::new();
+        held.insert(
+            "10.77.1.10".parse().unwrap(),
+            note(r#"{"reason":"Cooling","by":"a/b"}"#),
+        );
+        let object = |held: &HeldRecords| {
+            let mut pool = pool(&PoolRecords::new());
+            pool.status.get_or_insert_default().held_ips = held.to_status();
+            pool
+        };
+        let before = object(&held);
+        let (mut size, ip) = (Size::default(), "fd77::1:10".parse().unwrap());
+        size.grow(ip, &quarantined);
+        held.insert(ip, quarantined);
+        assert_eq!(size.of(&before), serde_json::to_vec(&object(&held)).unwrap().len());
     }
 }

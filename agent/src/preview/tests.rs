@@ -115,3 +115,30 @@ fn an_exact_address_comes_from_the_pool_that_has_it_or_is_refused_with_its_holde
         ]
     );
 }
+
+#[test]
+fn addresses_that_are_held_are_told_and_an_exact_one_among_them_is_refused_with_the_host() {
+    let held = json!({
+        "10.77.1.10": {"reason": "Quarantined", "until": "2126-01-01T00:00:00Z", "by": "02:09"},
+        "10.77.1.11": {"reason": "Cooling", "until": "2126-01-01T00:00:00Z", "by": "retail/a"},
+    });
+    let pools = [pool("p", |object| {
+        object["status"]["heldIPs"] = json!(held.to_string())
+    })];
+    let family = explained(&pools, &["p"], "c", None);
+    assert_eq!(got(&family).as_deref(), Some("10.77.1.11 of p"));
+    let quarantined =
+        "10.77.1.10 of IPPool p is in quarantine until 2126-01-01T00:00:00Z, because 02:09 answers for it";
+    assert_eq!(
+        family.notes,
+        [
+            quarantined,
+            "10.77.1.11 of IPPool p is given out last until 2126-01-01T00:00:00Z, because retail/a had it or answers for it",
+        ]
+    );
+    let family = explained(&pools, &["p"], "c", Some("10.77.1.10"));
+    assert_eq!(got(&family), None);
+    assert_eq!(family.pools[0].reason, format!("AddressHeld: {quarantined}"));
+    let family = explained(&pools, &["p"], "c", Some("10.77.1.11"));
+    assert_eq!(got(&family).as_deref(), Some("10.77.1.11 of p"));
+}

@@ -91,7 +91,7 @@ impl Agent {
             default_ipv4_ippool: network.iter().map(|name| (*name).to_owned()).collect(),
             ..IpamAddArgs::default()
         };
-        let answer = add::add(&self.context, &args)
+        let answer = Box::pin(add::add(&self.context, &args))
             .await
             .map_err(|error| error.to_string())?;
         Ok(answer

@@ -131,7 +131,11 @@ impl HeldRecords {
 
     /// Takes out what no longer counts, and gives it. It is not worth a write of its own, and goes with the next one.
     pub fn expire(&mut self, now: Timestamp) -> Vec<(IpAddr, Held)> {
-        self.0.extract_if(.., |_, held| !held.in_force(now)).collect()
+        let (left, gone) = std::mem::take(&mut self.0)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(_, held)| held.in_force(now));
+        self.0 = left;
+        gone.into_iter().collect()
     }
 
     /// All held addresses.

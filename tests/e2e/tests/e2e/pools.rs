@@ -212,7 +212,9 @@ async fn a_pool_with_unreadable_records_stops_only_itself() -> Result<()> {
         scene
             .create(&deployment("waiting", 1, &from_pools(&[&broken], &[]))?)
             .await?;
-        scene.sandbox_failure("waiting", &[&broken, "broken"], LONG).await?;
+        scene
+            .sandbox_failure("waiting", &["NotReady", &broken, "condition Ready"], LONG)
+            .await?;
         let wish = from_subnets(&[&scene.v4], &[&scene.v6], "+1");
         scene.create(&deployment("sound", 2, &wish)?).await?;
         let pods = scene.running("sound", 2, LONG).await?;

@@ -90,3 +90,47 @@ fn at_most_a_quarter_of_a_pool_is_in_quarantine_and_the_rest_comes_last() {
     assert_eq!(taken.len(), 7);
     assert_eq!(taken[5..], ["10.77.1.12", "10.77.1.13"]);
 }
+
+#[test]
+fn in_a_full_object_a_quarantine_is_noted_as_long_as_notes_of_cooling_can_give_way() {
+    let held = |n: u32, reason: &str| {
+        let ip = std::net::Ipv4Addr::from(0x0a4d_0000 + n).to_string();
+        (
+            ip,
+            json!({"reason": reason, "until": "1970-01-01T01:00:00Z", "by": "retail/a"}),
+        )
+    };
+    let notes: serde_json::Map<String, serde_json::Value> = (0..3_u32)
+        .map(|n| held(n, "Cooling"))
+        .chain([held(3, "Quarantined")])
+        .collect();
+    let with_filling = |length: usize| {
+        let mut object = pool("10.77.0.0-10.77.15.255", None);
+        object.status.get_or_insert_default().held_ips = Some(serde_json::to_string(&notes).unwrap());
+        object.metadata.annotations = Some([("note".to_owned(), "x".repeat(length))].into());
+        object
+    };
+    let rest = LARGEST_WRITE - serde_json::to_vec(&with_filling(0)).unwrap().len();
+    let mut state = PoolState::read_at(Arc::new(with_filling(rest - 200)), at(100)).unwrap();
+    let quarantined = (10..20_u32)
+        .map_while(|n| {
+            let ip = std::net::Ipv4Addr::from(0x0a4d_0000 + n).into();
+            state.quarantine(ip, &owner("eth0"), "02:00:00:00:00:09")
+        })
+        .count();
+    let size = serde_json::to_vec(&state.to_write()).unwrap().len();
+    assert!((3..=6).contains(&quarantined), "{quarantined}");
+    assert!((LARGEST_WRITE - 300..=LARGEST_WRITE).contains(&size), "{size}");
+    assert!(state.held().iter().all(|(_, held)| held.blocks()));
+    assert_eq!(state.held().len(), 1 + quarantined);
+    // A write that frees an address fits as well, with or without a note.
+    let before = state.ledger().len();
+    assert_eq!(
+        state
+            .claim(&owner("eth0"), None, &RangeSet::new())
+            .map_err(|rejection| rejection.word())
+            .err(),
+        Some("RecordLimit")
+    );
+    assert_eq!(state.ledger().len(), before);
+}
