@@ -11,6 +11,9 @@ use std::net::IpAddr;
 /// Largest object that is written. The rest is for what the API server and other writers add.
 pub(super) const LARGEST_WRITE: usize = 1_200_000;
 
+/// What the status fields themselves and the count take, beside their records, where the object had none before.
+const FIELDS: usize = 64;
+
 /// Size of an object with changed records.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Size {
@@ -31,8 +34,13 @@ impl Size {
         self.removed += record_size(ip, record);
     }
 
+    /// Whether the object with all changes may be written, where `object` is the object as it was read.
+    pub(super) fn fits(&mut self, object: &SpiderIPPool) -> bool {
+        self.of(object) + FIELDS <= LARGEST_WRITE
+    }
+
     /// The size with all changes, where `object` is the object as it was read.
-    pub(super) fn of(&mut self, object: &SpiderIPPool) -> usize {
+    fn of(&mut self, object: &SpiderIPPool) -> usize {
         let read = *self.read.get_or_insert_with(|| json_size(object));
         (read + self.added).saturating_sub(self.removed)
     }

@@ -1,7 +1,7 @@
 //! One pool as it was read: the object, its records, and the ledger made of them.
 
 use super::hold;
-use super::size::{LARGEST_WRITE, Size};
+use super::size::Size;
 use jiff::Timestamp;
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::parse::SpecError;
@@ -223,7 +223,7 @@ impl PoolState {
     /// Whether what is to be written may be. In an object that is full, notes of addresses that cool down give way: a record or
     /// a quarantine is worth more than an order.
     fn make_room(&mut self) -> bool {
-        if self.size.of(&self.object) <= LARGEST_WRITE {
+        if self.size.fits(&self.object) {
             return true;
         }
         for bits in hold::cooling(&self.held, self.family()) {
@@ -231,7 +231,7 @@ impl PoolState {
             if let Some(note) = self.held.remove(ip) {
                 self.size.shrink(ip, &note);
             }
-            if self.size.of(&self.object) <= LARGEST_WRITE {
+            if self.size.fits(&self.object) {
                 return true;
             }
         }

@@ -1,6 +1,7 @@
 //! Addresses that cool down or are in quarantine.
 
 use super::*;
+use crate::pools::size::LARGEST_WRITE;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
