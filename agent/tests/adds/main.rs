@@ -82,15 +82,7 @@ impl Agent {
     }
 
     async fn add(&self, nic: &str, network: &[&str]) -> Result<Vec<String>, String> {
-        let args = IpamAddArgs {
-            container_id: "c".to_owned(),
-            if_name: nic.to_owned(),
-            pod_namespace: "retail".to_owned(),
-            pod_name: "shop".to_owned(),
-            pod_uid: "u".to_owned(),
-            default_ipv4_ippool: network.iter().map(|name| (*name).to_owned()).collect(),
-            ..IpamAddArgs::default()
-        };
+        let args = args(nic, network);
         let answer = Box::pin(add::add(&self.context, &args))
             .await
             .map_err(|error| error.to_string())?;
@@ -106,6 +98,20 @@ impl Agent {
         self.process.stop();
         self.process.finish(Duration::from_secs(10)).await?;
         Ok(self.server.events())
+    }
+}
+
+/// What the plugin asks for a NIC, with the pools that the CNI configuration names.
+fn args(nic: &str, network: &[&str]) -> IpamAddArgs {
+    IpamAddArgs {
+        container_id: "c".to_owned(),
+        if_name: nic.to_owned(),
+        pod_namespace: "retail".to_owned(),
+        pod_name: "shop".to_owned(),
+        pod_uid: "u".to_owned(),
+        network_name: "lan".to_owned(),
+        default_ipv4_ippool: network.iter().map(|name| (*name).to_owned()).collect(),
+        ..IpamAddArgs::default()
     }
 }
 
@@ -144,6 +150,9 @@ async fn pools_of_a_list_are_tried_in_turn_and_a_pod_with_annotation_costs_two_w
             "POST /apis/spiderpool.spidernet.io/v2beta1/namespaces/retail/spiderendpoints".to_owned(),
         ]
     );
+    let endpoint = "/apis/spiderpool.spidernet.io/v2beta1/namespaces/retail/spiderendpoints/shop";
+    let endpoint = agent.server.get(endpoint).unwrap();
+    assert_eq!(endpoint["status"]["current"]["ips"][0]["networkName"], json!("lan"));
     assert_eq!(agent.events().await.unwrap(), []);
 }
 
@@ -320,6 +329,18 @@ async fn a_pool_whose_object_cannot_grow_is_not_written_and_the_next_one_serves(
     let agent = Agent::start(&pools, &annotations(r#"{"ipv4":["a"]}"#));
     let error = agent.add("eth0", &[]).await.unwrap_err();
     assert!(error.contains("RecordLimit 0: IPPool a counts as full"), "{error}");
+}
+
+#[tokio::test]
+async fn a_network_that_asks_for_pools_of_its_masters_subnet_is_served_while_nobody_knows_the_master() {
+    let pools = [pool("a", "10.77.1.1-10.77.1.9", &json!({}))];
+    let agent = Agent::start(&pools, &json!({names::ANNOTATION_IPPOOL: r#"{"ipv4":["a"]}"#}));
+    let args = IpamAddArgs {
+        match_master_subnet: true,
+        ..args("eth0", &[])
+    };
+    let given = Box::pin(add::add(&agent.context, &args)).await.unwrap();
+    assert_eq!(given.ips[0].address, "10.77.1.1/20");
 }
 
 #[tokio::test]
