@@ -49,6 +49,11 @@ struct Target {
 
 /// Builds one target of a package and returns the path of its binary.
 pub fn build(kind: Kind, package: &str, target: &str) -> Result<PathBuf> {
+    build_with(kind, package, target, &[])
+}
+
+/// As [`build`], with features of the package.
+pub fn build_with(kind: Kind, package: &str, target: &str, features: &[&str]) -> Result<PathBuf> {
     let task: &[&str] = match kind {
         Kind::Test | Kind::Bench => &["test", "--no-run"],
         Kind::Bin => &["build"],
@@ -56,6 +61,7 @@ pub fn build(kind: Kind, package: &str, target: &str) -> Result<PathBuf> {
     let output = Command::new(env!("CARGO"))
         .args(task)
         .args(["-p", package, &format!("--{}", kind.word()), target, "--locked"])
+        .args(["--features", &features.join(",")])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(paths::checkout())
         .stderr(Stdio::inherit())

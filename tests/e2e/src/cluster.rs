@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::node::Node;
 
@@ -25,6 +26,15 @@ struct ProcessRecord {
     pid: i32,
 }
 
+/// Something that stands for the API server.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Its address.
+    pub url: String,
+    /// File with the certificate that it is known by.
+    pub ca: PathBuf,
+}
+
 /// The test cluster. A client belongs to the runtime of one test, so every test opens its own.
 #[derive(Clone)]
 pub struct Cluster {
@@ -33,6 +43,7 @@ pub struct Cluster {
     /// The nodes, in order.
     pub nodes: Vec<Node>,
     config: Config,
+    kubeconfig: Kubeconfig,
     folder: PathBuf,
 }
 
@@ -47,7 +58,7 @@ impl Cluster {
             serde_json::from_slice(&text).with_context(|| format!("understanding {} ({VARIABLE})", file.display()))?;
         let kubeconfig = Kubeconfig::read_from(&state.kubeconfig)
             .with_context(|| format!("reading the kubeconfig {}", state.kubeconfig.display()))?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        let config = Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default())
             .await
             .context("understanding the kubeconfig of the test cluster")?;
         let client = Client::try_from(config.clone()).context("making a client of the test cluster")?;
@@ -55,6 +66,7 @@ impl Cluster {
             client,
             nodes: state.nodes,
             config,
+            kubeconfig,
             folder: file.parent().unwrap_or(Path::new("/")).to_owned(),
         };
         cluster.client.apiserver_version().await.with_context(|| {
@@ -74,6 +86,29 @@ impl Cluster {
             ..AuthInfo::default()
         };
         Client::try_from(config).context("making a client with a token")
+    }
+
+    /// A kubeconfig that has nothing but a token, as JSON. With `server` it leads to something else that stands for the API server.
+    pub fn kubeconfig(&self, token: &str, server: Option<&Server>) -> Result<Value> {
+        let cluster = match server {
+            Some(server) => json!({"server": server.url, "certificate-authority": server.ca}),
+            None => {
+                let first = self
+                    .kubeconfig
+                    .clusters
+                    .first()
+                    .and_then(|named| named.cluster.as_ref());
+                serde_json::to_value(first.context("the kubeconfig of the test cluster names no cluster")?)?
+            }
+        };
+        Ok(json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "test", "cluster": cluster}],
+            "users": [{"name": "agent", "user": {"token": token}}],
+            "contexts": [{"name": "agent", "context": {"cluster": "test", "user": "agent"}}],
+            "current-context": "agent",
+        }))
     }
 
     /// The process of a component of the control plane, for example `kube-apiserver`.

@@ -5,6 +5,7 @@
 //! Everything that is waited for is watched, with a deadline, and every address that a scene's pools ever recorded is
 //! checked afterwards ([`history`]).
 
+pub mod agents;
 pub mod cluster;
 pub mod dump;
 mod edit;

@@ -1,9 +1,10 @@
 //! The agent's unix socket, talked to as the CNI plugin does, and as nobody should.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -51,14 +52,27 @@ pub async fn connect(node: &Node) -> Result<UnixStream> {
 /// Sends a request to the agent of a node.
 pub async fn request(node: &Node, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
     let what = || format!("{method} {path} at the agent of node {}", node.name);
-    match tokio::time::timeout(DEADLINE, exchange(node, method, path, body)).await {
+    let exchange = async { exchange(connect(node).await?, method, path, body).await };
+    match tokio::time::timeout(DEADLINE, exchange).await {
         Ok(answer) => answer.with_context(what),
         Err(_) => bail!("no answer in {DEADLINE:?} to {}", what()),
     }
 }
 
-async fn exchange(node: &Node, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
-    let mut stream = connect(node).await?;
+/// Sends a request to an agent by the path of its socket.
+pub async fn request_at(socket: &Path, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
+    let what = || format!("{method} {path} at the agent of {}", socket.display());
+    let exchange = async {
+        let stream = UnixStream::connect(socket).await.context("connecting")?;
+        exchange(stream, method, path, body).await
+    };
+    match tokio::time::timeout(DEADLINE, exchange).await {
+        Ok(answer) => answer.with_context(what),
+        Err(_) => bail!("no answer in {DEADLINE:?} to {}", what()),
+    }
+}
+
+async fn exchange(mut stream: UnixStream, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
@@ -84,6 +98,16 @@ fn parse(answer: &[u8]) -> Result<Answer> {
         .split_once("\r\n\r\n")
         .context("the answer has no end of its head")?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    // An agent that is killed while it answers leaves a part, which must not be taken for the answer.
+    let mut headers = head.lines().filter_map(|line| line.split_once(": "));
+    let length = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    if let Some((_, length)) = length {
+        ensure!(
+            length.parse() == Ok(body.len()),
+            "the connection was closed after {} of {length} bytes of the body",
+            body.len()
+        );
+    }
     Ok(Answer {
         status: status.with_context(|| format!("the answer has no status: {head}"))?,
         body: body.to_owned(),

@@ -3,6 +3,7 @@
 //! The tests are an ordinary Rust test binary that runs inside the cluster's network namespace. Tests that disturb the whole
 //! cluster have names that begin with `exclusive_` and run one after the other once the parallel ones are done.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -27,6 +28,12 @@ const SOAK_POINTS: &str = "20";
 
 /// Tells tests what serves OpenKruise's kinds.
 const KRUISE: &str = "SPIDERPOOL_E2E_KRUISE";
+
+/// Package and program of the agent.
+const AGENT: &str = "spiderpool-agent";
+
+/// Tells tests which program the agents are that they run themselves.
+const AGENT_PROGRAM: &str = "SPIDERPOOL_E2E_AGENT";
 
 /// The CNI plugin that gives test pods a second interface.
 const SECOND_NIC: &str = "second-nic";
@@ -58,6 +65,10 @@ pub(super) fn run(options: &Options, part: Part<'_>, ui: &Ui) -> Result<()> {
     let second_nic = ui.step("CNI plugin of the tests built", |_| {
         artifact::build(Kind::Bin, END_TO_END, SECOND_NIC)
     })?;
+    // Never the one of the images: it can be told to die at named points.
+    let agent = ui.step("agent with kill points built", |_| {
+        artifact::build_with(Kind::Bin, AGENT, AGENT, &["kill-points"])
+    })?;
     let name = match &options.name {
         Some(name) => name.clone(),
         None => ClusterName::of_tests(&paths::checkout()),
@@ -74,11 +85,14 @@ pub(super) fn run(options: &Options, part: Part<'_>, ui: &Ui) -> Result<()> {
         ui,
     )?;
     // Third-party kinds come after the product, as they do where somebody decides to use them.
-    let kinds = || -> Result<Vec<(&str, &str)>> {
+    let kinds = || -> Result<Vec<(&str, OsString)>> {
         cluster.start_rollouts()?;
-        let mut told = vec![(KRUISE, cluster.start_kruise()?.word())];
+        let mut told = vec![
+            (KRUISE, cluster.start_kruise()?.word().into()),
+            (AGENT_PROGRAM, agent.clone().into_os_string()),
+        ];
         if let Which::Soak(_) = options.which {
-            told.push((SOAK, SOAK_POINTS));
+            told.push((SOAK, SOAK_POINTS.into()));
         }
         Ok(told)
     };
@@ -102,7 +116,7 @@ pub(super) fn run(options: &Options, part: Part<'_>, ui: &Ui) -> Result<()> {
     result
 }
 
-fn tests(cluster: &Cluster, binary: &Path, filter: Option<&str>, more: &[(&str, &str)], ui: &Ui) -> Result<()> {
+fn tests(cluster: &Cluster, binary: &Path, filter: Option<&str>, more: &[(&str, OsString)], ui: &Ui) -> Result<()> {
     let folder = logs();
     let _ = std::fs::remove_dir_all(&folder);
     paths::make_folder(&folder)?;
@@ -136,7 +150,7 @@ fn tests(cluster: &Cluster, binary: &Path, filter: Option<&str>, more: &[(&str, 
                 .args(&args)
                 .env("SPIDERPOOL_E2E_CLUSTER", State::file(&cluster.state().name))
                 .env("SPIDERPOOL_E2E_LOGS", &folder)
-                .envs(more.iter().copied())
+                .envs(more.iter().map(|(name, value)| (name, value)))
                 .current_dir(paths::checkout().join("tests/e2e"));
             let status = command.status().context("starting the end-to-end tests")?;
             ensure!(status.success(), "tests failed ({status})");

@@ -7,6 +7,7 @@
 mod adoption;
 mod agent_rights;
 mod agent_socket;
+mod agents_of_tests;
 mod alternatives;
 mod bad_input;
 mod clonesets;
