@@ -1,6 +1,7 @@
 //! A CNI plugin for tests, last in the chain of the test cluster's network: a pod with the annotation
 //! `e2e.spiderpool.io/second-nic: "true"` gets a second interface `net1` of the same kind as its first, macvlan with
-//! addresses from Spiderpool. For all other pods it does nothing.
+//! addresses from Spiderpool. For all other pods it does nothing. The members of the JSON object in its annotation
+//! `e2e.spiderpool.io/second-nic-ipam` go into the `ipam` of that interface's configuration.
 //!
 //! It stands for what meta plugins do: the address management is asked once for each interface of a pod.
 
@@ -9,9 +10,10 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 const ANNOTATION: &str = "e2e.spiderpool.io/second-nic";
+const IPAM: &str = "e2e.spiderpool.io/second-nic-ipam";
 /// Where the runtime puts the pod's annotations.
 const ANNOTATIONS: &str = "/runtimeConfig/io.kubernetes.cri.pod-annotations";
 /// The second interface's name in the pod.
@@ -48,7 +50,7 @@ fn run() -> Result<String> {
     let conf: Value = serde_json::from_str(&text).context("understanding the configuration")?;
     let annotations = conf.pointer(ANNOTATIONS);
     if annotations.is_some_and(|annotations| annotations[ANNOTATION] == "true") {
-        delegate(&conf)?;
+        delegate(&conf, &ipam(&conf)?)?;
     }
     // The first interface is the pod's as far as the runtime is concerned.
     Ok(match command.as_str() {
@@ -60,15 +62,27 @@ fn run() -> Result<String> {
     })
 }
 
+/// The second interface's address management.
+fn ipam(conf: &Value) -> Result<Value> {
+    let mut ipam = Map::from_iter([("type".to_owned(), json!("spiderpool"))]);
+    let asked = conf.pointer(ANNOTATIONS).and_then(|annotations| annotations.get(IPAM));
+    if let Some(text) = asked.and_then(Value::as_str) {
+        let more: Map<String, Value> =
+            serde_json::from_str(text).with_context(|| format!("understanding annotation {IPAM}"))?;
+        ipam.extend(more);
+    }
+    Ok(Value::Object(ipam))
+}
+
 /// Runs the plugin that makes the interface, with the same command.
-fn delegate(conf: &Value) -> Result<()> {
+fn delegate(conf: &Value, ipam: &Value) -> Result<()> {
     let conf = json!({
         "cniVersion": conf["cniVersion"],
         "name": conf["name"],
         "type": DELEGATE,
         "master": "eth1",
         "mode": "bridge",
-        "ipam": {"type": "spiderpool"},
+        "ipam": ipam,
     });
     let path = std::env::var_os("CNI_PATH").context("reading CNI_PATH")?;
     let mut child = Command::new(find(&path)?)
