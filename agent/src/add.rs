@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::endpoints;
 use crate::error::RequestError;
 use crate::explain;
+use crate::kill::{self, Point};
 use crate::look::Look;
 use crate::owner::Application;
 use crate::pods;
@@ -52,11 +53,14 @@ pub async fn add(context: &Context, args: &IpamAddArgs) -> Result<IpamAddRespons
     let deadline = Instant::now() + BUDGET;
     context.wait_ready(deadline).await?;
     let _turn = context.turns.take(&args.pod_uid).await;
+    kill::point(Point::AddAccepted);
     let pod = pods::of_add(context, &args.pod_namespace, &args.pod_name, &args.pod_uid, deadline).await?;
+    kill::point(Point::AddPodFound);
     let result = serve(context, args, &pod, deadline).await;
     if let Err(error) = &result {
         tell::failed(context, &pod, error);
     }
+    kill::point(Point::AddAnswered);
     result
 }
 
@@ -77,6 +81,7 @@ async fn serve(
     let custom = custom_routes(pod)?;
     let mut facts = choose::pod_facts(context, pod, &app.key, &choice, &args.if_name, deadline).await?;
     facts.master = choose::master(args.match_master_subnet, &[]);
+    kill::point(Point::AddChosen);
     let request = Request {
         context,
         args,
@@ -92,6 +97,7 @@ async fn serve(
         }
         claimed => claimed?,
     };
+    kill::point(Point::AddClaimed);
     let item = endpoints::item(
         &args.if_name,
         &args.container_id,
@@ -100,6 +106,7 @@ async fn serve(
         &custom,
     );
     let item = endpoints::of_network(item, &args.network_name);
+    kill::point(Point::EndpointPlanned);
     match endpoints::publish(context, pod, &app.key, &item, deadline).await {
         Ok(endpoint) => Ok(endpoints::answer(&endpoint)),
         Err(error) => {
@@ -163,6 +170,7 @@ impl Request<'_> {
 
     /// Gives back what this request took. What the pod had before stays its own.
     async fn give_back(&self, claims: &[Claimed]) {
+        kill::point(Point::GiveBackBefore);
         let deadline = Instant::now() + GIVE_BACK;
         let pod = self.pod_name();
         let releases = claims.iter().filter(|claimed| claimed.taken.new).map(|claimed| {
@@ -176,6 +184,7 @@ impl Request<'_> {
             }
         });
         futures::future::join_all(releases).await;
+        kill::point(Point::GiveBackDone);
     }
 
     /// Whether an object is this request's pod, terminating or finished.

@@ -9,7 +9,7 @@ use crate::owner::Owners;
 use crate::pools::PoolStore;
 use crate::serial::Turns;
 use crate::surroundings::Surroundings;
-use crate::{journal, server, socket, sweep};
+use crate::{journal, kill, server, socket, sweep};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use spiderpool_crds::{SpiderEndpoint, SpiderIPPool, SpiderReservedIP};
@@ -63,6 +63,7 @@ pub struct Args {
 /// Runs the agent until it is told to stop.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     telemetry::init("spiderpool-agent", &args.log_level, telemetry::Format::Auto)?;
+    kill::arm()?;
     raise_descriptor_limit();
     let config = Config {
         release_conflict_ips: args.enabled_release_conflict_ips,

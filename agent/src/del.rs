@@ -7,6 +7,7 @@
 use crate::context::Context;
 use crate::endpoints;
 use crate::error::RequestError;
+use crate::kill::{self, Point};
 use crate::pods::{self, PodState};
 use spiderpool_crds::{NicDetail, SpiderEndpoint};
 use spiderpool_wire::IpamDelArgs;
@@ -42,7 +43,9 @@ pub async fn del(context: &Context, args: &IpamDelArgs) -> Result<Released, Requ
     // An ADD of the same pod may have run until now; that is no time of this request.
     let deadline = Instant::now() + BUDGET;
     let (namespace, name, uid, nic) = (&args.pod_namespace, &args.pod_name, &args.pod_uid, &args.if_name);
+    kill::point(Point::DelAccepted);
     let pod = pods::of_del(context, namespace, name, uid, deadline).await?;
+    kill::point(Point::DelPodFound);
     let endpoint = endpoints::read(context, namespace, name, deadline).await?;
     let endpoint = endpoint.filter(|endpoint| endpoint.status.current.uid == *uid);
     let item = endpoint
@@ -64,6 +67,7 @@ pub async fn del(context: &Context, args: &IpamDelArgs) -> Result<Released, Requ
     }
     let pod = format!("{namespace}/{name}");
     free(context, &pod, uid, std::slice::from_ref(nic), endpoint, deadline).await?;
+    kill::point(Point::DelAnswered);
     Ok(Released::Freed)
 }
 
@@ -95,6 +99,7 @@ pub async fn free(
     for released in futures::future::join_all(releases).await {
         released?;
     }
+    kill::point(Point::DelReleased);
     match endpoint {
         Some(endpoint) => endpoints::remove_nics(context, endpoint, uid, own, deadline).await,
         None => Ok(()),

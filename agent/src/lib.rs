@@ -24,6 +24,7 @@ pub mod explain;
 pub mod give_up;
 pub mod install;
 pub mod journal;
+pub mod kill;
 pub mod look;
 pub mod metrics;
 pub mod owner;

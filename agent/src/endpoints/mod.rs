@@ -6,6 +6,7 @@ pub use item::{answer, item, of_network};
 
 use crate::context::Context;
 use crate::error::RequestError;
+use crate::kill::{self, Point};
 use crate::pause::{pause, pauses};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -57,8 +58,10 @@ pub async fn publish(
     let api = api(context, &namespace);
     let what = || format!("write SpiderEndpoint {namespace}/{name}");
     let fresh = fresh(context, pod, app, item);
+    kill::point(Point::EndpointBefore);
     let created = attempt(context, deadline, what, api.create(&PostParams::default(), &fresh)).await?;
     if let Attempt::Done(endpoint) = created {
+        kill::point(Point::EndpointWritten);
         return Ok(learn(context, endpoint));
     }
     let uid = pod.uid().unwrap_or_default();
@@ -94,7 +97,10 @@ pub async fn publish(
             }
         };
         match tried {
-            Attempt::Done(endpoint) => return Ok(learn(context, endpoint)),
+            Attempt::Done(endpoint) => {
+                kill::point(Point::EndpointWritten);
+                return Ok(learn(context, endpoint));
+            }
             Attempt::Again if Instant::now() >= deadline => {
                 let reason = "other writers were faster each time".to_owned();
                 return Err(RequestError::Api { what: what(), reason });
@@ -156,9 +162,10 @@ pub async fn remove_nics(
     };
     let what = || format!("delete SpiderEndpoint {namespace}/{name}");
     // Gone already, or taken over by a new pod meanwhile: both are what is wanted.
-    attempt(context, deadline, what, api(context, &namespace).delete(&name, &delete))
-        .await
-        .map(drop)
+    kill::point(Point::EndpointLetGo);
+    attempt(context, deadline, what, api(context, &namespace).delete(&name, &delete)).await?;
+    kill::point(Point::EndpointDeleted);
+    Ok(())
 }
 
 /// Reads, edits and writes an endpoint until no other writer was in between. `edit` says whether anything changed.

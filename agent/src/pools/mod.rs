@@ -9,6 +9,7 @@ pub use hold::about as about_held;
 pub use state::{PoolState, Taken, Unusable};
 pub use writer::{Claimed, JobError};
 
+use crate::kill::{self, Point};
 use crate::metrics::PoolMetrics;
 use kube::Api;
 use spiderpool_crds::records::HeldReason;
@@ -77,6 +78,7 @@ impl PoolStore {
             reply,
         };
         self.send(pool, job, deadline).await?;
+        kill::point(Point::ClaimQueued);
         answer.await.unwrap_or_else(|_| Err(stopped(pool)))
     }
 
@@ -98,6 +100,7 @@ impl PoolStore {
             reply,
         };
         self.send(pool, job, deadline).await?;
+        kill::point(Point::ReleaseQueued);
         answer.await.unwrap_or_else(|_| Err(stopped(pool)))
     }
 

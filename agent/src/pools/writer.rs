@@ -8,6 +8,7 @@
 
 use super::PoolStore;
 use super::state::{PoolState, Taken};
+use crate::kill::{self, Point};
 use crate::pause::{pause, pauses};
 use kube::api::PostParams;
 use spiderpool_crds::SpiderIPPool;
@@ -199,6 +200,7 @@ async fn commit(store: &PoolStore, name: &str, mut batch: Vec<Job>) {
             let object = state.object().clone();
             return answer(batch, outcomes, &object, name);
         }
+        kill::point(Point::WritePlanned);
         match write(store, name, &state, limit).await {
             // An acknowledged write proves that the object was the newest, so what it refused is truly refused.
             Write::Done(object) => return answer(batch, outcomes, &object, name),
@@ -311,9 +313,14 @@ async fn write(store: &PoolStore, name: &str, state: &PoolState, limit: Instant)
     let object = state.to_write();
     store.metrics().writes.inc();
     let params = PostParams::default();
+    kill::point(Point::WriteBefore);
+    kill::point_soon(Point::WriteUnderWay);
     let put = store.api().replace_status(name, &params, &object);
     match tokio::time::timeout_at(limit, put).await {
-        Ok(Ok(object)) => Write::Done(store.learn(object)),
+        Ok(Ok(object)) => {
+            kill::point(Point::WriteAcknowledged);
+            Write::Done(store.learn(object))
+        }
         Ok(Err(kube::Error::Api(status))) if status.is_conflict() => Write::Conflict,
         Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Write::Missing,
         Ok(Err(kube::Error::Api(status))) if (400..500).contains(&status.code) && status.code != 429 => {
