@@ -60,7 +60,8 @@ pub async fn serve<C: Command>(context: &Context, command: &C) -> Result<C::Answ
         container,
     } = command.sandbox();
     let pod = format!("{namespace}/{pod}");
-    let ms = took.as_millis();
+    // As a number: the log has integers of more bits as text.
+    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let counted = match &result {
         Ok(answer) => {
             let told = C::told(answer);

@@ -52,26 +52,31 @@ pub async fn no_pool(context: &Context, slot: &Slot<'_>, facts: &PodFacts, owner
     reasons
 }
 
-/// The error of a request whose families failed in these ways. With two families it says which of them is missing.
+/// The error of a request whose families failed in these ways. With two families it says which of them is missing, and of both
+/// why: who repairs one should not be told of the other only afterwards.
 pub fn failed(failures: Vec<RequestError>, families: usize) -> Option<RequestError> {
-    let alone = failures.len() == 1;
-    let missing: Vec<String> = failures
-        .iter()
-        .filter_map(|error| match error {
-            RequestError::NoPool { family, .. } => Some(family.clone()),
-            _ => None,
-        })
-        .collect();
-    let mut first = failures.into_iter().next()?;
+    let mut failures = failures.into_iter();
+    let mut first = failures.next()?;
+    let second = failures.next();
     if let RequestError::NoPool { family, reasons, .. } = &mut first
         && families > 1
     {
-        let note = match missing.get(1) {
-            Some(other) => format!("{other} has no address either"),
-            None if alone => format!("only {family} is missing, and a pod gets the addresses of both families or none"),
-            None => return Some(first),
-        };
-        reasons.insert(0, note);
+        match second {
+            None => reasons.insert(
+                0,
+                format!("only {family} is missing, and a pod gets the addresses of both families or none"),
+            ),
+            Some(RequestError::NoPool {
+                family: other,
+                reasons: more,
+                ..
+            }) => {
+                let more: Vec<String> = more.into_iter().filter(|reason| !reasons.contains(reason)).collect();
+                reasons.push(format!("{other} has no address either"));
+                reasons.extend(more);
+            }
+            Some(_) => {}
+        }
     }
     Some(first)
 }

@@ -115,24 +115,27 @@ fn missing(family: &str) -> RequestError {
         pod: "retail/shop-1".to_owned(),
         nic: "eth0".to_owned(),
         family: family.to_owned(),
-        reasons: vec!["the pool is full".to_owned()],
+        reasons: vec!["asked for by a level".to_owned(), format!("the {family} pool is full")],
     }
 }
 
 #[test]
-fn of_two_families_the_missing_one_is_named() {
+fn of_two_families_the_missing_ones_are_named_with_their_reasons() {
     let told = |failures: Vec<RequestError>, families: usize| failed(failures, families).unwrap().to_string();
     let text = told(vec![missing("IPv6")], 2);
     assert!(text.contains("NIC eth0 IPv6: only IPv6 is missing"), "{text}");
     let text = told(vec![missing("IPv4"), missing("IPv6")], 2);
-    assert!(text.contains("NIC eth0 IPv4: IPv6 has no address either"), "{text}");
+    let both =
+        "NIC eth0 IPv4: asked for by a level; the IPv4 pool is full; IPv6 has no address either; the IPv6 pool is full";
+    assert!(text.ends_with(both), "{text}");
+    let alone = "NIC eth0 IPv4: asked for by a level; the IPv4 pool is full";
     let text = told(vec![missing("IPv4")], 1);
-    assert!(text.ends_with("NIC eth0 IPv4: the pool is full"), "{text}");
+    assert!(text.ends_with(alone), "{text}");
     let other = RequestError::Api {
         what: "write".to_owned(),
         reason: "no".to_owned(),
     };
     let text = told(vec![missing("IPv4"), other], 2);
-    assert!(text.ends_with("NIC eth0 IPv4: the pool is full"), "{text}");
+    assert!(text.ends_with(alone), "{text}");
     assert!(failed(Vec::new(), 2).is_none());
 }
