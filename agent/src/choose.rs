@@ -4,9 +4,11 @@
 //! rule needs, and no more: a namespace or node is read only when a level or a pool asks for it.
 
 mod facts;
+mod items;
 mod levels;
 
 pub use facts::{identity, master, pod_facts, pool_facts, pool_facts_for};
+pub use items::together;
 
 use crate::config::Config;
 use crate::context::Context;

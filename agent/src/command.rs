@@ -1,6 +1,7 @@
 //! The commands of the CNI plugin, and what serving one means whichever it is: one line in the log, one count.
 
 use crate::add;
+use crate::cancel::Cancel;
 use crate::context::Context;
 use crate::del::{self, Released};
 use crate::error::RequestError;
@@ -22,8 +23,12 @@ pub trait Command: DeserializeOwned + Send + Sync + 'static {
     /// Whom it is about.
     fn sandbox(&self) -> Sandbox<'_>;
 
-    /// Does it.
-    fn run(&self, context: &Context) -> impl Future<Output = Result<Self::Answer, RequestError>> + Send;
+    /// Does it. What waits ends when it is cancelled.
+    fn run(
+        &self,
+        context: &Context,
+        cancel: &Cancel,
+    ) -> impl Future<Output = Result<Self::Answer, RequestError>> + Send;
 
     /// The result for the log.
     fn told(answer: &Self::Answer) -> String;
@@ -48,9 +53,9 @@ pub struct Sandbox<'a> {
 }
 
 /// Does a command, writes its line to the log and counts it.
-pub async fn serve<C: Command>(context: &Context, command: &C) -> Result<C::Answer, RequestError> {
+pub async fn serve<C: Command>(context: &Context, command: &C, cancel: &Cancel) -> Result<C::Answer, RequestError> {
     let started = Instant::now();
-    let result = command.run(context).await;
+    let result = command.run(context, cancel).await;
     let took = started.elapsed();
     let Sandbox {
         namespace,
@@ -91,8 +96,8 @@ impl Command for IpamAddArgs {
         }
     }
 
-    async fn run(&self, context: &Context) -> Result<IpamAddResponse, RequestError> {
-        let mut answer = add::add(context, self).await?;
+    async fn run(&self, context: &Context, cancel: &Cancel) -> Result<IpamAddResponse, RequestError> {
+        let mut answer = add::add(context, self, cancel).await?;
         for ip in &mut answer.ips {
             ip.enable_ip_conflict_detection = context.config.enable_ip_conflict_detection;
             ip.enable_gateway_detection = context.config.enable_gateway_detection;
@@ -124,7 +129,7 @@ impl Command for IpamDelArgs {
         }
     }
 
-    async fn run(&self, context: &Context) -> Result<Released, RequestError> {
+    async fn run(&self, context: &Context, _: &Cancel) -> Result<Released, RequestError> {
         del::del(context, self).await
     }
 
@@ -151,7 +156,7 @@ impl Command for IpamBatchDelArgs {
         }
     }
 
-    async fn run(&self, context: &Context) -> Result<GivenUp, RequestError> {
+    async fn run(&self, context: &Context, _: &Cancel) -> Result<GivenUp, RequestError> {
         give_up::give_up(context, self).await
     }
 

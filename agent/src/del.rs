@@ -38,6 +38,8 @@ pub async fn del(context: &Context, args: &IpamDelArgs) -> Result<Released, Requ
     if args.pod_uid.is_empty() || args.pod_name.is_empty() {
         return Ok(Released::NoPod);
     }
+    // The ADD of this attachment may wait for its pool for long, and nobody waits for it any more.
+    context.turns.adds().cancel(args);
     context.wait_ready(Instant::now() + BUDGET).await?;
     let _turn = context.turns.take(&args.pod_uid).await;
     // An ADD of the same pod may have run until now; that is no time of this request.

@@ -1,5 +1,6 @@
 //! Why a request of the CNI plugin failed, as the user reads it in the pod's Event.
 
+use crate::cancel;
 use crate::pools::JobError;
 use spiderpool_crds::annotations::AnnotationError;
 use spiderpool_kit::discovery::Unknown;
@@ -104,6 +105,16 @@ pub enum RequestError {
         /// Why it failed.
         reason: String,
     },
+    /// Nobody waits for the ADD any more.
+    #[error("the ADD of Pod {pod} NIC {nic} was {reason}")]
+    Cancelled {
+        /// `namespace/name`.
+        pod: String,
+        /// The interface.
+        nic: String,
+        /// Why it need not go on.
+        reason: cancel::Reason,
+    },
     /// The agent has just started and does not know the cluster yet.
     #[error(
         "the spiderpool agent of node {node} has not read {missing} from the API server yet; the kubelet tries again"
@@ -138,6 +149,7 @@ impl RequestError {
             | Self::Api { .. }
             | Self::Owner { .. } => "api",
             Self::NotReady { .. } => "not_ready",
+            Self::Cancelled { .. } => "cancelled",
         }
     }
 }

@@ -12,6 +12,7 @@ use spiderpool_crds::owner::is_native;
 use spiderpool_crds::{SpiderSubnet, conditions};
 use spiderpool_ipam::candidates::PodFacts;
 use spiderpool_ipam::{Family, Owner};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -52,33 +53,50 @@ pub async fn no_pool(context: &Context, slot: &Slot<'_>, facts: &PodFacts, owner
     reasons
 }
 
-/// The error of a request whose families failed in these ways. With two families it says which of them is missing, and of both
-/// why: who repairs one should not be told of the other only afterwards.
-pub fn failed(failures: Vec<RequestError>, families: usize) -> Option<RequestError> {
+/// A NIC's family that got no address.
+#[derive(Debug)]
+pub struct Failure {
+    /// The NIC.
+    pub nic: String,
+    /// The family.
+    pub family: Family,
+    /// Why.
+    pub error: RequestError,
+}
+
+/// The error of a request that asked for these NICs and families, of which some failed. Where it asked for several it says which
+/// of them are missing, and of each why: who repairs one should not be told of the other only afterwards.
+pub fn failed(failures: Vec<Failure>, asked: &[(&str, Family)]) -> Option<RequestError> {
+    let nics: BTreeSet<&str> = asked.iter().map(|(nic, _)| *nic).collect();
+    let called = |nic: &str, family: Family| match nics.len() {
+        1 => family.to_string(),
+        _ => format!("NIC {nic} {family}"),
+    };
     let mut failures = failures.into_iter();
-    let mut first = failures.next()?;
-    let second = failures.next();
-    if let RequestError::NoPool { family, reasons, .. } = &mut first
-        && families > 1
-    {
-        match second {
-            None => reasons.insert(
-                0,
-                format!("only {family} is missing, and a pod gets the addresses of both families or none"),
-            ),
-            Some(RequestError::NoPool {
-                family: other,
-                reasons: more,
-                ..
-            }) => {
-                let more: Vec<String> = more.into_iter().filter(|reason| !reasons.contains(reason)).collect();
-                reasons.push(format!("{other} has no address either"));
-                reasons.extend(more);
-            }
-            Some(_) => {}
+    let Failure { nic, family, mut error } = failures.next()?;
+    let RequestError::NoPool { reasons, .. } = &mut error else {
+        return Some(error);
+    };
+    let alone = failures.len() == 0;
+    for other in failures {
+        if let RequestError::NoPool { reasons: more, .. } = other.error {
+            let more: Vec<String> = more.into_iter().filter(|reason| !reasons.contains(reason)).collect();
+            reasons.push(format!("{} has no address either", called(&other.nic, other.family)));
+            reasons.extend(more);
         }
     }
-    Some(first)
+    if alone && asked.len() > 1 {
+        let all = match nics.len() {
+            1 => "both families",
+            _ => "all NICs that its annotation lists",
+        };
+        let missing = called(&nic, family);
+        reasons.insert(
+            0,
+            format!("only {missing} is missing, and a pod gets the addresses of {all} or none"),
+        );
+    }
+    Some(error)
 }
 
 /// What is to say of the application and its pools.

@@ -5,6 +5,7 @@
 //! nothing that a later sandbox uses. The file goes when the DEL is done, not before, so that a crash repeats it. The kernel
 //! tells when a file appears; nothing is looked at by the clock but what failed.
 
+use crate::cancel::Cancel;
 use crate::command;
 use crate::context::Context;
 use futures::StreamExt;
@@ -36,7 +37,7 @@ const ABANDONED: Duration = Duration::from_secs(600);
 pub async fn run(context: Arc<Context>, folder: PathBuf) {
     let serve = |args: IpamDelArgs| {
         let context = context.clone();
-        async move { command::serve(&context, &args).await.is_ok() }
+        async move { command::serve(&context, &args, &Cancel::default()).await.is_ok() }
     };
     loop {
         if let Err(error) = replay(&folder, serve).await {

@@ -11,6 +11,7 @@
 
 pub mod add;
 pub mod automatic;
+pub mod cancel;
 pub mod choose;
 pub mod collect;
 pub mod command;

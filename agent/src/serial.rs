@@ -4,6 +4,7 @@
 //! the other makes the second see what the first did. This orders the requests of this process; it decides nothing about
 //! who owns an address.
 
+use crate::cancel::Adds;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OwnedMutexGuard;
@@ -14,6 +15,7 @@ type Turn = Arc<tokio::sync::Mutex<()>>;
 #[derive(Clone, Debug, Default)]
 pub struct Turns {
     by_uid: Arc<Mutex<HashMap<String, Turn>>>,
+    adds: Adds,
 }
 
 /// Held while a request of a pod runs.
@@ -31,12 +33,19 @@ impl Turns {
             let mut by_uid = self.by_uid.lock().unwrap_or_else(PoisonError::into_inner);
             by_uid.entry(uid.to_owned()).or_default().clone()
         };
-        let guard = turn.lock_owned().await;
-        Held {
+        // Made before the wait: one who gives up waiting leaves nothing behind either.
+        let mut held = Held {
             turns: self.clone(),
             uid: uid.to_owned(),
-            guard: Some(guard),
-        }
+            guard: None,
+        };
+        held.guard = Some(turn.lock_owned().await);
+        held
+    }
+
+    /// The ADDs that run or wait for their turn, which a DEL may end.
+    pub const fn adds(&self) -> &Adds {
+        &self.adds
     }
 
     /// How many pods have a request running or waiting.

@@ -1,5 +1,6 @@
 //! The socket's HTTP API: decode, serve, encode. The bodies of failures are a JSON string with the reason.
 
+use crate::cancel::{Cancel, Reason};
 use crate::command::{self, Command};
 use crate::context::Context;
 use crate::error::RequestError;
@@ -137,13 +138,25 @@ async fn garbage(State(context): State<Arc<Context>>, body: Result<Bytes, BytesR
     }
 }
 
-/// Runs a command as a task of its own: a plugin that is killed must not stop the work between two writes.
+/// Dropped when the request was answered, or earlier when its connection was closed.
+struct Asking(Cancel);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.cancel(Reason::ClientGone);
+    }
+}
+
+/// Runs a command as a task of its own: a plugin that is killed must not stop the work between two writes. The task learns of it,
+/// and does not wait any longer for what nobody would use.
 async fn run<C: Command>(
     context: Arc<Context>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<C::Answer, Box<Response>> {
     let command: C = decode(body)?;
-    match tokio::spawn(async move { command::serve(&context, &command).await }).await {
+    let asking = Asking(Cancel::default());
+    let cancel = asking.0.clone();
+    match tokio::spawn(async move { command::serve(&context, &command, &cancel).await }).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(Box::new(failed(&error))),
         Err(error) => {

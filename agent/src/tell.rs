@@ -48,6 +48,7 @@ pub fn note(error: &RequestError) -> Option<String> {
         RequestError::UnknownPod { .. }
         | RequestError::OtherNode { .. }
         | RequestError::DeadPod { .. }
+        | RequestError::Cancelled { .. }
         | RequestError::NotReady { .. } => None,
         RequestError::Annotation { .. }
         | RequestError::NamespaceAnnotation { .. }

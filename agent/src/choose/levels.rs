@@ -1,12 +1,13 @@
 //! What each level says about a NIC.
 
 use super::Defaults;
+use super::items::item_of;
 use crate::automatic;
 use crate::config::Config;
 use crate::error::RequestError;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use spiderpool_crds::annotations::{self, AnnotationError, Annotations, Networks, PoolItem};
+use spiderpool_crds::annotations::{self, AnnotationError, Annotations};
 use spiderpool_crds::app::AppKey;
 use spiderpool_crds::{SpiderIPPool, names};
 use spiderpool_ipam::candidates::{Asked, Level};
@@ -46,39 +47,6 @@ pub(super) fn of_pod(
     }
     let request = annotations::ippool(pod.annotations()).map_err(wrong)?;
     Ok(request.map(|request| Asked::new(Level::IPPool, request.ipv4, request.ipv6, clean)))
-}
-
-/// The item of a NIC: the one that names it, or where none names one, the one at its place in the order of Multus.
-fn item_of(items: Vec<PoolItem>, nic: &str, networks: &Networks) -> Result<PoolItem, String> {
-    let named: Vec<String> = items
-        .iter()
-        .filter_map(|item| item.interface.as_ref())
-        .map(|interface| format!("{interface:?}"))
-        .collect();
-    let (key, count) = (names::ANNOTATION_IPPOOLS, items.len());
-    let place = networks.place(nic);
-    let found = items.into_iter().enumerate().find(|(at, item)| match &item.interface {
-        Some(interface) => interface == nic,
-        None => Some(*at) == place,
-    });
-    found.map(|(_, item)| item).ok_or_else(|| {
-        if !named.is_empty() {
-            let named = named.join(", ");
-            return format!("annotation {key} has no item for interface {nic}; it names {named}; add an item");
-        }
-        match place {
-            Some(place) => format!(
-                "annotation {key} has no item for interface {nic}: its {count} items name no interface, so they go with \
-                 the interfaces in the order of Multus, in which {nic} is number {}; add an item",
-                place + 1
-            ),
-            None => format!(
-                "annotation {key} has no item for interface {nic}: its items name no interface, and annotation {} does not \
-                 tell which place {nic} has; name the interface in each item",
-                names::ANNOTATION_MULTUS_NETWORKS
-            ),
-        }
-    })
 }
 
 /// What the namespace names as its default pools.

@@ -1,19 +1,20 @@
 //! A NIC's item of the endpoint, made from claims, and the plugin's answer, made from items.
 
+use super::routes;
 use crate::pools::Claimed;
-use spiderpool_crds::{NicDetail, Route, SpiderEndpoint, SpiderIPPool};
-use spiderpool_ipam::{Cidr, Family, addr};
+use spiderpool_crds::{NicDetail, SpiderEndpoint, SpiderIPPool};
+use spiderpool_ipam::{Family, addr};
 use spiderpool_wire::{IpConfig, IpamAddResponse};
+use std::net::IpAddr;
 
-/// The item of a NIC that was given these addresses.
-pub fn item(nic: &str, container: &str, clean_gateway: bool, claims: &[Claimed], custom: &[Route]) -> NicDetail {
+/// The item of a NIC that was given these addresses, with the routes of their pools.
+pub fn item(nic: &str, clean_gateway: bool, claims: &[Claimed]) -> NicDetail {
     let mut item = NicDetail {
         interface: nic.to_owned(),
-        container_id: Some(container.to_owned()),
         vlan: Some(0),
         ..NicDetail::default()
     };
-    let mut routes: Vec<Route> = Vec::new();
+    let mut pool_routes = Vec::new();
     for claim in claims {
         let pool: &SpiderIPPool = &claim.pool;
         // A claim comes from a pool whose subnet was parsed to make it.
@@ -29,24 +30,27 @@ pub fn item(nic: &str, container: &str, clean_gateway: bool, claims: &[Claimed],
             Family::V4 => (item.ipv4, item.ipv4_pool, item.ipv4_gateway) = (address, name, gateway),
             Family::V6 => (item.ipv6, item.ipv6_pool, item.ipv6_gateway) = (address, name, gateway),
         }
-        routes.extend(pool.spec.routes.iter().flatten().cloned());
-        routes.extend(custom.iter().filter(|route| reaches(&cidr, route)).cloned());
+        pool_routes.extend(pool.spec.routes.iter().flatten().cloned());
     }
-    item.routes = Some(routes).filter(|routes| !routes.is_empty());
+    pool_routes.into_iter().for_each(|route| routes::add(&mut item, route));
     item
 }
 
-/// The item with the network that it is for. GC looks for it.
-pub fn of_network(item: NicDetail, network: &str) -> NicDetail {
+/// The item of a NIC with the sandbox that is set up with it, and the network, for which GC looks.
+pub fn of_attachment(item: NicDetail, container: &str, network: &str) -> NicDetail {
     NicDetail {
+        container_id: Some(container.to_owned()),
         network_name: Some(network.to_owned()).filter(|name| !name.is_empty()),
         ..item
     }
 }
 
-/// Whether a route's gateway lies in the subnet of the address.
-fn reaches(cidr: &Cidr, route: &Route) -> bool {
-    route.gw.parse().is_ok_and(|gateway| cidr.contains(gateway))
+/// The addresses of an item, without their prefix lengths.
+pub fn addresses(item: &NicDetail) -> Vec<IpAddr> {
+    let written = [&item.ipv4, &item.ipv6].into_iter().flatten();
+    written
+        .filter_map(|address| address.split('/').next()?.parse().ok())
+        .collect()
 }
 
 /// The answer for a pod: all its NICs, IPv4 before IPv6.
@@ -92,7 +96,7 @@ fn route(item: &NicDetail, dst: &str, gw: &str) -> spiderpool_wire::Route {
 mod tests {
     use super::*;
     use crate::pools::Taken;
-    use spiderpool_crds::{EndpointStatus, IPPoolSpec, PodAllocation};
+    use spiderpool_crds::{EndpointStatus, IPPoolSpec, PodAllocation, Route};
     use std::sync::Arc;
 
     fn claimed(name: &str, subnet: &str, gateway: &str, ip: &str) -> Claimed {
@@ -123,9 +127,11 @@ mod tests {
             gw: gw.to_owned(),
             ..Route::default()
         });
+        let mut ips = vec![item("eth0", clean, &claims)];
+        routes::attach(&mut ips, &["eth0"], &custom);
         let status = EndpointStatus {
             current: PodAllocation {
-                ips: vec![item("eth0", "c1", clean, &claims, &custom)],
+                ips,
                 ..PodAllocation::default()
             },
             ..EndpointStatus::default()

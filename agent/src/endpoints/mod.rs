@@ -1,8 +1,10 @@
 //! The pod's endpoint: what it was given, for users, for repeated ADDs and for the release.
 
 mod item;
+mod routes;
 
-pub use item::{answer, item, of_network};
+pub use item::{addresses, answer, item, of_attachment};
+pub use routes::unreached;
 
 use crate::context::Context;
 use crate::error::RequestError;
@@ -13,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt};
 use spiderpool_crds::app::AppKey;
-use spiderpool_crds::{EndpointStatus, NicDetail, PodAllocation, SpiderEndpoint, names};
+use spiderpool_crds::{EndpointStatus, NicDetail, PodAllocation, Route, SpiderEndpoint, names};
 use std::future::Future;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -45,19 +47,28 @@ pub async fn read(
         .await
 }
 
-/// Writes a NIC's item into the pod's endpoint, making it where there is none. The first try is the POST without a read;
+/// What an ADD got.
+#[derive(Clone, Debug, Default)]
+pub struct Grant {
+    /// The NICs.
+    pub items: Vec<NicDetail>,
+    /// Routes that the pod's annotation adds.
+    pub routes: Vec<Route>,
+}
+
+/// Writes what an ADD got into the pod's endpoint, making it where there is none. The first try is the POST without a read;
 /// an endpoint of an earlier pod of the same name is taken over in place.
 pub async fn publish(
     context: &Context,
     pod: &Pod,
     app: &AppKey,
-    item: &NicDetail,
+    grant: &Grant,
     deadline: Instant,
 ) -> Result<SpiderEndpoint, RequestError> {
     let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
     let api = api(context, &namespace);
     let what = || format!("write SpiderEndpoint {namespace}/{name}");
-    let fresh = fresh(context, pod, app, item);
+    let fresh = fresh(context, pod, app, grant);
     kill::point(Point::EndpointBefore);
     let created = attempt(context, deadline, what, api.create(&PostParams::default(), &fresh)).await?;
     if let Attempt::Done(endpoint) = created {
@@ -86,7 +97,7 @@ pub async fn publish(
                 Attempt::Again
             }
             Some(mut old) => {
-                merge(&mut old, &fresh, item);
+                merge(&mut old, &fresh, grant);
                 attempt(
                     context,
                     deadline,
@@ -238,14 +249,14 @@ fn is_namespace_terminating(message: &str) -> bool {
     message.contains("is being terminated")
 }
 
-fn fresh(context: &Context, pod: &Pod, app: &AppKey, item: &NicDetail) -> SpiderEndpoint {
+fn fresh(context: &Context, pod: &Pod, app: &AppKey, grant: &Grant) -> SpiderEndpoint {
     let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
     let uid = pod.uid().unwrap_or_default();
     let status = EndpointStatus {
         current: PodAllocation {
             uid: uid.clone(),
             node: context.node.clone(),
-            ips: vec![item.clone()],
+            ips: grant.merged(Vec::new()),
             ..PodAllocation::default()
         },
         owner_controller_type: app.kind.clone(),
@@ -267,19 +278,45 @@ fn fresh(context: &Context, pod: &Pod, app: &AppKey, item: &NicDetail) -> Spider
     endpoint
 }
 
-/// Brings an endpoint that exists up to date: an item more for the same pod, everything anew for another pod.
-fn merge(old: &mut SpiderEndpoint, fresh: &SpiderEndpoint, item: &NicDetail) {
-    if old.status.current.uid == fresh.status.current.uid {
-        let items = &mut old.status.current.ips;
-        match items.iter_mut().find(|own| own.interface == item.interface) {
-            Some(own) => {
-                let other = std::mem::take(&mut own.other);
-                *own = NicDetail { other, ..item.clone() };
+impl Grant {
+    /// The NICs of a pod once these are granted. A NIC whose own ADD is still to come keeps the sandbox that it had.
+    fn merged(&self, mut nics: Vec<NicDetail>) -> Vec<NicDetail> {
+        for item in &self.items {
+            match nics.iter_mut().find(|own| own.interface == item.interface) {
+                Some(own) => {
+                    let old = std::mem::take(own);
+                    let sandbox = item.container_id.is_some();
+                    *own = NicDetail {
+                        container_id: if sandbox {
+                            item.container_id.clone()
+                        } else {
+                            old.container_id
+                        },
+                        network_name: if sandbox {
+                            item.network_name.clone()
+                        } else {
+                            old.network_name
+                        },
+                        other: old.other,
+                        ..item.clone()
+                    };
+                }
+                None => nics.push(item.clone()),
             }
-            None => items.push(item.clone()),
         }
+        let granted: Vec<&str> = self.items.iter().map(|item| item.interface.as_str()).collect();
+        routes::attach(&mut nics, &granted, &self.routes);
+        nics
+    }
+}
+
+/// Brings an endpoint that exists up to date: NICs more for the same pod, everything anew for another pod.
+fn merge(old: &mut SpiderEndpoint, fresh: &SpiderEndpoint, grant: &Grant) {
+    if old.status.current.uid == fresh.status.current.uid {
+        let nics = std::mem::take(&mut old.status.current.ips);
+        old.status.current.ips = grant.merged(nics);
     } else {
-        old.status.current.ips = vec![item.clone()];
+        old.status.current.ips.clone_from(&fresh.status.current.ips);
         old.metadata.owner_references = fresh.metadata.owner_references.clone();
     }
     old.status.current.uid.clone_from(&fresh.status.current.uid);

@@ -110,32 +110,66 @@ fn a_subnet_that_cannot_serve_says_so() {
     assert!(text.contains("SpiderSubnet lan is broken"), "{text}");
 }
 
-fn missing(family: &str) -> RequestError {
-    RequestError::NoPool {
+fn missing(nic: &str, family: Family) -> Failure {
+    let error = RequestError::NoPool {
         pod: "retail/shop-1".to_owned(),
-        nic: "eth0".to_owned(),
-        family: family.to_owned(),
-        reasons: vec!["asked for by a level".to_owned(), format!("the {family} pool is full")],
-    }
+        nic: nic.to_owned(),
+        family: family.to_string(),
+        reasons: vec![
+            "asked for by a level".to_owned(),
+            format!("the {family} pool of {nic} is full"),
+        ],
+    };
+    let nic = nic.to_owned();
+    Failure { nic, family, error }
 }
 
 #[test]
-fn of_two_families_the_missing_ones_are_named_with_their_reasons() {
-    let told = |failures: Vec<RequestError>, families: usize| failed(failures, families).unwrap().to_string();
-    let text = told(vec![missing("IPv6")], 2);
-    assert!(text.contains("NIC eth0 IPv6: only IPv6 is missing"), "{text}");
-    let text = told(vec![missing("IPv4"), missing("IPv6")], 2);
-    let both =
-        "NIC eth0 IPv4: asked for by a level; the IPv4 pool is full; IPv6 has no address either; the IPv6 pool is full";
-    assert!(text.ends_with(both), "{text}");
-    let alone = "NIC eth0 IPv4: asked for by a level; the IPv4 pool is full";
-    let text = told(vec![missing("IPv4")], 1);
-    assert!(text.ends_with(alone), "{text}");
-    let other = RequestError::Api {
-        what: "write".to_owned(),
-        reason: "no".to_owned(),
+fn of_several_nics_and_families_the_missing_ones_are_named_with_their_reasons() {
+    let told = |failures: Vec<Failure>, asked: &[(&str, Family)]| failed(failures, asked).unwrap().to_string();
+    let (v4, v6) = (|nic| missing(nic, Family::V4), |nic| missing(nic, Family::V6));
+    let one = [("eth0", Family::V4)];
+    let dual = [("eth0", Family::V4), ("eth0", Family::V6)];
+    let nics = [("eth0", Family::V4), ("net1", Family::V4), ("net1", Family::V6)];
+    let alone = "NIC eth0 IPv4: asked for by a level; the IPv4 pool of eth0 is full";
+    for (failures, asked, end) in [
+        (
+            vec![v6("eth0")],
+            &dual[..],
+            "NIC eth0 IPv6: only IPv6 is missing, and a pod gets the addresses of both families or none; asked for by a level; \
+             the IPv6 pool of eth0 is full",
+        ),
+        (
+            vec![v4("eth0"), v6("eth0")],
+            &dual,
+            "NIC eth0 IPv4: asked for by a level; the IPv4 pool of eth0 is full; IPv6 has no address either; the IPv6 pool of \
+             eth0 is full",
+        ),
+        (vec![v4("eth0")], &one, alone),
+        (
+            vec![v4("net1")],
+            &nics,
+            "NIC net1 IPv4: only NIC net1 IPv4 is missing, and a pod gets the addresses of all NICs that its annotation lists or \
+             none; asked for by a level; the IPv4 pool of net1 is full",
+        ),
+        (
+            vec![v4("eth0"), v4("net1"), v6("net1")],
+            &nics,
+            "NIC eth0 IPv4: asked for by a level; the IPv4 pool of eth0 is full; NIC net1 IPv4 has no address either; the IPv4 \
+             pool of net1 is full; NIC net1 IPv6 has no address either; the IPv6 pool of net1 is full",
+        ),
+    ] {
+        let text = told(failures, asked);
+        assert!(text.ends_with(end), "{text}");
+    }
+    let other = Failure {
+        error: RequestError::Api {
+            what: "write".to_owned(),
+            reason: "no".to_owned(),
+        },
+        ..v6("eth0")
     };
-    let text = told(vec![missing("IPv4"), other], 2);
+    let text = told(vec![v4("eth0"), other], &dual);
     assert!(text.ends_with(alone), "{text}");
-    assert!(failed(Vec::new(), 2).is_none());
+    assert!(failed(Vec::new(), &dual).is_none());
 }

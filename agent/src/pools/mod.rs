@@ -14,7 +14,7 @@ use crate::metrics::PoolMetrics;
 use kube::Api;
 use spiderpool_crds::records::HeldReason;
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP};
-use spiderpool_ipam::{Family, Owner, RangeSet};
+use spiderpool_ipam::{Family, Owner, RangeSet, addr};
 use spiderpool_kit::cache::Cache;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -153,6 +153,20 @@ impl PoolStore {
             })
             .filter_map(|pool| pool.metadata.name.clone())
             .collect()
+    }
+
+    /// What the cached pools have on record for a pod's NIC, by pool.
+    pub fn recorded(&self, uid: &str, nic: &str, family: Family) -> Vec<(String, IpAddr)> {
+        let holding = self.holding(uid).into_iter();
+        let mut own: Vec<(String, IpAddr)> = holding
+            .filter_map(|name| {
+                let state = PoolState::read(self.cached(&name)?).ok()?;
+                let bits = state.ledger().owned_by(uid, nic).filter(|_| state.family() == family)?;
+                Some((name, addr::from_bits(family, bits)))
+            })
+            .collect();
+        own.sort_unstable();
+        own
     }
 
     async fn send(self: &Arc<Self>, pool: &str, job: Job, deadline: Instant) -> Result<(), JobError> {

@@ -7,6 +7,7 @@ use api::{POOLS, Server};
 use axum::body::Body;
 use serde_json::{Value, json};
 use spiderpool_agent::automatic;
+use spiderpool_agent::cancel::Cancel;
 use spiderpool_agent::config::Config;
 use spiderpool_agent::context::Context;
 use spiderpool_agent::metrics::Metrics;
@@ -83,7 +84,7 @@ impl Agent {
 
     async fn add(&self, nic: &str, network: &[&str]) -> Result<Vec<String>, String> {
         let args = args(nic, network);
-        let answer = Box::pin(add::add(&self.context, &args))
+        let answer = Box::pin(add::add(&self.context, &args, &Cancel::default()))
             .await
             .map_err(|error| error.to_string())?;
         Ok(answer
@@ -231,11 +232,12 @@ async fn unnamed_items_go_with_the_nics_in_order_and_two_nics_of_one_pool_get_tw
         &pools,
         &json!({names::ANNOTATION_IPPOOLS: items, names::ANNOTATION_MULTUS_NETWORKS: "lan@store"}),
     );
-    assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
-    assert_eq!(
-        agent.add("store", &[]).await.unwrap(),
-        ["eth0 10.77.1.1/20", "store 10.77.1.2/20"]
-    );
+    for nic in ["eth0", "store"] {
+        assert_eq!(
+            agent.add(nic, &[]).await.unwrap(),
+            ["eth0 10.77.1.1/20", "store 10.77.1.2/20"]
+        );
+    }
     let error = agent.add("net2", &[]).await.unwrap_err();
     assert!(error.contains("in which net2 is number 3; add an item"), "{error}");
 }
@@ -339,7 +341,9 @@ async fn a_network_that_asks_for_pools_of_its_masters_subnet_is_served_while_nob
         match_master_subnet: true,
         ..args("eth0", &[])
     };
-    let given = Box::pin(add::add(&agent.context, &args)).await.unwrap();
+    let given = Box::pin(add::add(&agent.context, &args, &Cancel::default()))
+        .await
+        .unwrap();
     assert_eq!(given.ips[0].address, "10.77.1.1/20");
 }
 

@@ -102,6 +102,15 @@ impl Networks {
         (!elsewhere).then_some(number)
     }
 
+    /// The interface at a place in the order of Multus, which is what [`Self::place`] looks for.
+    pub fn nic(&self, place: usize) -> String {
+        let Some(number) = place.checked_sub(1) else {
+            return DEFAULT_NIC.to_owned();
+        };
+        let asked = self.further.get(number).and_then(|network| network.interface.clone());
+        asked.unwrap_or_else(|| format!("net{place}"))
+    }
+
     /// The network of an interface as `namespace/name`; `own` is the namespace of those of the first interface that name none,
     /// `pods` that of the others.
     pub fn of(&self, nic: &str, own: &str, pods: &str) -> Option<String> {
@@ -162,6 +171,7 @@ mod tests {
                 ("wan", None, None),
             ] {
                 assert_eq!(found.place(nic), place, "{text} {nic}");
+                assert!(place.is_none_or(|place| found.nic(place) == nic), "{text} {nic}");
                 assert_eq!(
                     found.of(nic, "kube-system", "retail").as_deref(),
                     network,

@@ -1,0 +1,261 @@
+//! One address for one family of one NIC, out of the first pool that has one.
+
+use super::{Request, Want};
+use crate::automatic::{Reach, Slot};
+use crate::choose;
+use crate::error::RequestError;
+use crate::explain;
+use crate::look::Look;
+use crate::pods;
+use crate::pools::{Claimed, JobError};
+use crate::tell;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use spiderpool_crds::SpiderIPPool;
+use spiderpool_ipam::candidates::{Level, PoolFacts, Rejection, Verdict, Verdicts, verdicts};
+use spiderpool_ipam::{Family, Owner};
+use spiderpool_kit::cache::{Key, Store};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long an ADD waits for its application's pool to have a free address. The rest of the budget is for the writes.
+const POOL_WAIT: Duration = Duration::from_secs(20);
+
+/// How long an ADD waits for a pool in a subnet that the pod's annotation names, before it takes an address of another pool
+/// of the application. An application that moves to another subnet has its new pool well before that, and a pod should not
+/// get a place where the application is leaving.
+const ELSEWHERE_AFTER: Duration = Duration::from_secs(3);
+
+/// How long an ADD waits for the operator to check a pool that a user has just made or changed.
+const READY_WAIT: Duration = Duration::from_millis(1500);
+
+/// How long a pod waits for its application's pool without being told what it waits for.
+const TELL_AFTER: Duration = Duration::from_millis(1500);
+
+/// Who claims.
+pub(super) struct Claimant<'a> {
+    request: &'a Request<'a>,
+    pub(super) want: &'a Want,
+    pub(super) family: Family,
+    /// The address that is asked for.
+    exact: Option<IpAddr>,
+}
+
+impl<'a> Claimant<'a> {
+    pub(super) fn new(request: &'a Request<'a>, want: &'a Want, family: Family) -> Self {
+        Self {
+            exact: want.choice.exact.get(&family).copied(),
+            request,
+            want,
+            family,
+        }
+    }
+
+    /// Claims an address from the first candidate that has one. An automatic pool is waited for.
+    pub(super) async fn claim(&self, deadline: Instant) -> Result<Claimed, RequestError> {
+        if self.want.choice.asked.level != Level::Subnets {
+            return self.claim_named(deadline).await;
+        }
+        let start = Instant::now();
+        let give_up = deadline.min(start + POOL_WAIT);
+        let steps = [
+            (Reach::Named, give_up.min(start + TELL_AFTER)),
+            (Reach::Named, give_up.min(start + ELSEWHERE_AFTER)),
+            (Reach::All, give_up),
+        ];
+        for (step, (reach, until)) in steps.into_iter().enumerate() {
+            if step == 1 {
+                let (context, pod) = (self.request.context, self.request.pod);
+                tell::waiting(context, pod, &self.no_pool(self.explained().await));
+            }
+            loop {
+                let tried = match self.try_once(reach, deadline).await? {
+                    Tried::Claimed(claimed) => return Ok(*claimed),
+                    Tried::Nowhere { versions, .. } => versions,
+                };
+                match self.wait_for_pool(reach, &tried, until).await? {
+                    Waited::Appeared if Instant::now() < give_up => {}
+                    Waited::Appeared | Waited::TimedOut => break,
+                    Waited::PodEnded => {
+                        return Err(RequestError::DeadPod {
+                            pod: self.request.pod_name(),
+                            uid: self.request.uid().to_owned(),
+                        });
+                    }
+                }
+            }
+        }
+        Err(self.no_pool(self.explained().await))
+    }
+
+    /// Claims an address from the first pool that has one. A pool that the operator has not checked yet is waited for, if no
+    /// other serves: users make pools and pods at once.
+    async fn claim_named(&self, deadline: Instant) -> Result<Claimed, RequestError> {
+        let (args, cancel) = (self.request.args, self.request.cancel);
+        let until = deadline.min(Instant::now() + READY_WAIT);
+        loop {
+            let rejected = match self.try_once(Reach::All, deadline).await? {
+                Tried::Claimed(claimed) => return Ok(*claimed),
+                Tried::Nowhere { rejected, .. } => rejected,
+            };
+            let unchecked = rejected
+                .iter()
+                .filter(|verdict| verdict.rejection == Rejection::NotReady);
+            let unchecked: Vec<Key> = unchecked.map(|verdict| Key::new("", &verdict.pool)).collect();
+            let checked = |store: &Store<SpiderIPPool>| {
+                let ready = |key| store.get(key).is_some_and(|pool| pool.is_ready());
+                unchecked.iter().any(ready).then_some(())
+            };
+            let pools = self.request.context.pools.cache();
+            if unchecked.is_empty()
+                || Instant::now() >= until
+                || cancel.or(args, pools.wait(until, checked)).await?.is_err()
+            {
+                let origin = format!("asked for by {}", choose::origin(self.want.choice.asked.level));
+                let reasons = [origin].into_iter().chain(rejected.iter().map(Verdict::line)).collect();
+                return Err(self.no_pool(reasons));
+            }
+        }
+    }
+
+    /// Tries each candidate of now.
+    async fn try_once(&self, reach: Reach, deadline: Instant) -> Result<Tried, RequestError> {
+        self.request.cancel.check(self.request.args)?;
+        let pools = &self.request.context.pools;
+        let considered = self.considered(reach);
+        let Verdicts { chosen, mut rejected } = self.judge(&considered);
+        // What an earlier ADD of this pod took comes first, also from a pool that it could not choose any more.
+        let own = pools.recorded(self.request.uid(), &self.want.nic, self.family);
+        let own: Vec<String> = own.into_iter().map(|(pool, _)| pool).collect();
+        let others = chosen.iter().filter(|name| !own.contains(name));
+        for pool in own.iter().chain(others) {
+            match pools.claim(pool, self.owner(), self.exact, deadline).await {
+                Ok(claimed) => return Ok(Tried::Claimed(Box::new(claimed))),
+                Err(JobError::Rejected { pool, rejection }) => {
+                    let rejection = *rejection;
+                    rejected.push(Verdict { pool, rejection });
+                }
+                Err(error @ (JobError::Refused { .. } | JobError::Deadline { .. })) => return Err(error.into()),
+            }
+        }
+        let versions = considered
+            .iter()
+            .map(|pool| (pool.name_any(), pool.resource_version()))
+            .collect();
+        Ok(Tried::Nowhere { versions, rejected })
+    }
+
+    /// The pools that are asked for.
+    fn considered(&self, reach: Reach) -> Vec<Arc<SpiderIPPool>> {
+        let context = self.request.context;
+        if self.want.choice.asked.level == Level::Subnets {
+            let pools = context.pools.cache().indexed(&self.want.facts.application);
+            return self.slot().considered(&pools, reach);
+        }
+        choose::considered(context, &self.want.choice.asked)
+    }
+
+    /// Which of these pools may serve, in order, and why the others may not.
+    fn judge(&self, pools: &[Arc<SpiderIPPool>]) -> Verdicts {
+        let facts = pools.iter().map(|pool| choose::pool_facts_for(pool, self.exact));
+        let facts: Vec<PoolFacts> = facts.collect();
+        verdicts(&self.want.choice.asked, self.family, &self.want.facts, &facts)
+    }
+
+    fn slot(&self) -> Slot<'_> {
+        Slot {
+            app: self.request.app,
+            choice: &self.want.choice,
+            nic: &self.want.nic,
+            family: self.family,
+        }
+    }
+
+    fn owner(&self) -> Owner {
+        Owner {
+            pod: self.request.pod_name(),
+            uid: self.request.uid().to_owned(),
+            nic: Some(self.want.nic.clone()),
+        }
+    }
+
+    async fn explained(&self) -> Vec<String> {
+        explain::no_pool(self.request.context, &self.slot(), &self.want.facts, self.owner()).await
+    }
+
+    fn no_pool(&self, reasons: Vec<String>) -> RequestError {
+        RequestError::NoPool {
+            pod: self.request.pod_name(),
+            nic: self.want.nic.clone(),
+            family: self.family.to_string(),
+            reasons,
+        }
+    }
+
+    /// Waits until a candidate exists that was not tried in its present version and has a free address.
+    async fn wait_for_pool(&self, reach: Reach, tried: &Versions, until: Instant) -> Result<Waited, RequestError> {
+        let Request {
+            context, args, cancel, ..
+        } = self.request;
+        let look = Look {
+            owner: self.owner(),
+            exact: self.exact,
+            reserved: &context.pools.reserved(self.family),
+        };
+        let untried = |pool: &&Arc<SpiderIPPool>| tried.get(&pool.name_any()) != Some(&pool.resource_version());
+        let found = |store: &Store<SpiderIPPool>| {
+            let facts = &self.want.facts;
+            let pools: Vec<Arc<SpiderIPPool>> = store.indexed(&facts.application).cloned().collect();
+            let considered = self.slot().considered(&pools, reach);
+            let pools: Vec<PoolFacts> = considered.iter().filter(untried).map(|pool| look.facts(pool)).collect();
+            let verdicts = verdicts(&self.want.choice.asked, self.family, facts, &pools);
+            (!verdicts.chosen.is_empty()).then_some(())
+        };
+        // A pod that is deleted meanwhile wants no address any more, and its DEL waits for this request to end. That the cache
+        // does not have the pod says nothing: it may have been read live a moment before the cache does.
+        let key = Key::new(&args.pod_namespace, &args.pod_name);
+        let ended = |store: &Store<Pod>| {
+            let pod = store.get(&key)?;
+            (pods::has_uid(pod, self.request.uid()) && !pods::is_alive(pod)).then_some(())
+        };
+        let waiting = async {
+            tokio::select! {
+                found = context.pools.cache().wait(until, found) => match found {
+                    Ok(()) => Waited::Appeared,
+                    Err(_) => Waited::TimedOut,
+                },
+                ended = context.pods.wait(until, ended) => match ended {
+                    Ok(()) => Waited::PodEnded,
+                    Err(_) => Waited::TimedOut,
+                },
+            }
+        };
+        cancel.or(args, waiting).await
+    }
+}
+
+/// Versions of pools, by name.
+type Versions = BTreeMap<String, Option<String>>;
+
+/// What trying the candidates of a moment gave.
+enum Tried {
+    Claimed(Box<Claimed>),
+    /// None of them has an address.
+    Nowhere {
+        /// The pools as they were looked at.
+        versions: Versions,
+        rejected: Vec<Verdict>,
+    },
+}
+
+/// How waiting for a pool ended.
+enum Waited {
+    /// There is one to try.
+    Appeared,
+    /// The pod is terminating or has finished.
+    PodEnded,
+    TimedOut,
+}

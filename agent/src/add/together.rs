@@ -1,0 +1,119 @@
+//! All or nothing: the addresses of all NICs and families of a request.
+
+use super::claim::Claimant;
+use super::{Request, Want};
+use crate::endpoints;
+use crate::error::RequestError;
+use crate::explain::{self, Failure};
+use crate::kill::{self, Point};
+use crate::pools::Claimed;
+use kube::ResourceExt;
+use std::net::IpAddr;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long giving back may take after a failure, in addition to the budget.
+const GIVE_BACK: Duration = Duration::from_secs(5);
+
+/// What a NIC got.
+pub(super) struct Granted<'a> {
+    pub(super) want: &'a Want,
+    /// IPv4 first.
+    pub(super) claims: Vec<Claimed>,
+}
+
+/// Claims an address of each family for each NIC, or none at all.
+pub(super) async fn claim<'a>(
+    request: &Request<'_>,
+    wants: &'a [Want],
+    deadline: Instant,
+) -> Result<Vec<Granted<'a>>, RequestError> {
+    let slots: Vec<Claimant<'_>> = wants
+        .iter()
+        .flat_map(|want| {
+            let families = want.choice.asked.names.keys();
+            families.map(move |family| Claimant::new(request, want, *family))
+        })
+        .collect();
+    let tries = slots.iter().map(|slot| slot.claim(deadline));
+    let results = futures::future::join_all(tries).await;
+    let mut granted: Vec<Granted<'_>> = wants
+        .iter()
+        .map(|want| Granted {
+            want,
+            claims: Vec::new(),
+        })
+        .collect();
+    let mut failures = Vec::new();
+    for (slot, result) in slots.iter().zip(results) {
+        match result {
+            Ok(claimed) => {
+                let own = granted.iter_mut().find(|granted| granted.want.nic == slot.want.nic);
+                own.into_iter().for_each(|own| own.claims.push(claimed.clone()));
+            }
+            Err(error) => failures.push(Failure {
+                nic: slot.want.nic.clone(),
+                family: slot.family,
+                error,
+            }),
+        }
+    }
+    let asked: Vec<_> = slots.iter().map(|slot| (slot.want.nic.as_str(), slot.family)).collect();
+    let cancelled = request.cancel.check(request.args).err();
+    match cancelled.or_else(|| explain::failed(failures, &asked)) {
+        None => Ok(granted),
+        Some(error) => {
+            give_back(request, &granted).await;
+            Err(error)
+        }
+    }
+}
+
+/// Gives back what a failed request claimed. What the pod's endpoint names stays the pod's own: an earlier ADD got it. What no
+/// endpoint names was claimed by an ADD that never came to its end, and is no use of the pod either.
+pub(super) async fn give_back(request: &Request<'_>, granted: &[Granted<'_>]) {
+    let claims = || {
+        let all = granted.iter();
+        all.flat_map(|granted| granted.claims.iter().map(|claimed| (&granted.want.nic, claimed)))
+    };
+    kill::point(Point::GiveBackBefore);
+    let deadline = Instant::now() + GIVE_BACK;
+    let earlier = claims().any(|(_, claimed)| !claimed.taken.new);
+    let named = if earlier {
+        named(request, deadline).await
+    } else {
+        Some(Vec::new())
+    };
+    let pod = request.pod_name();
+    let loose = claims().filter(|(_, claimed)| {
+        let ip = claimed.taken.ip;
+        claimed.taken.new || named.as_ref().is_some_and(|named| !named.contains(&ip))
+    });
+    let releases = loose.map(|(nic, claimed)| {
+        let (name, pod, uid) = (claimed.pool.name_any(), &pod, request.uid());
+        async move {
+            if let Err(error) = request.context.pools.release(&name, pod, uid, nic, deadline).await {
+                // The next ADD of this pod takes the address up again, and its end frees it.
+                tracing::warn!(pool = name, pod, uid, nic, %error, "address not given back after a failed ADD");
+            }
+        }
+    });
+    futures::future::join_all(releases).await;
+    kill::point(Point::GiveBackDone);
+}
+
+/// The addresses that the endpoint of the pod's name has, whosever UID it carries; nothing if that cannot be told.
+async fn named(request: &Request<'_>, deadline: Instant) -> Option<Vec<IpAddr>> {
+    let (namespace, name) = (&request.args.pod_namespace, &request.args.pod_name);
+    match endpoints::read(request.context, namespace, name, deadline).await {
+        Ok(endpoint) => {
+            let items = endpoint.into_iter().flat_map(|endpoint| endpoint.status.current.ips);
+            Some(items.flat_map(|item| endpoints::addresses(&item)).collect())
+        }
+        Err(error) => {
+            let pod = request.pod_name();
+            tracing::warn!(pod, %error, "what the pod had before a failed ADD is not given back");
+            None
+        }
+    }
+}

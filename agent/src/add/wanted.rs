@@ -1,0 +1,54 @@
+//! What an ADD claims: which NICs, and what each of them asks for.
+
+use super::{Request, Want};
+use crate::choose::{self, Defaults};
+use crate::error::RequestError;
+use spiderpool_crds::NicDetail;
+use spiderpool_ipam::Family;
+use std::net::IpAddr;
+use tokio::time::Instant;
+
+/// The NICs that are claimed for, in the order of their items. Where several belong together, that is all of them until an ADD
+/// has got everything; from then on each ADD is for its own NIC, which has its addresses already.
+pub(super) async fn wanted(request: &Request<'_>, deadline: Instant) -> Result<Vec<Want>, RequestError> {
+    let (context, args, pod) = (request.context, request.args, request.pod);
+    let mut nics = choose::together(&context.config, pod, &args.if_name)?;
+    if nics.len() > 1 && is_granted(request) {
+        nics = vec![args.if_name.clone()];
+    }
+    let mut wants = Vec::with_capacity(nics.len());
+    for nic in nics {
+        let defaults = Defaults {
+            nic: &nic,
+            ipv4: &args.default_ipv4_ippool,
+            ipv6: &args.default_ipv6_ippool,
+            clean_gateway: args.clean_gateway,
+        };
+        let app = &request.app.key;
+        let choice = choose::choose(context, pod, app, defaults, deadline).await?;
+        let mut facts = choose::pod_facts(context, pod, app, &choice, &nic, deadline).await?;
+        facts.master = choose::master(args.match_master_subnet && nic == args.if_name, &[]);
+        wants.push(Want { nic, choice, facts });
+    }
+    Ok(wants)
+}
+
+/// Whether an earlier ADD got everything: the endpoint is written after all claims, and the pools still have this NIC's on
+/// record. Only this agent writes either of them for its pods.
+fn is_granted(request: &Request<'_>) -> bool {
+    let (context, args) = (request.context, request.args);
+    let Some(endpoint) = context.endpoints.get(&args.pod_namespace, &args.pod_name) else {
+        return false;
+    };
+    let current = &endpoint.status.current;
+    let own = |item: &&NicDetail| current.uid == request.uid() && item.interface == args.if_name;
+    current.ips.iter().find(own).is_some_and(|item| {
+        let given = [(Family::V4, &item.ipv4), (Family::V6, &item.ipv6)];
+        given.into_iter().all(|(family, address)| {
+            let host = address.as_deref().and_then(|address| address.split('/').next());
+            let given: Option<IpAddr> = host.and_then(|host| host.parse().ok());
+            let recorded = context.pools.recorded(request.uid(), &args.if_name, family);
+            given.is_none_or(|given| recorded.iter().any(|(_, ip)| *ip == given))
+        })
+    })
+}
