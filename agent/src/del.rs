@@ -84,7 +84,7 @@ pub async fn free(
     deadline: Instant,
 ) -> Result<(), RequestError> {
     let own = |item: &NicDetail| nics.contains(&item.interface);
-    let mut pools: BTreeSet<String> = context.pools.holding(uid).into_iter().collect();
+    let mut pools: BTreeSet<String> = context.pools.holding(uid);
     let items = endpoint
         .iter()
         .flat_map(|endpoint| &endpoint.status.current.ips)

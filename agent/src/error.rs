@@ -145,7 +145,7 @@ impl RequestError {
             Self::Annotation { .. } | Self::NamespaceAnnotation { .. } | Self::Unfit { .. } => "wrong_input",
             Self::NoPool { .. } => "no_available_pool",
             Self::Pool(JobError::Rejected { .. }) => "ip_used_out",
-            Self::Pool(JobError::Refused { .. } | JobError::Deadline { .. })
+            Self::Pool(JobError::Refused { .. } | JobError::Unread { .. } | JobError::Deadline { .. })
             | Self::Api { .. }
             | Self::Owner { .. } => "api",
             Self::NotReady { .. } => "not_ready",

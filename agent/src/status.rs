@@ -27,8 +27,8 @@ pub async fn status(
             uid: current.uid.clone(),
             nic: Some(item.interface.clone()),
         };
-        let ipv4_fault = fault(context, &owner, &item.ipv4, &item.ipv4_pool, deadline).await;
-        let ipv6_fault = fault(context, &owner, &item.ipv6, &item.ipv6_pool, deadline).await;
+        let ipv4_fault = fault(context, &owner, &item.ipv4, &item.ipv4_pool, deadline).await?;
+        let ipv6_fault = fault(context, &owner, &item.ipv6, &item.ipv6_pool, deadline).await?;
         interfaces.push(EndpointInterface {
             ipv4_fault: ipv4_fault.unwrap_or_default(),
             ipv6_fault: ipv6_fault.unwrap_or_default(),
@@ -44,18 +44,20 @@ pub async fn status(
     }))
 }
 
-/// Why a pool does not have an address on record for the NIC.
+/// Why a pool does not have an address on record for the NIC. That the pool cannot be read says nothing about its records.
 async fn fault(
     context: &Context,
     owner: &Owner,
     address: &Option<String>,
     pool: &Option<String>,
     deadline: Instant,
-) -> Option<String> {
-    let (address, pool) = (address.as_deref()?, pool.as_deref()?);
+) -> Result<Option<String>, RequestError> {
+    let (Some(address), Some(pool)) = (address.as_deref(), pool.as_deref()) else {
+        return Ok(None);
+    };
     match address.split('/').next().unwrap_or_default().parse::<IpAddr>() {
-        Ok(ip) => context.pools.fault(pool, ip, owner, deadline).await,
-        Err(_) => Some(format!("{address:?} in the endpoint is not an address")),
+        Ok(ip) => Ok(context.pools.fault(pool, ip, owner, deadline).await?),
+        Err(_) => Ok(Some(format!("{address:?} in the endpoint is not an address"))),
     }
 }
 

@@ -16,6 +16,10 @@ const QUARANTINE: SignedDuration = SignedDuration::from_mins(10);
 /// A quarter of a pool may be in quarantine: a host that answers for everything must not empty it.
 const QUARANTINED_SHARE: u128 = 4;
 
+/// Most addresses of a pool that are in quarantine. In a large pool a quarter is no bound: a host that answers for everything would
+/// fill the object with notes.
+const QUARANTINED_MOST: u128 = 256;
+
 /// Most addresses that are noted as cooling. They are chosen last, which nobody depends on, and a note has a hundred bytes.
 const COOLING_MOST: usize = 256;
 
@@ -44,23 +48,29 @@ pub(super) fn cooling(held: &HeldRecords, family: Family) -> Vec<u128> {
 
 /// The note that an address was freed by a pod now, if it is worth one.
 pub(super) fn cool_down(held: &HeldRecords, ip: IpAddr, pod: &str, now: Timestamp) -> Option<Held> {
-    let cooling = held.iter().filter(|(_, held)| !held.blocks()).count();
-    (cooling < COOLING_MOST && held.get(ip).is_none()).then(|| new(HeldReason::Cooling, pod, COOLING, now))
+    (has_cooling_room(held) && held.get(ip).is_none()).then(|| new(HeldReason::Cooling, pod, COOLING, now))
 }
 
-/// The note that a foreign host answers for an address. Beyond the pool's share the address is only given out last.
-pub(super) fn quarantine(held: &HeldRecords, ip: IpAddr, by: &str, total: u128, now: Timestamp) -> Held {
+fn has_cooling_room(held: &HeldRecords) -> bool {
+    held.iter().filter(|(_, held)| !held.blocks()).count() < COOLING_MOST
+}
+
+/// The note that a foreign host answers for an address. Beyond the pool's share the address is only given out last, and when
+/// there are too many of those, it is not noted.
+pub(super) fn quarantine(held: &HeldRecords, ip: IpAddr, by: &str, total: u128, now: Timestamp) -> Option<Held> {
     let others = held
         .iter()
         .filter(|(other, held)| *other != ip && held.blocks())
         .count();
-    let room = (others as u128) < total / QUARANTINED_SHARE;
+    let room = (others as u128) < (total / QUARANTINED_SHARE).min(QUARANTINED_MOST);
     let reason = if room {
         HeldReason::Quarantined
-    } else {
+    } else if has_cooling_room(held) || held.get(ip).is_some() {
         HeldReason::Cooling
+    } else {
+        return None;
     };
-    new(reason, by, QUARANTINE, now)
+    Some(new(reason, by, QUARANTINE, now))
 }
 
 /// How an address is held, in words that follow "the address is".

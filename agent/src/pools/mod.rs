@@ -1,5 +1,6 @@
 //! The pools as this node sees them, and the way to change their records.
 
+mod doubt;
 mod hold;
 mod size;
 mod state;
@@ -11,12 +12,13 @@ pub use writer::{Claimed, JobError};
 
 use crate::kill::{self, Point};
 use crate::metrics::PoolMetrics;
+use doubt::Doubts;
 use kube::Api;
 use spiderpool_crds::records::HeldReason;
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP};
 use spiderpool_ipam::{Family, Owner, RangeSet, addr};
 use spiderpool_kit::cache::Cache;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
@@ -33,6 +35,7 @@ pub struct PoolStore {
     api: Api<SpiderIPPool>,
     metrics: PoolMetrics,
     writers: Mutex<HashMap<String, mpsc::Sender<Job>>>,
+    doubts: Doubts,
 }
 
 impl PoolStore {
@@ -49,6 +52,7 @@ impl PoolStore {
             api: Api::all(client),
             metrics,
             writers: Mutex::default(),
+            doubts: Doubts::new(),
         })
     }
 
@@ -127,32 +131,43 @@ impl PoolStore {
     }
 
     /// Why a pool does not have an address on record for a NIC of a pod; nothing if it has. The cache may say that all is well,
-    /// the opposite is said of the object as read live.
-    pub async fn fault(&self, pool: &str, ip: IpAddr, owner: &Owner, deadline: Instant) -> Option<String> {
+    /// the opposite is said of the object as read live. An error means that it could not be read.
+    pub async fn fault(
+        &self,
+        pool: &str,
+        ip: IpAddr,
+        owner: &Owner,
+        deadline: Instant,
+    ) -> Result<Option<String>, JobError> {
         let look = |object: &Arc<SpiderIPPool>| hold::record_fault(object, ip, owner);
         if let Some(object) = self.cached(pool)
             && look(&object).is_none()
         {
-            return None;
+            return Ok(None);
         }
         match writer::read(self, pool, deadline).await {
-            Ok(Some(object)) => look(&object),
-            Ok(None) => Some(format!("IPPool {pool} of {ip} does not exist")),
-            Err(message) => Some(format!("IPPool {pool} of {ip} cannot be read: {message}")),
+            Ok(Some(object)) => Ok(look(&object)),
+            Ok(None) => Ok(Some(format!("IPPool {pool} of {ip} does not exist"))),
+            Err(message) => Err(JobError::Unread {
+                pool: pool.to_owned(),
+                message,
+            }),
         }
     }
 
-    /// Names of the cached pools that record an address of a pod.
-    pub fn holding(&self, uid: &str) -> Vec<String> {
-        self.cache
+    /// Names of the pools that record an address of a pod, as cached, and of those that a write to which was not answered: it may
+    /// have recorded one.
+    pub fn holding(&self, uid: &str) -> BTreeSet<String> {
+        let recorded = self
+            .cache
             .list()
             .into_iter()
             .filter(|pool| {
                 let records = pool.status.as_ref().and_then(|status| status.allocated_ips.as_deref());
                 records.is_some_and(|text| text.contains(uid))
             })
-            .filter_map(|pool| pool.metadata.name.clone())
-            .collect()
+            .filter_map(|pool| pool.metadata.name.clone());
+        recorded.chain(self.doubts.raised()).collect()
     }
 
     /// What the cached pools have on record for a pod's NIC, by pool.
@@ -224,6 +239,10 @@ impl PoolStore {
 
     const fn metrics(&self) -> &PoolMetrics {
         &self.metrics
+    }
+
+    const fn doubts(&self) -> &Doubts {
+        &self.doubts
     }
 
     /// Reserved addresses of a family. A reservation that does not parse reserves nothing; the webhook refuses such.

@@ -45,6 +45,7 @@ pub struct PoolState {
     /// Those of them that must not be given out.
     blocked: RangeSet,
     size: Size,
+    fence: bool,
 }
 
 impl PoolState {
@@ -83,6 +84,7 @@ impl PoolState {
             records,
             size,
             object,
+            fence: false,
         })
     }
 
@@ -278,7 +280,7 @@ impl PoolState {
         if !recorded.as_ref().is_none_or(own) {
             return None;
         }
-        let note = hold::quarantine(&self.held, ip, by, self.ledger.total().count(), self.now);
+        let note = hold::quarantine(&self.held, ip, by, self.ledger.total().count(), self.now)?;
         let reason = note.reason.clone();
         if !self.hold(ip, note) {
             return None;
@@ -316,6 +318,12 @@ impl PoolState {
         fits
     }
 
+    /// Makes the object to write another than the one that was read although its records are the same: a write that changes
+    /// nothing does not move the resourceVersion.
+    pub const fn fence(&mut self) {
+        self.fence = true;
+    }
+
     /// The object to write: the one that was read, with the records of now.
     pub fn to_write(&self) -> SpiderIPPool {
         let mut object = SpiderIPPool::clone(&self.object);
@@ -323,6 +331,9 @@ impl PoolState {
         status.allocated_ips = self.records.to_status();
         status.held_ips = self.held.to_status();
         status.allocated_ip_count = Some(i64::try_from(self.records.len()).unwrap_or(i64::MAX));
+        if self.fence {
+            status.fence = Some(self.now.to_string());
+        }
         object
     }
 }

@@ -10,6 +10,7 @@ use super::PoolStore;
 use super::state::{PoolState, Taken};
 use crate::kill::{self, Point};
 use crate::pause::{pause, pauses};
+use kube::ResourceExt;
 use kube::api::PostParams;
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::records::HeldReason;
@@ -58,6 +59,14 @@ pub enum JobError {
         /// The API server's answer.
         message: String,
     },
+    /// The pool could not be read live.
+    #[error("IPPool {pool} cannot be read: {message}; try again when the API server answers")]
+    Unread {
+        /// Name of the pool.
+        pool: String,
+        /// What the try met.
+        message: String,
+    },
     /// The deadline passed. What was sent may have been written; the next request of the same pod finds it.
     #[error("no acknowledged write of IPPool {pool} in time: {message}; the kubelet tries again")]
     Deadline {
@@ -104,6 +113,15 @@ impl Job {
         }
     }
 
+    /// Whether nobody waits for the answer any more. What such a job would take, nobody would give back.
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Claim { reply, .. } => reply.is_closed(),
+            Self::Release { reply, .. } => reply.is_closed(),
+            Self::Quarantine { reply, .. } => reply.is_closed(),
+        }
+    }
+
     fn fail(self, error: JobError) {
         // A caller that went away needs no answer.
         match self {
@@ -129,6 +147,15 @@ impl Outcome {
             Self::Quarantine(held) => held.is_some(),
         }
     }
+
+    /// Whether the answer says what the pool has on record, or has not.
+    const fn relies_on_records(&self) -> bool {
+        match self {
+            Self::Claim(taken) => taken.is_ok(),
+            Self::Release(_) => true,
+            Self::Quarantine(_) => false,
+        }
+    }
 }
 
 /// Serves a pool's jobs until none came for a while or the store is gone.
@@ -146,23 +173,30 @@ pub(super) async fn run(store: Arc<PoolStore>, name: String, mut jobs: mpsc::Rec
                 }
             }
         };
-        let mut batch = vec![first];
-        while batch.len() < BATCH_MAX
-            && let Ok(job) = jobs.try_recv()
-        {
-            batch.push(job);
-        }
-        commit(&store, &name, batch).await;
+        commit(&store, &name, vec![first], &mut jobs).await;
+    }
+}
+
+/// Adds to a batch what waits. A try that comes after others takes in what came meanwhile, so that no request waits longer than
+/// one try before its own deadline counts.
+fn fill(batch: &mut Vec<Job>, jobs: &mut mpsc::Receiver<Job>) {
+    while batch.len() < BATCH_MAX
+        && let Ok(job) = jobs.try_recv()
+    {
+        batch.push(job);
     }
 }
 
 /// Plans and writes a batch until it is acknowledged or every job's deadline passed.
-async fn commit(store: &PoolStore, name: &str, mut batch: Vec<Job>) {
-    // The cached object is tried first; whatever goes wrong, the next try is on the object as read live.
-    let mut current = store.cached(name).map(|object| (object, Source::Cache));
+async fn commit(store: &PoolStore, name: &str, mut batch: Vec<Job>, jobs: &mut mpsc::Receiver<Job>) {
+    // The cached object is tried first; whatever goes wrong, the next try is on the object as read live. Of a pool that an
+    // unanswered write may have changed, the cache says nothing.
+    let known = store.cached(name).filter(|_| !store.doubts().is_raised(name));
+    let mut current = known.map(|object| (object, Source::Cache));
     let mut backoff = pauses();
     let mut last_error = String::from("the API server did not answer");
     loop {
+        fill(&mut batch, jobs);
         batch = expire(batch, name, &last_error);
         let Some(latest) = batch.iter().map(Job::deadline).max() else {
             return;
@@ -172,7 +206,10 @@ async fn commit(store: &PoolStore, name: &str, mut batch: Vec<Job>) {
             Some(found) => found,
             None => match read(store, name, limit).await {
                 Ok(Some(object)) => (object, Source::Live),
-                Ok(None) => return missing(batch, name),
+                Ok(None) => {
+                    store.doubts().forget(name);
+                    return missing(batch, name);
+                }
                 Err(message) => {
                     last_error = message;
                     pause(&mut backoff).await;
@@ -191,20 +228,32 @@ async fn commit(store: &PoolStore, name: &str, mut batch: Vec<Job>) {
             }
         };
         let outcomes = plan(&mut state, &batch, store);
+        let version = state.object().resource_version().unwrap_or_default();
+        let doubtful = store.doubts().concerns(name, &version);
         if !outcomes.iter().any(Outcome::is_change) {
             let refused = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Claim(Err(_))));
             // "No free address" may be said only of an object that was read live: the cache may be behind a release.
             if refused && source == Source::Cache {
                 continue;
             }
-            let object = state.object().clone();
-            return answer(batch, outcomes, &object, name);
+            // What is on record counts only once no older write can change it any more.
+            if !doubtful || !outcomes.iter().any(Outcome::relies_on_records) {
+                let object = state.object().clone();
+                return answer(batch, outcomes, &object, name);
+            }
+            state.fence();
         }
         kill::point(Point::WritePlanned);
         match write(store, name, &state, limit).await {
             // An acknowledged write proves that the object was the newest, so what it refused is truly refused.
-            Write::Done(object) => return answer(batch, outcomes, &object, name),
-            Write::Missing => return missing(batch, name),
+            Write::Done(object) => {
+                store.doubts().settle(name, &object.resource_version().unwrap_or_default());
+                return answer(batch, outcomes, &object, name);
+            }
+            Write::Missing => {
+                store.doubts().forget(name);
+                return missing(batch, name);
+            }
             Write::Refused(message) => {
                 let error = JobError::Refused {
                     pool: name.to_owned(),
@@ -217,7 +266,10 @@ async fn commit(store: &PoolStore, name: &str, mut batch: Vec<Job>) {
                 store.metrics().conflicts.inc();
                 last_error = "other writers were faster each time".to_owned();
             }
-            Write::Unknown(message) => last_error = message,
+            Write::Unknown(message) => {
+                store.doubts().raise(name, &version);
+                last_error = message;
+            }
         }
         pause(&mut backoff).await;
     }
@@ -291,7 +343,8 @@ fn missing(batch: Vec<Job>, name: &str) {
 
 fn expire(batch: Vec<Job>, name: &str, message: &str) -> Vec<Job> {
     let now = Instant::now();
-    let (live, dead): (Vec<Job>, Vec<Job>) = batch.into_iter().partition(|job| job.deadline() > now);
+    let waited_for = batch.into_iter().filter(|job| !job.is_abandoned());
+    let (live, dead): (Vec<Job>, Vec<Job>) = waited_for.partition(|job| job.deadline() > now);
     for job in dead {
         job.fail(JobError::Deadline {
             pool: name.to_owned(),

@@ -112,6 +112,10 @@ pub struct IPPoolStatus {
     #[serde(default, rename = "heldIPs", skip_serializing_if = "Option::is_none")]
     pub held_ips: Option<String>,
 
+    /// When an agent last made sure that an earlier write of its own, which was not answered, cannot land any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<String>,
+
     /// Number of addresses of the pool: ips without excludeIPs.
     #[serde(default, rename = "totalIPCount", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
