@@ -103,6 +103,7 @@ fn pool_schema() {
         ".status.allocatedIPCount integer minimum=0.0",
         ".status.allocatedIPs string",
         ".status.conditions array",
+        ".status.fence string",
         ".status.heldIPs string",
         ".status.totalIPCount integer minimum=0.0",
     ];

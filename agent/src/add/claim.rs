@@ -138,7 +138,9 @@ impl<'a> Claimant<'a> {
                     let rejection = *rejection;
                     rejected.push(Verdict { pool, rejection });
                 }
-                Err(error @ (JobError::Refused { .. } | JobError::Deadline { .. })) => return Err(error.into()),
+                Err(error @ (JobError::Refused { .. } | JobError::Unread { .. } | JobError::Deadline { .. })) => {
+                    return Err(error.into());
+                }
             }
         }
         let versions = considered

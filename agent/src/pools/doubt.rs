@@ -119,8 +119,14 @@ mod tests {
         doubts.settle("p", "3");
         assert!(!doubts.is_raised("p"));
         tokio::time::advance(INHERITED).await;
-        assert!(!doubts.concerns("other", "1"), "what came before has landed or never will");
+        assert!(
+            !doubts.concerns("other", "1"),
+            "what came before has landed or never will"
+        );
         doubts.raise("p", "4");
-        assert!(doubts.concerns("p", "4"), "an unanswered write is not forgotten by time");
+        assert!(
+            doubts.concerns("p", "4"),
+            "an unanswered write is not forgotten by time"
+        );
     }
 }

@@ -247,7 +247,9 @@ async fn commit(store: &PoolStore, name: &str, mut batch: Vec<Job>, jobs: &mut m
         match write(store, name, &state, limit).await {
             // An acknowledged write proves that the object was the newest, so what it refused is truly refused.
             Write::Done(object) => {
-                store.doubts().settle(name, &object.resource_version().unwrap_or_default());
+                store
+                    .doubts()
+                    .settle(name, &object.resource_version().unwrap_or_default());
                 return answer(batch, outcomes, &object, name);
             }
             Write::Missing => {

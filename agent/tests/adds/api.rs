@@ -18,6 +18,15 @@ struct State {
     version: u64,
     watches: Vec<(String, UnboundedSender<Value>)>,
     asked: Vec<String>,
+    lost: Lost,
+}
+
+/// Writes that are on their way for longer than those who sent them wait.
+#[derive(Default)]
+struct Lost {
+    /// Paths of objects whose writes are lost from now on.
+    paths: Vec<String>,
+    writes: Vec<(String, Value)>,
 }
 
 /// The server. Cheap to clone.
@@ -34,6 +43,9 @@ impl Server {
                 let bytes = body.collect_bytes().await.map_err(io::Error::other)?;
                 let path = head.uri.path().to_owned();
                 let watch = head.uri.query().is_some_and(|query| query.contains("watch=true"));
+                if head.method == Method::PUT && own.lock().lose(&path, &bytes) {
+                    return std::future::pending().await;
+                }
                 Ok::<_, io::Error>(own.lock().answer(&head.method, &path, watch, &bytes))
             }
         });
@@ -48,6 +60,29 @@ impl Server {
     /// An object as it is now.
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
         self.lock().objects.get(path).cloned()
+    }
+
+    /// Lets writes of an object be on their way until [`Self::land`].
+    pub(crate) fn lose(&self, path: &str) {
+        self.lock().lost.paths.push(path.to_owned());
+    }
+
+    /// Lets all writes that were lost arrive, and loses none from now on. Gives the status codes that nobody waits for.
+    pub(crate) fn land(&self) -> Vec<u16> {
+        let mut state = self.lock();
+        let lost = std::mem::take(&mut state.lost);
+        let writes = lost.writes.into_iter();
+        writes
+            .map(|(path, object)| {
+                let bytes = object.to_string().into_bytes();
+                state.answer(&Method::PUT, &path, false, &bytes).status().as_u16()
+            })
+            .collect()
+    }
+
+    /// Writes are not lost any more; what was lost is still on its way.
+    pub(crate) fn lose_no_more(&self) {
+        self.lock().lost.paths.clear();
     }
 
     /// The texts of the Events, with their reasons.
@@ -71,6 +106,14 @@ impl Server {
 }
 
 impl State {
+    fn lose(&mut self, path: &str, body: &[u8]) -> bool {
+        let lost = self.lost.paths.iter().any(|lost| path.starts_with(lost.as_str()));
+        if lost && let Ok(object) = serde_json::from_slice(body) {
+            self.lost.writes.push((path.to_owned(), object));
+        }
+        lost
+    }
+
     fn store(&mut self, path: &str, mut object: Value) -> Value {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());

@@ -2,6 +2,7 @@
 //! when it fails.
 
 mod api;
+mod lost_writes;
 
 use api::{POOLS, Server};
 use axum::body::Body;
