@@ -229,7 +229,7 @@ impl Agent {
     }
 
     /// Ends it, and deletes the Node.
-    pub async fn remove(self) -> Result<()> {
+    pub async fn remove(&self) -> Result<()> {
         if self.pid().await.is_some() {
             self.kill().await?;
         }

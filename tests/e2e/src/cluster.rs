@@ -88,6 +88,14 @@ impl Cluster {
         Client::try_from(config).context("making a client with a token")
     }
 
+    /// A client that sends no credentials of its own.
+    pub fn anonymous(&self) -> Result<Client> {
+        let mut config = self.config.clone();
+        config.auth_info = AuthInfo::default();
+        config.default_retry = false;
+        Client::try_from(config).context("making a client without credentials")
+    }
+
     /// A kubeconfig that has nothing but a token, as JSON. With `server` it leads to something else that stands for the API server.
     pub fn kubeconfig(&self, token: &str, server: Option<&Server>) -> Result<Value> {
         let cluster = match server {

@@ -21,9 +21,11 @@ pub mod operators;
 pub mod own_kind;
 pub mod pod;
 pub mod property;
+pub mod proxy;
 pub mod scene;
 pub mod shape;
 pub mod socket;
+pub mod storm;
 pub mod wait;
 pub mod workload;
 
