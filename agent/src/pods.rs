@@ -147,6 +147,7 @@ async fn read(
     let what = || format!("read Pod {namespace}/{name}");
     let limit = deadline.min(Instant::now() + READ_TIMEOUT);
     let found = context.call(limit, what, api.get_opt(name)).await?;
+    learn(context, namespace, name, found.as_ref());
     Ok(match found {
         None => PodState::Gone {
             seen: "the API server has no Pod of that name".to_owned(),
@@ -159,6 +160,18 @@ async fn read(
             ),
         },
     })
+}
+
+/// Takes a live read into the cache, which may be behind: an ADD that is on its way must not find a pod alive whose DEL was served.
+fn learn(context: &Context, namespace: &str, name: &str, found: Option<&Pod>) {
+    let cached = context.pods.get(namespace, name);
+    if let Some(old) = cached.filter(|old| found.is_none_or(|pod| pod.metadata.uid != old.metadata.uid)) {
+        context.pods.forget(&old);
+    }
+    let node = |pod: &&Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) == Some(&context.node);
+    if let Some(pod) = found.filter(node) {
+        context.pods.learn(pod.clone());
+    }
 }
 
 #[cfg(test)]

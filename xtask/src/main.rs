@@ -58,10 +58,18 @@ enum Task {
     /// Runs end-to-end tests as long as they can be, on a cluster of their own
     ///
     /// cargo xtask soak storm        the leading operator killed at twenty points of a storm of workloads
+    /// cargo xtask soak history      twenty storms of ADDs and DELs at agents that are killed at any point
+    /// cargo xtask soak faults       twenty such storms at agents whose API server cannot be relied on
     #[command(verbatim_doc_comment)]
     Soak {
         /// Part of the tests' name
         test: String,
+        /// Seed of the first storm of `history` and `faults`, printed by the run that is to be made again
+        #[arg(long)]
+        seed: Option<u64>,
+        /// How many points or storms
+        #[arg(long, default_value_t = 20)]
+        count: u32,
         /// Leave the test cluster running
         #[arg(long)]
         keep: bool,
@@ -189,8 +197,14 @@ fn run(task: Task, ui: &Ui) -> Result<()> {
             };
             test::run(&test::Options { which, name, keep }, ui)
         }
-        Task::Soak { test, keep, name } => {
-            let which = Which::Soak(test);
+        Task::Soak {
+            test,
+            seed,
+            count,
+            keep,
+            name,
+        } => {
+            let which = Which::Soak { test, seed, count };
             test::run(&test::Options { which, name, keep }, ui)
         }
         Task::Bench { group } => bench::run(group, ui),

@@ -23,8 +23,8 @@ const EXCLUSIVE: &str = "exclusive_";
 
 /// Tells tests that can be long how long they are to be.
 const SOAK: &str = "SPIDERPOOL_SOAK";
-/// At so many points.
-const SOAK_POINTS: &str = "20";
+/// Tells tests what their chance is made of.
+const SEED: &str = "SPIDERPOOL_SEED";
 
 /// Tells tests what serves OpenKruise's kinds.
 const KRUISE: &str = "SPIDERPOOL_E2E_KRUISE";
@@ -91,8 +91,9 @@ pub(super) fn run(options: &Options, part: Part<'_>, ui: &Ui) -> Result<()> {
             (KRUISE, cluster.start_kruise()?.word().into()),
             (AGENT_PROGRAM, agent.clone().into_os_string()),
         ];
-        if let Which::Soak(_) = options.which {
-            told.push((SOAK, SOAK_POINTS.into()));
+        if let Which::Soak { seed, count, .. } = options.which {
+            told.push((SOAK, count.to_string().into()));
+            told.extend(seed.map(|seed| (SEED, seed.to_string().into())));
         }
         Ok(told)
     };

@@ -23,7 +23,14 @@ pub enum Which {
     /// Only the chart's life: uninstalled, installed again, uninstalled without a trace.
     Chart,
     /// End-to-end tests whose name contains the text, as long as they can be.
-    Soak(String),
+    Soak {
+        /// Part of their name.
+        test: String,
+        /// What chance is made of, if it is to be the same again.
+        seed: Option<u64>,
+        /// At how many points, or how often.
+        count: u32,
+    },
 }
 
 /// What the test run is asked for.
@@ -51,7 +58,7 @@ pub fn run(options: &Options, ui: &Ui) -> Result<()> {
         Which::EndToEnd(None) => e2e::run(options, e2e::Part::All, ui)?,
         Which::EndToEnd(Some(name)) => e2e::run(options, e2e::Part::Named(name), ui)?,
         Which::Chart => e2e::run(options, e2e::Part::Chart, ui)?,
-        Which::Soak(name) => e2e::run(options, e2e::Part::Named(name), ui)?,
+        Which::Soak { test, .. } => e2e::run(options, e2e::Part::Named(test), ui)?,
     }
     ui.answer("all tests passed");
     Ok(())

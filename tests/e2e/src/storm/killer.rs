@@ -40,10 +40,10 @@ const POINTS: [&str; 22] = [
 ];
 
 /// An agent whose point did not come is killed wherever it is.
-const LIFE: (Duration, Duration) = (Duration::from_millis(1500), Duration::from_millis(4000));
+const LIFE: (Duration, Duration) = (Duration::from_millis(2000), Duration::from_millis(6000));
 
 /// How often a point is passed before the agent dies at it, at most.
-const PASSES: u64 = 6;
+const PASSES: u64 = 8;
 
 /// Killed at no named point.
 const ANYWHERE: &str = "anywhere";

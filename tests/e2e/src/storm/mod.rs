@@ -81,11 +81,12 @@ pub(crate) struct Storm {
 }
 
 /// Reasons for which an ADD is refused, by a part of the text.
-const REASONS: [(&str, &str); 5] = [
+const REASONS: [(&str, &str); 6] = [
     ("no IPPool available", "pools full"),
     ("is terminating", "pod ended"),
     ("is not known", "pod ended"),
     ("has not read", "agent starting"),
+    ("cancelled", "cancelled"),
     ("API server", "API server"),
 ];
 
