@@ -119,6 +119,13 @@ impl Cluster {
         }))
     }
 
+    /// Host and port of the API server.
+    pub fn api_server(&self) -> Result<String> {
+        let url = &self.config.cluster_url;
+        let authority = url.authority().map(ToString::to_string);
+        authority.with_context(|| format!("{url} names no host"))
+    }
+
     /// The process of a component of the control plane, for example `kube-apiserver`.
     pub fn component(&self, name: &str) -> Result<i32> {
         let file = self.folder.join("processes").join(format!("{name}.json"));

@@ -6,11 +6,13 @@
 //! checked afterwards ([`history`]).
 
 pub mod agents;
+pub mod attached;
 pub mod cluster;
 pub mod dump;
 mod edit;
 pub mod event;
 pub mod figures;
+pub mod gate;
 pub mod history;
 pub mod kruise;
 mod leave;
@@ -19,12 +21,15 @@ mod networks;
 pub mod node;
 pub mod operators;
 pub mod own_kind;
+pub mod plugin;
 pub mod pod;
 pub mod property;
 pub mod proxy;
 pub mod scene;
+pub mod second_agent;
 pub mod shape;
 pub mod socket;
+pub mod squatter;
 pub mod storm;
 pub mod wait;
 pub mod workload;

@@ -1,13 +1,20 @@
-//! A node of the test cluster: its processes, and files as it sees them.
+//! A node of the test cluster: its processes, files as it sees them, and commands inside it.
 
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::Deserialize;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+/// How long a command on a node may take.
+const COMMAND: Duration = Duration::from_secs(60);
 
 /// Program of the agent.
 pub const AGENT: &str = "spiderpool-agent";
@@ -78,6 +85,20 @@ impl Node {
         Ok(found)
     }
 
+    /// A command in the node's namespaces; the program is still to be added. It ends when it is dropped, or with the test.
+    pub fn enter(&self) -> Command {
+        enter(self.holder_pid, &["--net", "--mount", "--uts"])
+    }
+
+    /// Runs a shell script on the node, with this on its standard input, and gives what it prints.
+    pub async fn sh(&self, script: &str, input: &str) -> Result<String> {
+        let mut command = self.enter();
+        command.args(["sh", "-euc", script]);
+        output(command, input)
+            .await
+            .with_context(|| format!("running {script:?} on node {}", self.name))
+    }
+
     /// A file of the node, whatever links lead to it there.
     pub fn open(&self, path: &str) -> Result<OwnedFd> {
         let root = format!("/proc/{}/root", self.holder_pid);
@@ -131,6 +152,48 @@ impl Process {
     /// Ends it as a crash would: `kill -9`.
     pub fn kill(&self) -> Result<bool> {
         self.signal(Signal::KILL)
+    }
+}
+
+/// A command in namespaces of a process, given as options of nsenter(1).
+pub(crate) fn enter(pid: i32, namespaces: &[&str]) -> Command {
+    // With the test's thread everything that it started goes, also when the test is killed.
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "nsenter", "--target", &pid.to_string()])
+        .args(namespaces)
+        .arg("--")
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs a command and gives what it prints; an exit status other than 0 is an error.
+pub(crate) async fn output(mut command: Command, input: &str) -> Result<String> {
+    let ended = run(&mut command, input).await?;
+    let stdout = String::from_utf8_lossy(&ended.stdout).into_owned();
+    if !ended.status.success() {
+        bail!("{}\n{stdout}{}", ended.status, String::from_utf8_lossy(&ended.stderr));
+    }
+    Ok(stdout)
+}
+
+/// Runs a command to its end.
+pub(crate) async fn run(command: &mut Command, input: &str) -> Result<std::process::Output> {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().context("starting it")?;
+    let mut stdin = child.stdin.take().context("no standard input")?;
+    let run = async {
+        // Who does not read its input has no use for it.
+        let _ = stdin.write_all(input.as_bytes()).await;
+        drop(stdin);
+        child.wait_with_output().await.context("waiting for its end")
+    };
+    match tokio::time::timeout(COMMAND, run).await {
+        Ok(ended) => ended,
+        Err(_) => bail!("it did not end in {COMMAND:?}"),
     }
 }
 

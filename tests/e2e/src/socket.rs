@@ -42,7 +42,11 @@ impl Answer {
 
 /// Connects to the agent of a node.
 pub async fn connect(node: &Node) -> Result<UnixStream> {
-    let socket: OwnedFd = node.open(PATH)?;
+    connect_to(node, PATH).await
+}
+
+async fn connect_to(node: &Node, socket: &str) -> Result<UnixStream> {
+    let socket: OwnedFd = node.open(socket)?;
     // By way of the descriptor: the path leads there in the node's file system only.
     let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
     let stream = UnixStream::connect(path).await;
@@ -51,8 +55,16 @@ pub async fn connect(node: &Node) -> Result<UnixStream> {
 
 /// Sends a request to the agent of a node.
 pub async fn request(node: &Node, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
-    let what = || format!("{method} {path} at the agent of node {}", node.name);
-    let exchange = async { exchange(connect(node).await?, method, path, body).await };
+    request_on(node, PATH, method, path, body).await
+}
+
+/// Sends a request to the agent that listens on a socket of a node.
+pub async fn request_on(node: &Node, socket: &str, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
+    let what = || format!("{method} {path} at the agent of node {} on {socket}", node.name);
+    let exchange = async {
+        let stream = connect_to(node, socket).await?;
+        exchange(stream, method, path, body).await
+    };
     match tokio::time::timeout(DEADLINE, exchange).await {
         Ok(answer) => answer.with_context(what),
         Err(_) => bail!("no answer in {DEADLINE:?} to {}", what()),

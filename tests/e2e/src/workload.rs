@@ -73,6 +73,14 @@ pub fn pod(name: &str, node: &str, annotations: &Annotations) -> Result<Pod> {
     serde_json::from_value(object).context("making a Pod")
 }
 
+/// Makes a pod terminate for ten minutes when it is deleted: its only process heeds no signal but the last one.
+pub fn lingering(mut pod: Pod) -> Pod {
+    if let Some(spec) = pod.spec.as_mut() {
+        spec.termination_grace_period_seconds = Some(600);
+    }
+    pod
+}
+
 fn sleeping(restart: &str) -> Value {
     json!({
         "restartPolicy": restart,

@@ -10,7 +10,7 @@ use spiderpool_e2e::workload::from_pools;
 
 #[tokio::test]
 async fn one_serves_again_after_a_crash_and_ends_when_told() -> Result<()> {
-    scene("own_agents", async |scene: &Scene| {
+    scene("second_agents", async |scene: &Scene| {
         let spec = IPPoolSpec {
             ips: Some(vec![scene.ip(4, "10")]),
             ..IPPoolSpec::default()

@@ -8,8 +8,8 @@ use kube::api::ListParams;
 use kube::runtime::watcher;
 use serde_json::json;
 use spiderpool_crds::SpiderEndpoint;
+use spiderpool_e2e::plugin::{Attachment, NETWORK, network, spiderpool};
 use spiderpool_e2e::scene::{Scene, scene};
-use spiderpool_e2e::socket::{self, request};
 use spiderpool_e2e::wait::{self, LONG, SOON};
 use spiderpool_e2e::workload::{deployment, from_subnets, job};
 
@@ -27,6 +27,7 @@ async fn a_sandbox_made_again_keeps_the_addresses() -> Result<()> {
         let node = scene.cluster.node(&before.node)?;
         let endpoints = scene.api::<SpiderEndpoint>();
         let old = sandbox(&endpoints.get(&before.name).await?).context("the endpoint names no sandbox")?;
+        let replayed = Attachment::of(scene, &before).await?.gone(&old);
         let processes = node.container(&old)?;
         ensure!(!processes.is_empty(), "sandbox {old} has no process on {}", node.name);
         for process in processes {
@@ -45,17 +46,10 @@ async fn a_sandbox_made_again_keeps_the_addresses() -> Result<()> {
             after.addresses
         );
         // The kubelet sends the DEL of a dead sandbox again when it collects its garbage, long after the new one runs.
-        let replayed = json!({
-            "containerID": old,
-            "ifName": "eth0",
-            "netNamespace": "",
-            "podNamespace": scene.namespace,
-            "podName": before.name,
-            "podUID": before.uid,
-        });
         for _ in 0..3 {
-            let answer = request(node, "DELETE", socket::IP, replayed.to_string().as_bytes()).await?;
-            ensure!(answer.status == 200, "the replayed DEL failed: {answer:?}");
+            let conf = network("1.0.0", NETWORK, json!({}));
+            let ended = spiderpool(node, "DEL", &conf, Some(&replayed)).await?;
+            ended.result().context("the DEL of the older sandbox")?;
         }
         scene.distinct_addresses(&[after], 2).await?;
         let now = sandbox(&endpoints.get(&before.name).await?);
