@@ -13,6 +13,7 @@
 //! | [`text`], [`cidr`] | the text grammar of addresses, ranges and subnets |
 //! | [`ledger`] | who has which address of one pool |
 //! | [`accounting`] | which pool was given which addresses of a subnet |
+//! | [`claims`] | which of several pools with the same address may give it out |
 //! | [`autopool`] | what to do about the pool of one application |
 //! | [`rollout`] | whether a rolling update can go on in a pool |
 //! | [`naming`] | names of automatic pools |
@@ -25,6 +26,7 @@ pub mod autopool;
 mod by_pod;
 pub mod candidates;
 pub mod cidr;
+pub mod claims;
 mod free;
 mod hash;
 pub mod ledger;

@@ -17,6 +17,8 @@ use crate::kinds::crd::Crd;
 use crate::kinds::owner::Led;
 use crate::kinds::pod::PodSketch;
 use crate::metrics::Waiting;
+use crate::pool::admit::Unaccounted;
+use crate::pool::board::Board;
 use crate::pool::index;
 use crate::pool::shrink::Marks;
 use crate::subnet::hold::Awaited;
@@ -91,6 +93,10 @@ pub struct Context {
     pub placements: Placements,
     /// Who waits for addresses.
     pub waiting: Waiting,
+    /// Which pool lays claim to which addresses.
+    pub board: Board,
+    /// Pools that wait for the accounting of a subnet.
+    pub unaccounted: Unaccounted,
     /// What pools have to give up as their pods go.
     pub shrinking: Marks,
     /// How fast passes over one subnet follow each other.
@@ -146,6 +152,8 @@ impl Context {
             recorder: Recorder::silent(),
             placements: Placements::default(),
             waiting: Waiting::default(),
+            board: Board::default(),
+            unaccounted: Unaccounted::default(),
             shrinking: Marks::default(),
             pace: Pace::default(),
             awaited: Awaited::default(),

@@ -30,6 +30,8 @@ use crate::kinds::pod::PodSketch;
 use crate::kinds::watched::index;
 use crate::kinds::{Kinds, Watched, Workloads, discover, foreign};
 use crate::metrics::Waiting;
+use crate::pool::admit::Unaccounted;
+use crate::pool::board::Board;
 use crate::pool::shrink::Marks;
 use crate::subnet::hold::Awaited;
 use crate::subnet::pace::Pace;
@@ -96,6 +98,8 @@ pub async fn run(options: &Daemon) -> anyhow::Result<()> {
         },
         placements: Placements::default(),
         waiting: Waiting::default(),
+        board: Board::default(),
+        unaccounted: Unaccounted::default(),
         shrinking: Marks::default(),
         pace: Pace::default(),
         awaited: Awaited::default(),

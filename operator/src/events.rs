@@ -46,6 +46,8 @@ pub enum Reason {
     PoolRefused,
     /// Hosts use addresses of a pool that were not given them.
     ForeignHosts,
+    /// The pool has addresses of another one, which comes first.
+    Overlap,
     /// A reservation does not parse.
     ReservedIPInvalid,
     /// A rolling update can never go on, since there is no spare address.
@@ -80,6 +82,7 @@ impl Reason {
             | Self::PoolTerminating
             | Self::PoolRefused
             | Self::ForeignHosts
+            | Self::Overlap
             | Self::ReservedIPInvalid
             | Self::SurgeBlocked
             | Self::LimitExceeded

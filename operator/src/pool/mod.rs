@@ -4,7 +4,9 @@
 //! Agents write the status of a busy pool all the time. So nothing is written here unless a value of ours is wrong, and
 //! a lost race is no trouble: the change that won it brings us back.
 
+pub mod admit;
 pub mod adopt;
+pub mod board;
 pub mod foreign;
 pub mod index;
 pub mod shrink;
@@ -15,7 +17,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Resource;
-use spiderpool_crds::SpiderIPPool;
+use spiderpool_crds::conditions::{READY, find};
+use spiderpool_crds::{IPPoolStatus, SpiderIPPool};
 use spiderpool_ipam::RangeSet;
 use spiderpool_kit::queue::Outcome;
 
@@ -23,6 +26,7 @@ use crate::context::Context;
 use crate::events::{Reason, tell};
 use crate::subnet::room::reserved;
 use crate::{identity, write};
+use admit::Admission;
 use adopt::Tie;
 use status::Around;
 
@@ -35,7 +39,10 @@ pub async fn reconcile(context: &Context, name: &str) -> Outcome {
         return Outcome::Done;
     };
     match pass(context, &pool).await {
-        Ok(()) => foreign::next_look(&pool, Timestamp::now()).map_or(Outcome::Done, Outcome::After),
+        Ok(wait) => {
+            let looks = [wait, foreign::next_look(&pool, Timestamp::now())];
+            looks.into_iter().flatten().min().map_or(Outcome::Done, Outcome::After)
+        }
         Err(write::Error::NotLeader) => Outcome::Done,
         Err(write::Error::Stale(conflict)) => {
             tracing::debug!(pool = name, error = %conflict, "changed meanwhile, looking again");
@@ -45,17 +52,22 @@ pub async fn reconcile(context: &Context, name: &str) -> Outcome {
     }
 }
 
-async fn pass(context: &Context, pool: &SpiderIPPool) -> Result<(), write::Error> {
+/// Says after which time the pool is to be looked at again in any case.
+async fn pass(context: &Context, pool: &SpiderIPPool) -> Result<Option<Duration>, write::Error> {
     if pool.is_terminating() {
-        return release(context, pool).await;
+        return release(context, pool).await.map(|()| None);
     }
     let tie = adopt::tie(context, pool);
     let refused = match described(pool, &tie) {
-        None => Ok(pool.clone()),
-        Some(described) => context.pools.replace(&described).await,
+        None => Ok(()),
+        Some(described) => match context.pools.replace(&described).await {
+            // The change brings us back: nothing is said of a version that the watch has not told of.
+            Ok(_) => return Ok(None),
+            Err(error) => Err(error),
+        },
     };
     let (mut pool, refused) = match refused {
-        Ok(pool) => (pool, None),
+        Ok(()) => (pool.clone(), None),
         // What the pool is not allowed to be called does not make its counts wrong.
         Err(error @ write::Error::Refused(_)) => {
             let why = error.refusal().unwrap_or_default();
@@ -66,24 +78,37 @@ async fn pass(context: &Context, pool: &SpiderIPPool) -> Result<(), write::Error
         Err(error) => return Err(error),
     };
     let old = pool.status.clone().unwrap_or_default();
+    let admission = admit::admission(context, &pool).await?;
+    if let Admission::Waits(wait) = admission {
+        // All of the status is one write when that is known.
+        return refused.map_or(Ok(Some(wait)), Err);
+    }
     let around = Around {
         reserved: pool
             .family()
             .map_or_else(|_| RangeSet::new(), |family| reserved(context, family)),
         tie: &tie,
+        admission: &admission,
         shrink: context.shrinking.get(pool.metadata.name.as_deref().unwrap_or_default()),
     };
     let now = Timestamp::now();
     let mut new = status::next(&pool, &around, now);
     let foreign = foreign::tell(&pool, &mut new, now);
+    let ready = |status: &IPPoolStatus| find(status.conditions.as_deref(), READY).cloned();
+    let news = ready(&new) != ready(&old);
     if new != old {
         pool.status = Some(new);
         context.pools.replace_status(&pool).await?;
     }
+    if let Admission::Refused(admit::OVERLAP, note) = &admission
+        && news
+    {
+        tell(&context.recorder, pool.object_ref(&()), Reason::Overlap, note);
+    }
     if let Some(note) = foreign {
         tell(&context.recorder, pool.object_ref(&()), Reason::ForeignHosts, &note);
     }
-    refused.map_or(Ok(()), Err)
+    refused.map_or(Ok(None), Err)
 }
 
 /// The pool with its identity filled in and its owner set; none if it is so.

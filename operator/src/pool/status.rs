@@ -6,6 +6,7 @@ use spiderpool_crds::{IPPoolStatus, SpiderIPPool};
 use spiderpool_ipam::accounting::status_count;
 use spiderpool_ipam::{Family, RangeSet};
 
+use super::admit::Admission;
 use super::adopt::Tie;
 use super::shrink::{self, Shrink};
 use super::used::used;
@@ -17,6 +18,8 @@ pub struct Around<'a> {
     pub reserved: RangeSet,
     /// How the pool stands to its subnet.
     pub tie: &'a Tie,
+    /// Whether it may give out addresses.
+    pub admission: &'a Admission,
     /// What it has still to give up, if that is known.
     pub shrink: Option<Shrink>,
 }
@@ -44,7 +47,12 @@ pub fn next(pool: &SpiderIPPool, around: &Around<'_>, now: Timestamp) -> IPPoolS
     };
     new.total_ip_count = Some(status_count(total.count()));
     new.allocated_ip_count = Some(i64::try_from(in_use).unwrap_or(i64::MAX));
-    ready(&mut new, true, "Accepted", &usable(around.tie));
+    match around.admission {
+        Admission::Admitted => ready(&mut new, true, "Accepted", &usable(around.tie)),
+        Admission::Refused(reason, why) => ready(&mut new, false, reason, why),
+        // What was said of an earlier generation of the spec is not taken for a word on this one.
+        Admission::Waits(_) | Admission::Unreadable => {}
+    }
     let usable = total.difference(&around.reserved);
     let free = usable.difference(&used(pool, family)).count();
     fullness::set(&mut new.conditions, (free, usable.count()), &WORDS, generation, now);
@@ -81,6 +89,7 @@ mod tests {
         Around {
             reserved: RangeSet::new(),
             tie: &Tie::Settled,
+            admission: &Admission::Admitted,
             shrink: None,
         }
     }

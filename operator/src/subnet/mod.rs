@@ -37,7 +37,7 @@ use spiderpool_kit::queue::Outcome;
 
 use crate::context::Context;
 use crate::events::REPEAT;
-use crate::pool::adopt;
+use crate::pool::{admit, adopt};
 use crate::{identity, write};
 
 /// How often a pass starts over when what it looked at turns out to be old.
@@ -84,6 +84,9 @@ async fn pass(context: &Context, name: &str) -> Result<Outcome, write::Error> {
         let Some(recorded) = status::publish(context, &seen, &plan, confirmed).await? else {
             continue;
         };
+        if !admit::is_clear(context, &seen, &plan) {
+            continue;
+        }
         let done = apply::run(context, &seen, &plan, &recorded).await;
         context.pace.written(name, done.written.len());
         let waiting = tell::outcome(context, &seen, &plan, &done);

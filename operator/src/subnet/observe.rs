@@ -109,7 +109,9 @@ pub fn look(context: &Context, subnet: Arc<SpiderSubnet>, cidr: Cidr) -> Seen {
         controlled,
         facts: Facts {
             total,
-            reserved: reserved(context, family).union(&world.overlapping),
+            reserved: reserved(context, family)
+                .union(&world.overlapping)
+                .union(&context.board.beyond(family)),
             limits,
             entries,
             terminating: subnet.is_terminating(),

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP, SpiderSubnet};
 use spiderpool_ipam::Cidr;
-use spiderpool_kit::cache::{Cache, Change};
+use spiderpool_kit::cache::{Cache, Change, Store};
 
 use crate::context::Context;
 use crate::events::{Reason, tell};
@@ -60,12 +60,11 @@ pub async fn follow_subnets(context: Arc<Context>) {
     let mut changes = context.caches.subnets.subscribe();
     while let Some(change) = changes.next().await {
         match change {
-            Change::Applied { new: subnet, .. } | Change::Deleted(subnet) => {
-                context
-                    .queues
-                    .subnets
-                    .add(subnet.metadata.name.clone().unwrap_or_default());
+            Change::Applied { old, new } => {
+                let same = old.is_some_and(|old| old.spec == new.spec && controlled(&old) == controlled(&new));
+                subnet_changed(&context, &new, !same);
             }
+            Change::Deleted(gone) => subnet_changed(&context, &gone, true),
             Change::Malformed(bad) => {
                 tracing::warn!(subnet = %bad.key, error = bad.error, "cannot be read");
                 context.queues.subnets.add(bad.key.name.clone());
@@ -75,28 +74,61 @@ pub async fn follow_subnets(context: Arc<Context>) {
     }
 }
 
+fn controlled(subnet: &SpiderSubnet) -> Option<&str> {
+    subnet.status.as_ref()?.controlled_ippools.as_deref()
+}
+
+fn subnet_changed(context: &Context, subnet: &SpiderSubnet, accounting: bool) {
+    let name = subnet.metadata.name.clone().unwrap_or_default();
+    if accounting {
+        look_at_pools(context, context.unaccounted.take(&name));
+    }
+    context.queues.subnets.add(name);
+}
+
+fn look_at_pools<N: AsRef<str>>(context: &Context, pools: impl IntoIterator<Item = N>) {
+    for pool in pools {
+        context.queues.pools.add(pool.as_ref().to_owned());
+    }
+}
+
+/// Takes in the claims of all pools, all of which may be judged now.
+fn fill_board(context: &Context) {
+    let unreadable = |store: &Store<SpiderIPPool>| store.iter_malformed().map(|bad| bad.key.name.clone()).collect();
+    let listed = |store: &Store<SpiderIPPool>| store.iter().cloned().collect::<Vec<_>>();
+    let (pools, unreadable) = context.caches.pools.read(|store| (listed(store), unreadable(store)));
+    context.board.fill(&pools, &unreadable);
+    all_pools(context);
+}
+
 /// Follows pools.
 pub async fn follow_pools(context: Arc<Context>) {
     let mut changes = context.caches.pools.subscribe();
+    fill_board(&context);
     while let Some(change) = changes.next().await {
         match change {
             Change::Applied { old, new } => pool_changed(&context, old.as_deref(), &new),
             Change::Deleted(gone) => {
-                context
-                    .shrinking
-                    .forget(gone.metadata.name.as_deref().unwrap_or_default());
+                let name = gone.metadata.name.as_deref().unwrap_or_default();
+                context.shrinking.forget(name);
+                context.unaccounted.forget(name);
+                look_at_pools(&context, context.board.remove(&gone));
                 look_at(&context, subnets_of(&context, &gone));
             }
             Change::Malformed(bad) => {
                 tracing::warn!(pool = %bad.key, error = bad.error, "cannot be read; its addresses stay booked");
                 all_subnets(&context);
             }
-            Change::Resynced => everything(&context),
+            Change::Resynced => {
+                fill_board(&context);
+                everything(&context);
+            }
         }
     }
 }
 
 fn pool_changed(context: &Context, old: Option<&SpiderIPPool>, new: &SpiderIPPool) {
+    look_at_pools(context, context.board.put(new));
     let name = new.metadata.name.clone().unwrap_or_default();
     if old.is_none()
         && let Some(key) = new.app_key()

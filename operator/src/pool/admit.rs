@@ -1,0 +1,316 @@
+//! A pool that a user made gives out addresses only when it was admitted: looked at beside all other pools, and entered in the
+//! accounting of its subnet. The rule, and why no two pools are admitted with the same address, is that of
+//! [`spiderpool_ipam::claims`]; here its writes are done.
+//!
+//! Automatic pools are made out of the accounting and need no admission. So that none is made of an address that a user's pool
+//! was admitted with, a subnet's pass looks at the claims between its accounting and its pools ([`is_clear`]), and a pool is
+//! admitted only after the accounting of its subnets was read live: one of the two sees the other.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::Resource;
+use spiderpool_crds::conditions::{self, READY};
+use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
+use spiderpool_ipam::autopool::{Plan, Verdict};
+use spiderpool_ipam::claims::Rival;
+use spiderpool_ipam::{Cidr, Family, RangeSet, text};
+use tokio::time::Instant;
+
+use super::index;
+use crate::context::Context;
+use crate::events::{Reason, tell};
+use crate::subnet::observe::Seen;
+use crate::write;
+
+/// Reason of the condition Ready of a pool with addresses of another.
+pub const OVERLAP: &str = "Overlap";
+/// Reason of the condition Ready of a pool that its subnet does not know yet.
+const AWAITS_SUBNET: &str = "AwaitsSubnet";
+/// How many rivals are named, and how many ranges of each.
+const NAMED: usize = 10;
+/// After this time a pool says that it waits for its subnet. Usually that takes some milliseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Pause before a look at what the watch is about to tell.
+const SOON: Duration = Duration::from_millis(50);
+
+/// Whether a pool may give out addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It may.
+    Admitted,
+    /// It may not, for this reason of its condition and with this message.
+    Refused(&'static str, String),
+    /// That is not known yet; to be looked at again after a while, if nothing else happens.
+    Waits(Duration),
+    /// There is nothing to admit: its spec cannot be read.
+    Unreadable,
+}
+
+/// Pools that wait for the accounting of a subnet.
+#[derive(Debug, Default)]
+pub struct Unaccounted {
+    inner: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    by_subnet: BTreeMap<String, BTreeSet<String>>,
+    since: HashMap<String, Instant>,
+}
+
+impl Unaccounted {
+    /// Takes down that a pool waits for a subnet's accounting to change.
+    fn add(&self, subnet: &str, pool: &str) {
+        let mut waiting = self.lock();
+        waiting
+            .by_subnet
+            .entry(subnet.to_owned())
+            .or_default()
+            .insert(pool.to_owned());
+        waiting.since.entry(pool.to_owned()).or_insert_with(Instant::now);
+    }
+
+    /// How long a pool has waited.
+    fn waited(&self, pool: &str) -> Duration {
+        self.lock().since.get(pool).map(Instant::elapsed).unwrap_or_default()
+    }
+
+    /// Forgets a pool that waits no more, or is gone.
+    pub fn forget(&self, pool: &str) {
+        let mut waiting = self.lock();
+        if waiting.since.remove(pool).is_some() {
+            waiting.by_subnet.retain(|_, pools| {
+                pools.remove(pool);
+                !pools.is_empty()
+            });
+        }
+    }
+
+    /// The pools to be looked at now that the accounting of a subnet changed.
+    pub fn take(&self, subnet: &str) -> BTreeSet<String> {
+        self.lock().by_subnet.remove(subnet).unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a pool may give out addresses. Those that have to stand back for it are told so before.
+pub async fn admission(context: &Context, pool: &SpiderIPPool) -> Result<Admission, write::Error> {
+    let (Ok(family), Ok(offered)) = (pool.family(), pool.total()) else {
+        return Ok(Admission::Unreadable);
+    };
+    if pool.is_automatic() {
+        return Ok(Admission::Admitted);
+    }
+    let Some(contest) = context.board.contest(pool) else {
+        return Ok(Admission::Waits(SOON));
+    };
+    if let Some(why) = refusal(&contest.before, family) {
+        return Ok(Admission::Refused(OVERLAP, why));
+    }
+    if pool.is_ready() {
+        return Ok(Admission::Admitted);
+    }
+    for rival in &contest.after {
+        if !stand_back(context, &rival.rank.name, pool, family).await? {
+            return Ok(Admission::Waits(SOON));
+        }
+    }
+    accounted(context, pool, family, &offered).await
+}
+
+/// What a pool is told whose rivals come first; none without any.
+fn refusal(before: &[Rival], family: Family) -> Option<String> {
+    let named = before.iter().take(NAMED).map(|rival| {
+        let ranges = shown(family, &rival.common);
+        format!("{ranges} in SpiderIPPool {}", rival.rank.name)
+    });
+    let named: Vec<String> = named.collect();
+    let more = match before.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(", and others in {more} more"),
+    };
+    (!named.is_empty()).then(|| {
+        format!(
+            "no address of this pool is given out, as some are in other pools too, which come first: {}{more}; take them out \
+             of one of the pools",
+            named.join(", ")
+        )
+    })
+}
+
+fn shown(family: Family, ranges: &RangeSet) -> String {
+    let mut texts = text::print_ranges(family, ranges);
+    if texts.len() > NAMED {
+        let more = texts.len() - NAMED;
+        texts.truncate(NAMED);
+        texts.push(format!("{more} more ranges"));
+    }
+    texts.join(", ")
+}
+
+/// Makes sure that a rival which comes later knows that it must not give out addresses, and because of whom. False if what is
+/// known of it is old.
+async fn stand_back(context: &Context, name: &str, first: &SpiderIPPool, family: Family) -> Result<bool, write::Error> {
+    let Some(rival) = context.caches.pools.get("", name) else {
+        return Ok(false);
+    };
+    let Some(contest) = context.board.contest(&rival) else {
+        return Ok(false);
+    };
+    let is_first = |other: &Rival| Some(&*other.rank.name) == first.metadata.name.as_deref();
+    let before = &contest.before;
+    let Some(why) = refusal(before, family).filter(|_| before.iter().any(is_first)) else {
+        return Ok(false);
+    };
+    let mut told = SpiderIPPool::clone(&rival);
+    let status = told.status.get_or_insert_default();
+    let (generation, now) = (rival.metadata.generation, Timestamp::now());
+    if conditions::set(&mut status.conditions, READY, false, OVERLAP, &why, generation, now) {
+        context.pools.replace_status(&told).await?;
+        tell(&context.recorder, rival.object_ref(&()), Reason::Overlap, &why);
+    }
+    Ok(true)
+}
+
+/// Whether the accounting of the subnets around a pool has its addresses for it, and none of them for an automatic pool, be it
+/// made already or not. Read live: a replica that led before may have written more than was watched yet.
+async fn accounted(
+    context: &Context,
+    pool: &SpiderIPPool,
+    family: Family,
+    offered: &RangeSet,
+) -> Result<Admission, write::Error> {
+    let name = pool.metadata.name.as_deref().unwrap_or_default();
+    for subnet in around(context, &pool.spec.subnet) {
+        // Before the look: what changes after it must be heard of.
+        context.unaccounted.add(&subnet, name);
+        let Some(live) = context.subnets.read(&subnet).await? else {
+            continue;
+        };
+        let Ok(entries) = live.controlled().and_then(|pools| pools.entries(family)) else {
+            return Ok(awaits(context, name, &subnet));
+        };
+        let mut automatic = entries.iter().filter(|(_, entry)| entry.application.is_some());
+        if let Some((other, entry)) =
+            automatic.find(|(other, entry)| *other != name && entry.ranges.intersects(offered))
+        {
+            let common = shown(family, &entry.ranges.intersection(offered));
+            let why = format!(
+                "no address of this pool is given out, as SpiderSubnet {subnet} has given some to SpiderIPPool {other}, which \
+                 comes first: {common}; take them out of this pool"
+            );
+            return Ok(Admission::Refused(OVERLAP, why));
+        }
+        if live.spec.subnet == pool.spec.subnet {
+            let due = offered.intersection(&live.total().unwrap_or_default());
+            let has_all = entries.get(name).is_some_and(|entry| due.is_subset_of(&entry.ranges));
+            if !due.is_empty() && !has_all {
+                return Ok(awaits(context, name, &subnet));
+            }
+        }
+    }
+    context.unaccounted.forget(name);
+    Ok(Admission::Admitted)
+}
+
+fn awaits(context: &Context, pool: &str, subnet: &str) -> Admission {
+    let left = PATIENCE.saturating_sub(context.unaccounted.waited(pool));
+    if !left.is_zero() {
+        return Admission::Waits(left);
+    }
+    let why = format!(
+        "no address of this pool is given out before they are in the accounting of SpiderSubnet {subnet}; `kubectl describe \
+         spidersubnet {subnet}` tells what it waits for"
+    );
+    Admission::Refused(AWAITS_SUBNET, why)
+}
+
+/// The subnets with a network, or with another that overlaps it.
+fn around(context: &Context, network: &str) -> BTreeSet<String> {
+    let key = index::network(network);
+    context.caches.subnets.read(|store| {
+        let cidr = Cidr::parse(network).ok().into_iter();
+        let overlapping = cidr.flat_map(|cidr| index::overlapping(store, network, cidr));
+        let name = |subnet: &Arc<SpiderSubnet>| subnet.metadata.name.clone();
+        store.indexed(&key).chain(overlapping).filter_map(name).collect()
+    })
+}
+
+/// Whether no other pool has an address that the plan of a subnet is about to give an automatic pool. To be asked when the
+/// accounting is written: a user's pool that came since the subnet was looked at may have been admitted without it.
+pub fn is_clear(context: &Context, seen: &Seen, plan: &Plan) -> bool {
+    plan.verdicts.iter().all(|(name, verdict)| {
+        let (Verdict::Create(ranges) | Verdict::Grow { ranges, .. }) = verdict else {
+            return true;
+        };
+        let has = seen
+            .pools
+            .get(name)
+            .and_then(|pool| pool.total().ok())
+            .unwrap_or_default();
+        let given = ranges.difference(&has);
+        context.board.holder(seen.cidr.family(), &given, name).is_none()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spiderpool_ipam::claims::{Rank, Standing};
+
+    fn rival(name: &str, ranges: &[&str]) -> Rival {
+        Rival {
+            rank: Rank {
+                standing: Standing::Admitted,
+                made: 0,
+                name: name.into(),
+            },
+            common: text::parse_ranges(Family::V4, ranges).unwrap(),
+        }
+    }
+
+    #[test]
+    fn who_stands_back_is_told_for_whom_and_because_of_which_addresses() {
+        let two = [
+            rival("a", &["10.0.0.1-10.0.0.3", "10.0.0.7"]),
+            rival("b", &["10.0.0.9"]),
+        ];
+        let expected = "no address of this pool is given out, as some are in other pools too, which come first: \
+                        10.0.0.1-10.0.0.3, 10.0.0.7 in SpiderIPPool a, 10.0.0.9 in SpiderIPPool b; take them out of one of \
+                        the pools";
+        assert_eq!(refusal(&two, Family::V4).as_deref(), Some(expected));
+        assert_eq!(refusal(&[], Family::V4), None);
+        let odd: Vec<String> = (0..13).map(|n| format!("10.0.0.{}", 2 * n)).collect();
+        let odd: Vec<&str> = odd.iter().map(String::as_str).collect();
+        let many: Vec<Rival> = (0..12).map(|n| rival(&format!("p{n}"), &odd)).collect();
+        let text = refusal(&many, Family::V4).unwrap();
+        assert!(
+            text.contains("10.0.0.18, 3 more ranges in SpiderIPPool p9, and others in 2 more; "),
+            "{text}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_subnet_is_woken_by_it_and_says_so_only_after_a_while() {
+        let context = Context::detached();
+        context.unaccounted.add("rack7", "p");
+        assert_eq!(awaits(&context, "p", "rack7"), Admission::Waits(PATIENCE));
+        assert_eq!(context.unaccounted.take("rack7").into_iter().collect::<Vec<_>>(), ["p"]);
+        assert!(context.unaccounted.take("rack7").is_empty());
+        tokio::time::advance(PATIENCE).await;
+        context.unaccounted.add("rack7", "p");
+        assert!(matches!(
+            awaits(&context, "p", "rack7"),
+            Admission::Refused(AWAITS_SUBNET, _)
+        ));
+        context.unaccounted.forget("p");
+        assert_eq!(awaits(&context, "p", "rack7"), Admission::Waits(PATIENCE));
+        assert!(context.unaccounted.take("rack7").is_empty());
+    }
+}
