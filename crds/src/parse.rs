@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use spiderpool_ipam::{Cidr, Family, Owner, RangeSet, TextError, addr, text};
 
@@ -204,12 +205,20 @@ impl SpiderIPPool {
     /// checked in its present form against all others, since two webhook replicas do not see each other's pools; an
     /// automatic one is made by the operator out of the accounting of its subnet.
     pub fn is_ready(&self) -> bool {
+        self.is_automatic() || self.checked().is_some_and(|ready| ready.status == "True")
+    }
+
+    /// Why the operator found that no address may be given out, if it checked the pool in its present form and did.
+    pub fn refusal(&self) -> Option<&str> {
+        let ready = self
+            .checked()
+            .filter(|ready| ready.status == "False" && !self.is_automatic());
+        ready.map(|ready| ready.message.as_str())
+    }
+
+    fn checked(&self) -> Option<&Condition> {
         let conditions = self.status.as_ref().and_then(|status| status.conditions.as_deref());
-        let checked = || {
-            conditions::find(conditions, READY)
-                .is_some_and(|ready| ready.status == "True" && ready.observed_generation == self.metadata.generation)
-        };
-        self.is_automatic() || checked()
+        conditions::find(conditions, READY).filter(|ready| ready.observed_generation == self.metadata.generation)
     }
 
     /// The application an automatic pool belongs to.
@@ -277,7 +286,7 @@ mod tests {
     #[test]
     fn a_pool_of_a_user_is_ready_once_its_present_spec_was_checked() {
         let condition = |type_: &str, status: &str, observed: &Value| {
-            json!({"type": type_, "status": status, "reason": "R", "message": "",
+            json!({"type": type_, "status": status, "reason": "R", "message": "why",
                 "observedGeneration": observed, "lastTransitionTime": "2026-01-01T00:00:00Z"})
         };
         let none = json!({});
@@ -290,6 +299,8 @@ mod tests {
         ] {
             let made = pool(&none, &json!(2), &condition(type_, status, &observed));
             assert_eq!(made.is_ready(), ready, "{type_} {status} {observed}");
+            let refused = type_ == READY && status == "False";
+            assert_eq!(made.refusal(), refused.then_some("why"), "{type_} {status} {observed}");
         }
         let automatic = json!({LABEL_OWNER_APP_NAME: "shop"});
         assert!(pool(&automatic, &json!(2), &condition(READY, "False", &json!(2))).is_ready());

@@ -34,6 +34,7 @@ pub fn pool_facts(pool: &SpiderIPPool) -> PoolFacts {
         disabled: spec.disable == Some(true),
         default: spec.default == Some(true),
         ready: pool.is_ready(),
+        refused: pool.refusal().map(str::to_owned),
         pods,
         node_names: spec.node_name.clone().unwrap_or_default(),
         nodes: spec.node_affinity.as_ref().map(selector),

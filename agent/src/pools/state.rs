@@ -110,7 +110,8 @@ impl PoolState {
         } else if self.object.spec.disable == Some(true) {
             Some(Rejection::Disabled)
         } else if !self.object.is_ready() {
-            Some(Rejection::NotReady)
+            let why = self.object.refusal().map(str::to_owned);
+            Some(why.map_or(Rejection::NotReady, Rejection::Refused))
         } else {
             None
         }

@@ -54,7 +54,7 @@ fn each_way_in_which_a_pool_does_not_serve_is_a_line() {
         ..Selector::default()
     };
     type Change<'a> = &'a dyn Fn(&mut PoolFacts);
-    let cases: [(Change<'_>, &str); 11] = [
+    let cases: [(Change<'_>, &str); 12] = [
         (
             &|pool| {
                 pool.room = Room::None(Rejection::Exhausted {
@@ -82,6 +82,13 @@ fn each_way_in_which_a_pool_does_not_serve_is_a_line() {
             &|pool| pool.ready = false,
             "NotReady: IPPool a is not checked yet, or refused: the operator has not set its condition Ready for the present \
              spec; see `kubectl describe sp a`",
+        ),
+        (
+            &|pool| {
+                pool.ready = false;
+                pool.refused = Some("some are in SpiderIPPool b".to_owned());
+            },
+            "NotReady: IPPool a is not ready: some are in SpiderIPPool b",
         ),
         (
             &|pool| pool.node_names = vec!["n2".to_owned()],

@@ -18,7 +18,8 @@ pub fn check(pool: &PoolFacts, family: Family, pod: &PodFacts) -> Result<(), Rej
     }
     // An automatic pool is made by the operator out of its subnet's accounting, so nothing is left to be checked.
     if !pool.ready && !matches!(pool.pods, PodRule::Application(_)) {
-        return Err(Rejection::NotReady);
+        let why = pool.refused.clone();
+        return Err(why.map_or(Rejection::NotReady, Rejection::Refused));
     }
     node(pool, pod).map_err(Rejection::Affinity)?;
     namespace(pool, pod).map_err(Rejection::Affinity)?;

@@ -45,6 +45,8 @@ pub struct PoolFacts {
     pub default: bool,
     /// Whether the operator checked the spec of now against all other pools, which it does for pools that users make.
     pub ready: bool,
+    /// Why that check found that it must not serve.
+    pub refused: Option<String>,
     /// `spec.podAffinity`.
     pub pods: PodRule,
     /// `spec.nodeName`; empty for any.

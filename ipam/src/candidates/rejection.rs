@@ -28,6 +28,8 @@ pub enum Rejection {
     Broken(String),
     /// The operator has not checked its present spec against the other pools, or found it wrong.
     NotReady,
+    /// The operator checked its present spec and found that it must not serve.
+    Refused(String),
     /// It is meant for others.
     Affinity(Term),
     /// It has no free address.
@@ -141,7 +143,7 @@ impl Rejection {
             Self::Disabled => "Disabled",
             Self::WrongVersion { .. } => "WrongVersion",
             Self::Broken(_) => "Broken",
-            Self::NotReady => "NotReady",
+            Self::NotReady | Self::Refused(_) => "NotReady",
             Self::Affinity(_) => "AffinityRejected",
             Self::Exhausted { .. } => "PoolExhausted",
             Self::RecordLimit { .. } => "RecordLimit",
@@ -207,6 +209,7 @@ impl fmt::Display for About<'_> {
                 "IPPool {pool} is not checked yet, or refused: the operator has not set its condition Ready for the present \
                  spec; see `kubectl describe sp {pool}`"
             ),
+            Rejection::Refused(why) => write!(f, "IPPool {pool} is not ready: {why}"),
             Rejection::Affinity(term) => about_term(f, term, pool),
             Rejection::Exhausted { used, total, held } => {
                 write!(

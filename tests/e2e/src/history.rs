@@ -15,7 +15,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
 use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
-use spiderpool_ipam::{RangeSet, addr};
+use spiderpool_ipam::{Family, RangeSet, addr};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -212,6 +212,10 @@ struct World {
 }
 
 struct Pool {
+    /// Whether it may give out addresses.
+    serves: bool,
+    /// Whether its addresses are of IPv4.
+    v4: bool,
     /// The subnet it was given its addresses by; none for a pool that a user made.
     subnet: Option<String>,
     ranges: RangeSet,
@@ -219,6 +223,8 @@ struct Pool {
 }
 
 struct Subnet {
+    /// What it gave to automatic pools, and all that it gave.
+    automatic: BTreeSet<String>,
     entries: BTreeMap<String, RangeSet>,
 }
 
@@ -240,6 +246,8 @@ impl World {
                         self.pools.insert(
                             name,
                             Pool {
+                                v4: pool.family().is_ok_and(|family| family == Family::V4),
+                                serves: pool.is_automatic() || (pool.is_ready() && !pool.is_terminating()),
                                 subnet,
                                 ranges,
                                 records,
@@ -257,8 +265,10 @@ impl World {
                     .and_then(|family| subnet.controlled().ok()?.entries(family).ok());
                 match entries {
                     Some(entries) => {
+                        let of_applications = entries.iter().filter(|(_, entry)| entry.application.is_some());
+                        let automatic = of_applications.map(|(pool, _)| pool.clone()).collect();
                         let entries = entries.into_iter().map(|(pool, entry)| (pool, entry.ranges)).collect();
-                        self.subnets.insert(name, Subnet { entries });
+                        self.subnets.insert(name, Subnet { automatic, entries });
                     }
                     None => drop(self.subnets.remove(&name)),
                 }
@@ -296,18 +306,23 @@ impl World {
         }
         for (name, subnet) in &self.subnets {
             let mut taken = RangeSet::new();
-            for (pool, ranges) in &subnet.entries {
+            // Users may make pools with the same addresses; then one of them serves.
+            for (pool, ranges) in subnet
+                .entries
+                .iter()
+                .filter(|(pool, _)| subnet.automatic.contains(*pool))
+            {
                 if ranges.intersects(&taken) {
                     wrongs.push(format!("subnet {name} gave addresses of pool {pool} twice: {ranges:?}"));
                 }
                 taken = taken.union(ranges);
             }
         }
-        let automatic: Vec<(&String, &Pool)> = self.pools.iter().filter(|(_, pool)| pool.subnet.is_some()).collect();
-        for (at, (name, pool)) in automatic.iter().enumerate() {
-            for (other, second) in automatic.iter().skip(at + 1) {
-                if pool.subnet == second.subnet && pool.ranges.intersects(&second.ranges) {
-                    wrongs.push(format!("pools {name} and {other} have addresses in common"));
+        let serving: Vec<(&String, &Pool)> = self.pools.iter().filter(|(_, pool)| pool.serves).collect();
+        for (at, (name, pool)) in serving.iter().enumerate() {
+            for (other, second) in serving.iter().skip(at + 1) {
+                if pool.v4 == second.v4 && pool.ranges.intersects(&second.ranges) {
+                    wrongs.push(format!("pools {name} and {other} serve and have addresses in common"));
                 }
             }
         }

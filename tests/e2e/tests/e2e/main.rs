@@ -25,6 +25,7 @@ mod histories;
 mod journal;
 mod kinds;
 mod pools;
+mod readiness;
 mod rights;
 mod rollouts;
 mod sandboxes;

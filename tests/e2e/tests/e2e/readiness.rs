@@ -1,0 +1,245 @@
+//! A pool that a user made serves once it was looked at beside all others. At no moment two pools serve that have an address
+//! in common: the history of each scene is checked for that.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::runtime::watcher;
+use kube::{Api, ResourceExt};
+use serde_json::json;
+use spiderpool_crds::conditions::{READY, find};
+use spiderpool_crds::{IPPoolSpec, SpiderIPPool};
+use spiderpool_e2e::scene::{Scene, scene};
+use spiderpool_e2e::wait::{self, LONG, SOON};
+use spiderpool_e2e::workload::{deployment, from_pools, from_subnets, pod};
+use spiderpool_ipam::{Family, text};
+use tokio::time::Instant;
+
+/// How many times two pools are made at once.
+const ROUNDS: u8 = 8;
+
+/// An address of a further network of the scene.
+fn ip(scene: &Scene, which: u8, last: u8) -> String {
+    scene.further_network(4, which).replace("0/24", &last.to_string())
+}
+
+/// A pool with addresses of a further network.
+fn spec(scene: &Scene, which: u8, first: u8, last: u8) -> IPPoolSpec {
+    IPPoolSpec {
+        subnet: scene.further_network(4, which),
+        ips: Some(vec![format!("{}-{}", ip(scene, which, first), ip(scene, which, last))]),
+        ..IPPoolSpec::default()
+    }
+}
+
+/// What the operator says of the pool in its present form.
+async fn verdict(scene: &Scene, pool: &str) -> Result<(String, String, String)> {
+    wait::object(&scene.pools(), pool, "a verdict on the pool", SOON, |pool| {
+        let pool = pool?;
+        let ready = find(pool.status.as_ref()?.conditions.as_deref(), READY)?;
+        let present = ready.observed_generation == pool.metadata.generation;
+        present.then(|| (ready.status.clone(), ready.reason.clone(), ready.message.clone()))
+    })
+    .await
+}
+
+async fn is_ready(scene: &Scene, pool: &str) -> Result<()> {
+    wait::object(&scene.pools(), pool, "the pool to be ready", SOON, |pool| {
+        pool.filter(|pool| pool.is_ready()).map(drop)
+    })
+    .await
+}
+
+/// Waits until a pool stands back, and says so with this text.
+async fn stands_back(scene: &Scene, pool: &str, text: &str) -> Result<()> {
+    let what = format!("the pool to stand back, saying {text:?}");
+    wait::object(&scene.pools(), pool, &what, SOON, |pool| {
+        pool?.refusal().filter(|why| why.contains(text)).map(drop)
+    })
+    .await?;
+    let (status, reason, _) = verdict(scene, pool).await?;
+    ensure!(
+        (status.as_str(), reason.as_str()) == ("False", "Overlap"),
+        "{pool}: {status} {reason}"
+    );
+    // Events of what has no namespace are in this one.
+    let events: Api<Event> = Api::namespaced(scene.cluster.client.clone(), "default");
+    let fields = format!("involvedObject.kind=SpiderIPPool,involvedObject.name={pool},reason=Overlap");
+    wait::objects(
+        &events,
+        watcher::Config::default().fields(&fields),
+        &what,
+        SOON,
+        |events| {
+            let says = |event: &&Event| event.message.as_deref().is_some_and(|message| message.contains(text));
+            Ok(events.values().find(says).map(drop))
+        },
+    )
+    .await
+}
+
+async fn set_ips(scene: &Scene, pool: &str, ips: &[String]) -> Result<SpiderIPPool> {
+    let change = json!({"spec": {"ips": ips}});
+    let patched = scene
+        .pools()
+        .patch(pool, &PatchParams::default(), &Patch::Merge(&change))
+        .await;
+    patched.with_context(|| format!("changing the addresses of {pool}"))
+}
+
+async fn delete(scene: &Scene, pool: &str) -> Result<()> {
+    scene.pools().delete(pool, &DeleteParams::default()).await?;
+    wait::gone(&scene.pools(), pool, SOON).await
+}
+
+#[tokio::test]
+async fn of_two_pools_with_the_same_address_one_serves() -> Result<()> {
+    scene("twins", async |scene: &Scene| {
+        let mut pair = None;
+        for round in 0..ROUNDS {
+            let (first, last) = (10 + 5 * round, 14 + 5 * round);
+            let (low, high) = (format!("a{round}"), format!("b{round}"));
+            let low = scene.create_pool(&low, 4, spec(scene, 1, first, first + 2));
+            let high = scene.create_pool(&high, 4, spec(scene, 1, first + 2, last));
+            let (low, high) = if round % 2 == 0 {
+                tokio::try_join!(low, high)?
+            } else {
+                let (high, low) = tokio::try_join!(high, low)?;
+                (low, high)
+            };
+            let (low, high) = (low.name_any(), high.name_any());
+            let (of_low, of_high) = tokio::try_join!(verdict(scene, &low), verdict(scene, &high))?;
+            let (serves, other) = match (of_low.0.as_str(), of_high.0.as_str()) {
+                ("True", "False") => (low, high),
+                ("False", "True") => (high, low),
+                _ => anyhow::bail!("round {round}: {of_low:?} {of_high:?}"),
+            };
+            let why = format!("{} in SpiderIPPool {serves};", ip(scene, 1, first + 2));
+            stands_back(scene, &other, &why).await?;
+            if let Some((serves, other)) = pair.replace((serves, other)) {
+                delete(scene, &serves).await?;
+                is_ready(scene, &other).await?;
+                delete(scene, &other).await?;
+            }
+        }
+        let (serves, other) = pair.context("no round")?;
+        let both = scene.pools();
+        let (serving, waiting) = (both.get(&serves).await?, both.get(&other).await?);
+        let wish = from_pools(&[&other, &serves], &[]);
+        scene.create(&deployment("shop", 3, &wish)?).await?;
+        let pods = scene.running("shop", 3, LONG).await?;
+        scene.distinct_addresses(&pods, 1).await?;
+        ensure!(
+            both.get(&other).await?.records()?.is_empty(),
+            "{other} gave out addresses"
+        );
+
+        // A pod of the pool that stands back is told, and runs when the other gives up what both have, and its pod goes.
+        let node = scene.cluster.first_node()?;
+        scene
+            .create(&pod("late", &node.name, &from_pools(&[&other], &[]))?)
+            .await?;
+        let told = format!("NotReady: IPPool {other} is not ready: no address of this pool is given out");
+        let asked = Instant::now();
+        scene
+            .event(
+                "Pod",
+                "late",
+                "IPAllocationFailed",
+                &[&told, &format!("in SpiderIPPool {serves}")],
+                SOON,
+            )
+            .await?;
+        ensure!(
+            asked.elapsed() < Duration::from_secs(30),
+            "told after {:?}",
+            asked.elapsed()
+        );
+        let common = serving.total()?.intersection(&waiting.total()?);
+        let rest = serving.total()?.difference(&common);
+        let rest = text::print_ranges(serving.family()?, &rest);
+        set_ips(scene, &serves, &rest).await?;
+        is_ready(scene, &serves).await?;
+        ensure!(
+            verdict(scene, &other).await?.0 == "False",
+            "{other} serves while a pod of {serves} has an address of it"
+        );
+        scene.delete::<Deployment>("shop").await?;
+        is_ready(scene, &other).await?;
+        scene.running("late", 1, LONG).await?;
+        scene.delete::<Pod>("late").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_edited_pool_serves_only_what_no_other_has() -> Result<()> {
+    scene("edited", async |scene: &Scene| {
+        let old = scene.create_pool("old", 4, spec(scene, 2, 10, 12)).await?.name_any();
+        let new = scene.create_pool("new", 4, spec(scene, 2, 20, 22)).await?.name_any();
+        tokio::try_join!(is_ready(scene, &old), is_ready(scene, &new))?;
+        let own = format!("{}-{}", ip(scene, 2, 20), ip(scene, 2, 22));
+        let shared = ip(scene, 2, 12);
+        // Whoever serves already comes first, also before an older one.
+        for (edited, other, addresses, common) in [
+            (&new, &old, vec![own.clone(), shared.clone()], &shared),
+            (
+                &old,
+                &new,
+                vec![format!("{}-{}", ip(scene, 2, 10), ip(scene, 2, 20))],
+                &ip(scene, 2, 20),
+            ),
+        ] {
+            let before = scene.pools().get(edited).await?.spec.ips.unwrap_or_default();
+            set_ips(scene, edited, &addresses).await?;
+            stands_back(scene, edited, &format!("{common} in SpiderIPPool {other};")).await?;
+            is_ready(scene, other).await?;
+            set_ips(scene, edited, &before).await?;
+            is_ready(scene, edited).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_pool_made_beside_an_automatic_one_serves_only_what_that_has_not() -> Result<()> {
+    scene("beside", async |scene: &Scene| {
+        let subnet = scene.further_subnet("lan", 3, 60).await?;
+        let mut free = scene.subnets().get(&subnet).await?.total()?;
+        for round in 0..ROUNDS {
+            // The lowest free addresses are what an automatic pool gets.
+            let ips = text::print_ranges(Family::V4, &free.first_n(2));
+            let spec = IPPoolSpec {
+                subnet: scene.further_network(4, 3),
+                ips: Some(ips),
+                ..IPPoolSpec::default()
+            };
+            let (app, own) = (format!("app{round}"), format!("own{round}"));
+            let wish = deployment(&app, 0, &from_subnets(&[&subnet], &[], "3"))?;
+            let (_, own) = tokio::try_join!(scene.create(&wish), scene.create_pool(&own, 4, spec))?;
+            let automatic = scene.pool_of(&app, 4, "with 3 addresses", |pool| {
+                pool.total().is_ok_and(|total| total.count() == 3)
+            });
+            let name = own.name_any();
+            let (automatic, (status, _, message)) = tokio::try_join!(automatic, verdict(scene, &name))?;
+            let common = own.total()?.intersects(&automatic.total()?);
+            ensure!(
+                (status == "True") != common,
+                "round {round}: the condition of {name} is {status} ({message}), and {} has {:?}",
+                automatic.name_any(),
+                automatic.spec.ips
+            );
+            if common {
+                stands_back(scene, &name, &automatic.name_any()).await?;
+            }
+            delete(scene, &name).await?;
+            free = free.difference(&automatic.total()?);
+        }
+        Ok(())
+    })
+    .await
+}
