@@ -19,7 +19,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use watch::Watch;
+use watch::{Told, Watch};
 
 mod watch;
 
@@ -53,14 +53,32 @@ pub async fn run(context: Arc<Context>, folder: PathBuf) {
 
 /// Serves every entry until it is done; returns only if the folder cannot be watched.
 async fn replay<F: Future<Output = bool>>(folder: &Path, serve: impl Fn(IpamDelArgs) -> F) -> io::Result<()> {
+    loop {
+        replay_until_removed(folder, &serve).await?;
+        tracing::warn!(folder = %folder.display(), "the folder of DELs noted by the plugin was removed; it is made anew");
+        // A folder that somebody removes all the time must not keep a core busy.
+        tokio::time::sleep(FIRST_PAUSE).await;
+    }
+}
+
+/// Serves every entry until the folder is removed or renamed: what is watched is a folder and not a name, so another one that
+/// has the name by then would be watched by nobody.
+async fn replay_until_removed<F: Future<Output = bool>>(
+    folder: &Path,
+    serve: &impl Fn(IpamDelArgs) -> F,
+) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     // What appears from here on is told, what was there before is listed.
     let watch = Watch::new(folder, WatchFlags::MOVED_TO)?;
     let pauses = || Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut backoff = pauses();
     loop {
-        let stayed = futures::stream::iter(entries(folder)?)
-            .map(|entry| take_up(entry, &serve))
+        let found = match entries(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            found => found?,
+        };
+        let stayed = futures::stream::iter(found)
+            .map(|entry| take_up(entry, serve))
             .buffer_unordered(AT_A_TIME)
             .fold(0, |stayed, done| async move { stayed + u32::from(!done) })
             .await;
@@ -70,8 +88,10 @@ async fn replay<F: Future<Output = bool>>(folder: &Path, serve: impl Fn(IpamDelA
             backoff = pauses();
             Duration::MAX
         };
-        if let Ok(changed) = tokio::time::timeout(limit, watch.changed()).await {
-            changed?;
+        if let Ok(told) = tokio::time::timeout(limit, watch.changed()).await
+            && told? == Told::Removed
+        {
+            return Ok(());
         }
     }
 }

@@ -35,11 +35,7 @@ pub fn leave(folder: &Path, args: &IpamDelArgs) -> Result<(), Error> {
     let failed = |source| Error::Io(folder.to_owned(), source);
     let name = file_name(args).map_err(unfit)?;
     let text = encode(args).map_err(unfit)?;
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(failed)?;
+    make(folder).map_err(failed)?;
     let place = folder.join(&name);
     if !place.exists() && entries(folder).map_err(failed)? >= MAX_ENTRIES {
         return Err(Error::Full(folder.to_owned()));
@@ -53,6 +49,22 @@ pub fn leave(folder: &Path, args: &IpamDelArgs) -> Result<(), Error> {
             let _ = fs::remove_file(&fresh);
             failed(error)
         })
+}
+
+/// Makes a folder where there is none. When this returns, its name is on the disk as well: an entry in a folder that a crash
+/// takes away is no entry.
+fn make(folder: &Path) -> io::Result<()> {
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match (DirBuilder::new().mode(0o700).create(folder), parent) {
+        (Ok(()), _) => {}
+        (Err(error), _) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => return Ok(()),
+        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+            make(parent)?;
+            return make(folder);
+        }
+        (Err(error), _) => return Err(error),
+    }
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn write(path: &Path, text: &[u8]) -> io::Result<()> {

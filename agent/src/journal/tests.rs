@@ -31,8 +31,12 @@ struct Replay {
 
 impl Replay {
     fn start(folder: tempfile::TempDir) -> Self {
-        let (sender, served) = mpsc::unbounded_channel();
         let path = folder.path().to_owned();
+        Self::start_in(folder, path)
+    }
+
+    fn start_in(folder: tempfile::TempDir, path: PathBuf) -> Self {
+        let (sender, served) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             let failures = Mutex::new(BTreeMap::<String, u32>::new());
             let serve = |args: IpamDelArgs| {
@@ -101,6 +105,24 @@ async fn what_fails_stays_and_is_tried_again_without_holding_up_others() {
     assert_eq!(replay.next().await, "works");
     assert_eq!(replay.next().await, "fails-2");
     replay.emptied().await;
+}
+
+#[tokio::test]
+async fn a_folder_that_is_removed_or_renamed_and_made_again_is_taken_up() {
+    let host = tempfile::tempdir().unwrap();
+    let folder = host.path().join("journal");
+    let mut replay = Replay::start_in(host, folder.clone());
+    fs::create_dir_all(&folder).unwrap();
+    leave(&folder, "first");
+    assert_eq!(replay.next().await, "first");
+    fs::remove_dir_all(&folder).unwrap();
+    fs::create_dir_all(&folder).unwrap();
+    leave(&folder, "second");
+    assert_eq!(replay.next().await, "second");
+    fs::rename(&folder, folder.with_extension("old")).unwrap();
+    fs::create_dir_all(&folder).unwrap();
+    leave(&folder, "third");
+    assert_eq!(replay.next().await, "third");
 }
 
 #[tokio::test]
