@@ -1,18 +1,21 @@
 //! GC: the container runtime says which attachments of a network are in use.
 //!
-//! What this node's endpoints say was set up for that network and is not in the list is treated as if its DEL had come. So the
-//! pod is looked at before anything is freed: a list that is too short frees nothing that a living pod uses.
+//! What this node's endpoints say was set up for that network and is not in the list is treated as if its DEL had come, once its
+//! pod has finished or is gone. Nothing at all happens to what another pod has: the list may be of another runtime than the pod's,
+//! or was taken before the pod's ADD ended, and then the attachment is in use. A sandbox that a living pod replaced holds
+//! nothing, since an endpoint names the last one.
 
 use crate::context::Context;
-use crate::del;
+use crate::del::{self, Released};
 use crate::error::RequestError;
+use crate::pods::{self, PodState};
 use kube::ResourceExt;
 use spiderpool_crds::SpiderEndpoint;
 use spiderpool_wire::{IpamDelArgs, IpamGcArgs, ValidAttachment};
 use std::collections::BTreeSet;
 use tokio::time::Instant;
 
-/// Gives back what is not in the list; tells how many attachments that were.
+/// Gives back what is not in the list and whose pod has ended; tells how many attachments that were.
 pub async fn collect(context: &Context, args: &IpamGcArgs) -> Result<usize, RequestError> {
     context.wait_ready(Instant::now() + del::BUDGET).await?;
     let known: BTreeSet<&ValidAttachment> = args.attachments.iter().collect();
@@ -21,11 +24,13 @@ pub async fn collect(context: &Context, args: &IpamGcArgs) -> Result<usize, Requ
         .filter(|endpoint| endpoint.status.current.node == context.node)
         .flat_map(|endpoint| unknown(&endpoint, &args.network_name, &known))
         .collect();
-    let mut failed = None;
+    let (mut ended, mut failed) = (0, None);
     for args in &unknown {
         let (pod, container) = (format!("{}/{}", args.pod_namespace, args.pod_name), &args.container_id);
-        match del::del(context, args).await {
-            Ok(released) => {
+        match end(context, args).await {
+            Ok(None) => {}
+            Ok(Some(released)) => {
+                ended += 1;
                 tracing::info!(
                     pod,
                     nic = args.if_name,
@@ -38,7 +43,18 @@ pub async fn collect(context: &Context, args: &IpamGcArgs) -> Result<usize, Requ
             Err(error) => failed = failed.or(Some(error)),
         }
     }
-    failed.map_or(Ok(unknown.len()), Err)
+    failed.map_or(Ok(ended), Err)
+}
+
+/// Serves the DEL that never came, unless the pod may still run.
+async fn end(context: &Context, args: &IpamDelArgs) -> Result<Option<Released>, RequestError> {
+    let deadline = Instant::now() + del::BUDGET;
+    let (namespace, name) = (&args.pod_namespace, &args.pod_name);
+    // The cache may be behind, but what ended stays so.
+    match pods::live(context, namespace, name, &args.pod_uid, deadline).await? {
+        PodState::Alive(_) | PodState::Terminating(_) => Ok(None),
+        PodState::Finished(_) | PodState::Gone { .. } => del::del(context, args).await.map(Some),
+    }
 }
 
 /// The DELs that never came.

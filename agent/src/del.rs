@@ -57,7 +57,11 @@ pub async fn del(context: &Context, args: &IpamDelArgs) -> Result<Released, Requ
     if sandbox.is_some_and(|sandbox| sandbox != args.container_id) {
         return Ok(Released::OlderSandbox);
     }
-    let network = item.and_then(|item| item.network_name.as_deref());
+    // Where the sandbox is the same, so is the attachment, whatever its network is called by now: an administrator may have given
+    // the network another name while the pod ran.
+    let network = item
+        .and_then(|item| item.network_name.as_deref())
+        .filter(|_| sandbox.is_none());
     if network.is_some_and(|network| !args.network_name.is_empty() && network != args.network_name) {
         return Ok(Released::OtherNetwork);
     }

@@ -40,3 +40,4 @@ pub mod status;
 pub mod surroundings;
 pub mod sweep;
 pub mod tell;
+pub mod tries;

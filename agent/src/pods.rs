@@ -4,6 +4,7 @@
 
 use crate::context::Context;
 use crate::error::RequestError;
+use crate::tries;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use spiderpool_kit::cache::Key;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 /// replica of the API server may be behind by this much.
 const APPEARANCE: Duration = Duration::from_secs(3);
 
-/// How long one read may take.
+/// How long reading it may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is known of a request's pod.
@@ -23,8 +24,10 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum PodState {
     /// It exists and may use addresses.
     Alive(Arc<Pod>),
-    /// It exists but is terminating or has finished for good.
-    Dead(Arc<Pod>),
+    /// It is being deleted, and its containers may run on until its grace period is over.
+    Terminating(Arc<Pod>),
+    /// It has finished for good, and nothing of it runs any more.
+    Finished(Arc<Pod>),
     /// No pod of that name exists, or one with another UID.
     Gone {
         /// What the live read showed, for messages.
@@ -32,22 +35,22 @@ pub enum PodState {
     },
 }
 
-/// Whether a pod may still use addresses: it is not being deleted and not finished for good.
+/// Whether a pod has finished for good.
+pub fn is_finished(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let restart = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
+    match phase {
+        // Whatever its restart policy, a pod that was evicted, preempted, out of time or on a node that was shut down never
+        // runs again.
+        Some("Failed") => true,
+        Some("Succeeded") => restart.unwrap_or("Always") != "Always",
+        _ => false,
+    }
+}
+
+/// Whether a pod may get addresses: it is not being deleted and has not finished for good.
 pub fn is_alive(pod: &Pod) -> bool {
-    if pod.metadata.deletion_timestamp.is_some() {
-        return false;
-    }
-    let status = pod.status.as_ref();
-    let restart = pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.restart_policy.as_deref())
-        .unwrap_or("Always");
-    match status.and_then(|status| status.phase.as_deref()) {
-        Some("Succeeded") => restart == "Always",
-        Some("Failed") => restart != "Never" && status.and_then(|status| status.reason.as_deref()) != Some("Evicted"),
-        _ => true,
-    }
+    pod.metadata.deletion_timestamp.is_none() && !is_finished(pod)
 }
 
 /// Whether an object is the pod of a UID.
@@ -56,10 +59,12 @@ pub fn has_uid(pod: &Pod, uid: &str) -> bool {
 }
 
 fn state(pod: Arc<Pod>) -> PodState {
-    if is_alive(&pod) {
+    if is_finished(&pod) {
+        PodState::Finished(pod)
+    } else if is_alive(&pod) {
         PodState::Alive(pod)
     } else {
-        PodState::Dead(pod)
+        PodState::Terminating(pod)
     }
 }
 
@@ -75,7 +80,7 @@ pub async fn of_add(
     let cached = context.pods.get(namespace, name).filter(|pod| has_uid(pod, uid));
     let found = match cached {
         Some(pod) => state(pod),
-        None => match read(context, namespace, name, uid, deadline).await? {
+        None => match live(context, namespace, name, uid, deadline).await? {
             PodState::Gone { seen } => {
                 let until = deadline.min(Instant::now() + APPEARANCE);
                 let key = Key::new(namespace, name);
@@ -105,7 +110,7 @@ pub async fn of_add(
                 })
             }
         }
-        PodState::Dead(_) => Err(RequestError::DeadPod {
+        PodState::Terminating(_) | PodState::Finished(_) => Err(RequestError::DeadPod {
             pod: full,
             uid: uid.to_owned(),
         }),
@@ -117,7 +122,7 @@ pub async fn of_add(
     }
 }
 
-/// Finds the pod of a DEL. Being dead is for ever, so the cache may say it; that a pod is alive or gone is read live,
+/// Finds the pod of a DEL. Being on the way out is for ever, so the cache may say it; that a pod is alive or gone is read live,
 /// because an address is freed or kept for it.
 pub async fn of_del(
     context: &Context,
@@ -131,12 +136,13 @@ pub async fn of_del(
         .get(namespace, name)
         .filter(|pod| has_uid(pod, uid) && !is_alive(pod))
     {
-        return Ok(PodState::Dead(pod));
+        return Ok(state(pod));
     }
-    read(context, namespace, name, uid, deadline).await
+    live(context, namespace, name, uid, deadline).await
 }
 
-async fn read(
+/// Reads the pod of a UID live.
+pub async fn live(
     context: &Context,
     namespace: &str,
     name: &str,
@@ -144,9 +150,9 @@ async fn read(
     deadline: Instant,
 ) -> Result<PodState, RequestError> {
     let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-    let what = || format!("read Pod {namespace}/{name}");
+    let what = format!("read Pod {namespace}/{name}");
     let limit = deadline.min(Instant::now() + READ_TIMEOUT);
-    let found = context.call(limit, what, api.get_opt(name)).await?;
+    let found = tries::read(what, limit, || api.get_opt(name)).await?;
     learn(context, namespace, name, found.as_ref());
     Ok(match found {
         None => PodState::Gone {
@@ -180,31 +186,37 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_pod_is_dead_when_terminating_or_finished_for_good() {
-        let pod = |deleted: bool, restart: &str, phase: &str, reason: &str| -> Pod {
+    fn a_pod_that_failed_is_finished_whatever_its_restart_policy() {
+        let state = |deleted: bool, restart: &str, phase: &str| {
             let mut value = json!({"metadata": {"name": "p"}, "spec": {"containers": [], "restartPolicy": restart},
-                "status": {"phase": phase, "reason": reason}});
+                "status": {"phase": phase}});
             if deleted {
                 value["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
             }
-            serde_json::from_value(value).unwrap()
+            let pod: Pod = serde_json::from_value(value).unwrap();
+            match state(Arc::new(pod)) {
+                PodState::Alive(_) => "alive",
+                PodState::Terminating(_) => "terminating",
+                PodState::Finished(_) => "finished",
+                PodState::Gone { .. } => "gone",
+            }
         };
-        for (deleted, restart, phase, reason, alive) in [
-            (false, "Always", "Running", "", true),
-            (true, "Always", "Running", "", false),
-            (false, "Always", "Succeeded", "", true),
-            (false, "OnFailure", "Succeeded", "", false),
-            (false, "Never", "Succeeded", "", false),
-            (false, "Never", "Failed", "", false),
-            (false, "OnFailure", "Failed", "", true),
-            (false, "Always", "Failed", "Evicted", false),
-            (false, "Always", "Pending", "", true),
+        for (restart, phase, seen, deleted) in [
+            ("Always", "Pending", "alive", "terminating"),
+            ("Always", "Running", "alive", "terminating"),
+            ("Never", "Running", "alive", "terminating"),
+            // The kubelet starts the containers of such a pod again.
+            ("Always", "Succeeded", "alive", "terminating"),
+            ("OnFailure", "Succeeded", "finished", "finished"),
+            ("Never", "Succeeded", "finished", "finished"),
+            // Of a Deployment's pod: evicted, preempted, or its node was shut down.
+            ("Always", "Failed", "finished", "finished"),
+            // Of a Job's pod: activeDeadlineSeconds.
+            ("OnFailure", "Failed", "finished", "finished"),
+            ("Never", "Failed", "finished", "finished"),
         ] {
-            assert_eq!(
-                is_alive(&pod(deleted, restart, phase, reason)),
-                alive,
-                "{restart} {phase} {reason}"
-            );
+            assert_eq!(state(false, restart, phase), seen, "{restart} {phase}");
+            assert_eq!(state(true, restart, phase), deleted, "{restart} {phase}");
         }
     }
 }

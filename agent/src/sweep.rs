@@ -2,7 +2,8 @@
 //!
 //! The DEL of a pod's last sandbox may come while the pod still counts as alive: the kubelet reports a finished job's pod
 //! only after it tore the sandbox down, and sends no further DEL. Such a DEL only notes in the endpoint that the sandbox is
-//! gone. When the watch then shows the pod finished or gone, nothing uses the addresses any more, and they are freed here.
+//! gone. When the pod has then finished or is gone, nothing uses the addresses any more, and they are freed here. A pod that is
+//! being deleted is left alone: its containers may run on for its grace period, and its own DEL frees what it has.
 
 use crate::context::Context;
 use crate::del;
@@ -26,16 +27,7 @@ pub async fn run(context: Arc<Context>) {
     let mut pods = context.pods.subscribe();
     let mut endpoints = context.endpoints.subscribe();
     loop {
-        let mut failed = false;
-        if context.ready().is_ok() {
-            for endpoint in context.endpoints.list() {
-                if let Err(error) = visit(&context, &endpoint).await {
-                    let (namespace, name) = (endpoint.namespace().unwrap_or_default(), endpoint.name_any());
-                    tracing::warn!(namespace, pod = name, %error, "addresses of an ended pod not freed yet");
-                    failed = true;
-                }
-            }
-        }
+        let failed = !pass(&context).await;
         let more = async {
             tokio::select! {
                 change = pods.next() => change.is_some(),
@@ -50,6 +42,22 @@ pub async fn run(context: Arc<Context>) {
     }
 }
 
+/// Looks at every endpoint once. Says whether all was done that there was to do.
+pub async fn pass(context: &Context) -> bool {
+    if context.ready().is_err() {
+        return true;
+    }
+    let mut done = true;
+    for endpoint in context.endpoints.list() {
+        if let Err(error) = visit(context, &endpoint).await {
+            let (namespace, name) = (endpoint.namespace().unwrap_or_default(), endpoint.name_any());
+            tracing::warn!(namespace, pod = name, %error, "addresses of an ended pod not freed yet");
+            done = false;
+        }
+    }
+    done
+}
+
 /// Whether nothing is set up with the endpoint's addresses, and its pod may not come back for them.
 fn may_have_ended(context: &Context, endpoint: &SpiderEndpoint) -> bool {
     let current = &endpoint.status.current;
@@ -59,7 +67,7 @@ fn may_have_ended(context: &Context, endpoint: &SpiderEndpoint) -> bool {
     let pod = context
         .pods
         .get(&endpoint.namespace().unwrap_or_default(), &endpoint.name_any());
-    pod.is_none_or(|pod| pod.uid().as_ref() != Some(&current.uid) || !pods::is_alive(&pod))
+    pod.is_none_or(|pod| pod.uid().as_ref() != Some(&current.uid) || pods::is_finished(&pod))
 }
 
 async fn visit(context: &Context, seen: &SpiderEndpoint) -> Result<(), RequestError> {
@@ -70,8 +78,10 @@ async fn visit(context: &Context, seen: &SpiderEndpoint) -> Result<(), RequestEr
     let uid = &seen.status.current.uid;
     let (namespace, name) = (seen.namespace().unwrap_or_default(), seen.name_any());
     let _turn = context.turns.take(uid).await;
-    if let PodState::Alive(_) = pods::of_del(context, &namespace, &name, uid, deadline).await? {
-        return Ok(());
+    // An address is freed for what this shows, so the cache's word is not enough.
+    match pods::live(context, &namespace, &name, uid, deadline).await? {
+        PodState::Alive(_) | PodState::Terminating(_) => return Ok(()),
+        PodState::Finished(_) | PodState::Gone { .. } => {}
     }
     let Some(endpoint) = endpoints::read(context, &namespace, &name, deadline).await? else {
         return Ok(());

@@ -11,6 +11,17 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 pub(crate) const POOLS: &str = "/apis/spiderpool.spidernet.io/v2beta1/spiderippools";
 
+/// What happens to a request instead of an answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// It is refused with this code and text, and after how many seconds to try again.
+    Refuse(u16, &'static str, u32),
+    /// The connection breaks after it was served.
+    Cut,
+    /// No answer comes. It is served when [`Server::land`] is called.
+    Late,
+}
+
 /// Objects as they are stored, and who watches.
 #[derive(Default)]
 struct State {
@@ -19,6 +30,8 @@ struct State {
     watches: Vec<(String, UnboundedSender<Value>)>,
     asked: Vec<String>,
     lost: Lost,
+    /// What requests are met with, and how often.
+    faults: Vec<(String, Fault, usize)>,
 }
 
 /// Writes that are on their way for longer than those who sent them wait.
@@ -26,7 +39,7 @@ struct State {
 struct Lost {
     /// Paths of objects whose writes are lost from now on.
     paths: Vec<String>,
-    writes: Vec<(String, Value)>,
+    writes: Vec<(Method, String, Value)>,
 }
 
 /// The server. Cheap to clone.
@@ -46,7 +59,20 @@ impl Server {
                 if head.method == Method::PUT && own.lock().lose(&path, &bytes) {
                     return std::future::pending().await;
                 }
-                Ok::<_, io::Error>(own.lock().answer(&head.method, &path, watch, &bytes))
+                let fault = own.lock().fault(&format!("{} {path}", head.method));
+                match fault {
+                    None => Ok::<_, io::Error>(own.lock().answer(&head.method, &path, watch, &bytes)),
+                    Some(Fault::Refuse(code, text, after)) => Ok(refuse_for_now(code, text, after)),
+                    Some(Fault::Cut) => {
+                        own.lock().answer(&head.method, &path, watch, &bytes);
+                        Err(io::Error::from(io::ErrorKind::ConnectionReset))
+                    }
+                    Some(Fault::Late) => {
+                        let body = serde_json::from_slice(&bytes).unwrap_or_default();
+                        own.lock().lost.writes.push((head.method, path, body));
+                        std::future::pending().await
+                    }
+                }
             }
         });
         Client::new(service, "default")
@@ -55,6 +81,19 @@ impl Server {
     /// Stores an object under its path and tells those who watch.
     pub(crate) fn put(&self, path: &str, object: Value) {
         self.lock().store(path, object);
+    }
+
+    /// Removes an object and tells those who watch.
+    pub(crate) fn remove(&self, path: &str) {
+        let mut state = self.lock();
+        if let Some(object) = state.objects.remove(path) {
+            state.tell(path, "DELETED", &object);
+        }
+    }
+
+    /// Meets the next requests of a method and path with a fault.
+    pub(crate) fn meet(&self, request: &str, fault: Fault, times: usize) {
+        self.lock().faults.push((request.to_owned(), fault, times));
     }
 
     /// An object as it is now.
@@ -73,9 +112,9 @@ impl Server {
         let lost = std::mem::take(&mut state.lost);
         let writes = lost.writes.into_iter();
         writes
-            .map(|(path, object)| {
+            .map(|(method, path, object)| {
                 let bytes = object.to_string().into_bytes();
-                state.answer(&Method::PUT, &path, false, &bytes).status().as_u16()
+                state.answer(&method, &path, false, &bytes).status().as_u16()
             })
             .collect()
     }
@@ -109,7 +148,7 @@ impl State {
     fn lose(&mut self, path: &str, body: &[u8]) -> bool {
         let lost = self.lost.paths.iter().any(|lost| path.starts_with(lost.as_str()));
         if lost && let Ok(object) = serde_json::from_slice(body) {
-            self.lost.writes.push((path.to_owned(), object));
+            self.lost.writes.push((Method::PUT, path.to_owned(), object));
         }
         lost
     }
@@ -118,7 +157,27 @@ impl State {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         let known = self.objects.insert(path.to_owned(), object.clone()).is_some();
-        let event = json!({"type": if known { "MODIFIED" } else { "ADDED" }, "object": object});
+        self.tell(path, if known { "MODIFIED" } else { "ADDED" }, &object);
+        object
+    }
+
+    /// The fault that a request meets.
+    fn fault(&mut self, request: &str) -> Option<Fault> {
+        let at = self.faults.iter().position(|(wanted, _, _)| wanted == request)?;
+        let (_, fault, times) = self.faults.get_mut(at)?;
+        let fault = *fault;
+        *times -= 1;
+        if *times == 0 {
+            self.faults.remove(at);
+        }
+        if !matches!(fault, Fault::Cut) {
+            self.asked.push(request.to_owned());
+        }
+        Some(fault)
+    }
+
+    fn tell(&mut self, path: &str, event: &str, object: &Value) {
+        let event = json!({"type": event, "object": object});
         // Whoever watches all namespaces is told of each.
         self.watches.retain(|(collection, sender)| {
             let plural = collection.rsplit('/').next().unwrap_or_default();
@@ -126,7 +185,6 @@ impl State {
                 path.starts_with(collection.trim_end_matches(plural)) && path.contains(&format!("/{plural}/"));
             !concerns || sender.send(event.clone()).is_ok()
         });
-        object
     }
 
     fn answer(&mut self, method: &Method, path: &str, watch: bool, body: &[u8]) -> Response<Body> {
@@ -167,6 +225,14 @@ impl State {
                     None => refuse(StatusCode::NOT_FOUND, "NotFound"),
                 }
             }
+            // Who deletes here has taken the finalizers off.
+            Method::DELETE => match self.objects.remove(path) {
+                Some(object) => {
+                    self.tell(path, "DELETED", &object);
+                    reply(StatusCode::OK, &object)
+                }
+                None => refuse(StatusCode::NOT_FOUND, "NotFound"),
+            },
             _ => refuse(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
         }
     }
@@ -200,6 +266,12 @@ fn reply(code: StatusCode, body: &Value) -> Response<Body> {
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = code;
     response
+}
+
+fn refuse_for_now(code: u16, text: &str, after: u32) -> Response<Body> {
+    let status = json!({"kind": "Status", "status": "Failure", "message": text, "code": code,
+        "details": {"retryAfterSeconds": after}});
+    reply(StatusCode::from_u16(code).unwrap_or_default(), &status)
 }
 
 fn refuse(code: StatusCode, reason: &str) -> Response<Body> {

@@ -2,6 +2,7 @@
 //! when it fails.
 
 mod api;
+mod endings;
 mod lost_writes;
 
 use api::{POOLS, Server};
