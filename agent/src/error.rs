@@ -105,6 +105,19 @@ pub enum RequestError {
         /// Why it failed.
         reason: String,
     },
+    /// The pod's namespace takes no new objects.
+    #[error(
+        "cannot write the SpiderEndpoint of Pod {pod}: Namespace {namespace} is being deleted or is gone, and its Pods go with \
+         it: {answer}"
+    )]
+    NamespaceEnds {
+        /// `namespace/name`.
+        pod: String,
+        /// The namespace.
+        namespace: String,
+        /// What the API server said.
+        answer: String,
+    },
     /// Nobody waits for the ADD any more.
     #[error("the ADD of Pod {pod} NIC {nic} was {reason}")]
     Cancelled {
@@ -141,7 +154,9 @@ impl RequestError {
     /// The class for logs and metrics: a closed set.
     pub const fn class(&self) -> &'static str {
         match self {
-            Self::UnknownPod { .. } | Self::OtherNode { .. } | Self::DeadPod { .. } => "pod",
+            Self::UnknownPod { .. } | Self::OtherNode { .. } | Self::DeadPod { .. } | Self::NamespaceEnds { .. } => {
+                "pod"
+            }
             Self::Annotation { .. } | Self::NamespaceAnnotation { .. } | Self::Unfit { .. } => "wrong_input",
             Self::NoPool { .. } => "no_available_pool",
             Self::Pool(JobError::Rejected { .. }) => "ip_used_out",

@@ -42,12 +42,13 @@ pub fn waiting(context: &Context, pod: &Pod, error: &RequestError) {
     context.recorder.tell(about, Severity::Normal, WAITING, ACTION, &note);
 }
 
-/// The text of the Event of a failure; none where there is no pod to tell, or where it is the agent's own matter.
+/// The text of the Event of a failure; none where there is no pod to tell or no Event can be made, or where it is the agent's own matter.
 pub fn note(error: &RequestError) -> Option<String> {
     match error {
         RequestError::UnknownPod { .. }
         | RequestError::OtherNode { .. }
         | RequestError::DeadPod { .. }
+        | RequestError::NamespaceEnds { .. }
         | RequestError::Cancelled { .. }
         | RequestError::NotReady { .. } => None,
         RequestError::Annotation { .. }

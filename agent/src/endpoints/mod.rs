@@ -9,18 +9,19 @@ pub use routes::unreached;
 use crate::context::Context;
 use crate::error::RequestError;
 use crate::kill::{self, Point};
-use crate::pause::{pause, pauses};
+use crate::tries::{self, Again, Attempt, Tries, attempt};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::core::Status;
 use kube::{Api, ResourceExt};
 use spiderpool_crds::app::AppKey;
 use spiderpool_crds::{EndpointStatus, NicDetail, PodAllocation, Route, SpiderEndpoint, names};
-use std::future::Future;
 use std::time::Duration;
 use tokio::time::Instant;
 
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long reading one may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Label with the node of an endpoint, so that an agent need not watch the endpoints of all nodes.
 pub const LABEL_NODE: &str = "ipam.spidernet.io/node";
@@ -41,10 +42,10 @@ pub async fn read(
     name: &str,
     deadline: Instant,
 ) -> Result<Option<SpiderEndpoint>, RequestError> {
-    let what = || format!("read SpiderEndpoint {namespace}/{name}");
-    context
-        .call(limit(deadline), what, api(context, namespace).get_opt(name))
-        .await
+    let what = format!("read SpiderEndpoint {namespace}/{name}");
+    let limit = deadline.min(Instant::now() + READ_TIMEOUT);
+    let api = api(context, namespace);
+    tries::read(what, limit, || api.get_opt(name)).await
 }
 
 /// What an ADD got.
@@ -69,55 +70,37 @@ pub async fn publish(
     let api = api(context, &namespace);
     let what = || format!("write SpiderEndpoint {namespace}/{name}");
     let fresh = fresh(context, pod, app, grant);
-    kill::point(Point::EndpointBefore);
-    let created = attempt(context, deadline, what, api.create(&PostParams::default(), &fresh)).await?;
-    if let Attempt::Done(endpoint) = created {
-        kill::point(Point::EndpointWritten);
-        return Ok(learn(context, endpoint));
-    }
     let uid = pod.uid().unwrap_or_default();
-    let mut backoff = pauses();
+    let mut tries = Tries::new(what(), deadline);
+    kill::point(Point::EndpointBefore);
+    let mut tried = create(&tries, &api, &fresh, deadline).await?;
     loop {
-        let tried = match read(context, &namespace, &name, deadline).await? {
-            None => attempt(context, deadline, what, api.create(&PostParams::default(), &fresh)).await?,
-            Some(old) if old.metadata.deletion_timestamp.is_some() && old.status.current.uid != uid => {
+        match tried {
+            Attempt::Done(endpoint) => {
+                kill::point(Point::EndpointWritten);
+                return Ok(learn(context, endpoint));
+            }
+            Attempt::Again(again) => tries.pause(again).await?,
+        }
+        // Also after a try of which nobody knows what became of it: it may have been served, and may be yet.
+        tried = match look(&tries, &api, &name, deadline).await? {
+            Attempt::Again(again) => Attempt::Again(again),
+            Attempt::Done(None) => create(&tries, &api, &fresh, deadline).await?,
+            Attempt::Done(Some(old)) if old.metadata.deletion_timestamp.is_some() && old.status.current.uid != uid => {
                 // It is on its way out with its pod. What that pod still holds is in the pools' records, and its DEL finds
                 // it there.
                 let mut gone = old;
                 // An agent may write only what is of its own node, so it takes the endpoint over as it lets it go.
                 gone.status.current.node.clone_from(&context.node);
                 gone.finalizers_mut().retain(|finalizer| finalizer != names::FINALIZER);
-                attempt(
-                    context,
-                    deadline,
-                    what,
-                    api.replace(&name, &PostParams::default(), &gone),
-                )
-                .await?;
-                Attempt::Again
+                replace(&tries, &api, &gone, deadline).await?;
+                Attempt::Again(Again::stale())
             }
-            Some(mut old) => {
+            Attempt::Done(Some(mut old)) => {
                 merge(&mut old, &fresh, grant);
-                attempt(
-                    context,
-                    deadline,
-                    what,
-                    api.replace(&name, &PostParams::default(), &old),
-                )
-                .await?
+                replace(&tries, &api, &old, deadline).await?
             }
         };
-        match tried {
-            Attempt::Done(endpoint) => {
-                kill::point(Point::EndpointWritten);
-                return Ok(learn(context, endpoint));
-            }
-            Attempt::Again if Instant::now() >= deadline => {
-                let reason = "other writers were faster each time".to_owned();
-                return Err(RequestError::Api { what: what(), reason });
-            }
-            Attempt::Again => pause(&mut backoff).await,
-        }
     }
 }
 
@@ -162,21 +145,41 @@ pub async fn remove_nics(
     let Some(endpoint) = changed.filter(|endpoint| endpoint.status.current.ips.is_empty()) else {
         return Ok(());
     };
+    delete(context, endpoint, deadline).await
+}
+
+/// Deletes an endpoint of which nothing is left, unless a new pod takes it over meanwhile.
+async fn delete(context: &Context, endpoint: SpiderEndpoint, deadline: Instant) -> Result<(), RequestError> {
     let (namespace, name) = (endpoint.namespace().unwrap_or_default(), endpoint.name_any());
-    let preconditions = Preconditions {
-        uid: endpoint.uid(),
-        resource_version: endpoint.resource_version(),
-    };
-    let delete = DeleteParams {
-        preconditions: Some(preconditions),
-        ..DeleteParams::default()
-    };
-    let what = || format!("delete SpiderEndpoint {namespace}/{name}");
-    // Gone already, or taken over by a new pod meanwhile: both are what is wanted.
-    kill::point(Point::EndpointLetGo);
-    attempt(context, deadline, what, api(context, &namespace).delete(&name, &delete)).await?;
-    kill::point(Point::EndpointDeleted);
-    Ok(())
+    let api = api(context, &namespace);
+    let mut tries = Tries::new(format!("delete SpiderEndpoint {namespace}/{name}"), deadline);
+    let uid = endpoint.uid();
+    let mut version = endpoint.resource_version();
+    loop {
+        let preconditions = Preconditions {
+            uid: uid.clone(),
+            resource_version: version,
+        };
+        let params = DeleteParams {
+            preconditions: Some(preconditions),
+            ..DeleteParams::default()
+        };
+        let stale = |status: &Status| status.is_conflict() || status.is_not_found();
+        let again = match attempt(deadline, stale, api.delete(&name, &params)).await {
+            Ok(Attempt::Done(_)) => return Ok(()),
+            // Gone already, or taken over: both are what is wanted.
+            Ok(Attempt::Again(again)) if again.is_stale => return Ok(()),
+            Ok(Attempt::Again(again)) => again,
+            Err(error) => return Err(tries.refused(&error)),
+        };
+        tries.pause(again).await?;
+        let left = read(context, &namespace, &name, deadline).await?;
+        let left = left.filter(|left| left.uid() == uid && left.status.current.ips.is_empty());
+        match left {
+            Some(left) => version = left.resource_version(),
+            None => return Ok(()),
+        }
+    }
 }
 
 /// Reads, edits and writes an endpoint until no other writer was in between. `edit` says whether anything changed.
@@ -189,27 +192,15 @@ async fn change(
 ) -> Result<Option<SpiderEndpoint>, RequestError> {
     let (namespace, name) = (endpoint.namespace().unwrap_or_default(), endpoint.name_any());
     let api = api(context, &namespace);
-    let what = || format!("write SpiderEndpoint {namespace}/{name}");
-    let mut backoff = pauses();
+    let mut tries = Tries::new(format!("write SpiderEndpoint {namespace}/{name}"), deadline);
     let mut current = endpoint;
     loop {
         if !edit(&mut current) {
             return Ok(None);
         }
-        match attempt(
-            context,
-            deadline,
-            what,
-            api.replace(&name, &PostParams::default(), &current),
-        )
-        .await?
-        {
+        match replace(&tries, &api, &current, deadline).await? {
             Attempt::Done(written) => return Ok(Some(learn(context, written))),
-            Attempt::Again if Instant::now() >= deadline => {
-                let reason = "other writers were faster each time".to_owned();
-                return Err(RequestError::Api { what: what(), reason });
-            }
-            Attempt::Again => pause(&mut backoff).await,
+            Attempt::Again(again) => tries.pause(again).await?,
         }
         match read(context, &namespace, &name, deadline).await? {
             Some(fresh) => current = fresh,
@@ -218,35 +209,53 @@ async fn change(
     }
 }
 
-enum Attempt<T> {
-    Done(T),
-    /// The object is not what the write was planned on: it exists, is gone, or has another resourceVersion.
-    Again,
-}
-
-async fn attempt<T>(
-    context: &Context,
+async fn look(
+    tries: &Tries,
+    api: &Api<SpiderEndpoint>,
+    name: &str,
     deadline: Instant,
-    what: impl Fn() -> String,
-    call: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<Attempt<T>, RequestError> {
-    let stale =
-        |status: &kube::core::Status| status.is_conflict() || status.is_already_exists() || status.is_not_found();
-    let call = async {
-        match call.await {
-            Ok(value) => Ok(Attempt::Done(value)),
-            Err(kube::Error::Api(status)) if stale(&status) && !is_namespace_terminating(&status.message) => {
-                Ok(Attempt::Again)
-            }
-            Err(error) => Err(error),
-        }
-    };
-    context.call(limit(deadline), what, call).await
+) -> Result<Attempt<Option<SpiderEndpoint>>, RequestError> {
+    let found = attempt(deadline, |_| false, api.get_opt(name)).await;
+    found.map_err(|error| tries.refused(&error))
 }
 
-/// A namespace that is being deleted takes no new objects; trying again would be in vain.
-fn is_namespace_terminating(message: &str) -> bool {
-    message.contains("is being terminated")
+/// Replaces an endpoint if it is still the one that was read.
+async fn replace(
+    tries: &Tries,
+    api: &Api<SpiderEndpoint>,
+    endpoint: &SpiderEndpoint,
+    deadline: Instant,
+) -> Result<Attempt<SpiderEndpoint>, RequestError> {
+    let stale = |status: &Status| status.is_conflict() || status.is_not_found();
+    let (name, params) = (endpoint.name_any(), PostParams::default());
+    let written = attempt(deadline, stale, api.replace(&name, &params, endpoint)).await;
+    written.map_err(|error| tries.refused(&error))
+}
+
+/// Makes an endpoint unless there is one.
+async fn create(
+    tries: &Tries,
+    api: &Api<SpiderEndpoint>,
+    endpoint: &SpiderEndpoint,
+    deadline: Instant,
+) -> Result<Attempt<SpiderEndpoint>, RequestError> {
+    let params = PostParams::default();
+    let made = attempt(deadline, Status::is_already_exists, api.create(&params, endpoint)).await;
+    made.map_err(|error| match &error {
+        kube::Error::Api(status) if is_namespace_ending(status) => RequestError::NamespaceEnds {
+            pod: format!("{}/{}", endpoint.namespace().unwrap_or_default(), endpoint.name_any()),
+            namespace: endpoint.namespace().unwrap_or_default(),
+            answer: status.message.clone(),
+        },
+        _ => tries.refused(&error),
+    })
+}
+
+/// Whether nothing can be made because of the namespace. It takes no new objects from the moment that it is being deleted, and
+/// then there is none.
+fn is_namespace_ending(status: &Status) -> bool {
+    let missing = status.code == 404 && status.message.contains("namespaces ");
+    missing || status.message.contains("is being terminated")
 }
 
 fn fresh(context: &Context, pod: &Pod, app: &AppKey, grant: &Grant) -> SpiderEndpoint {
@@ -349,8 +358,4 @@ fn learn(context: &Context, endpoint: SpiderEndpoint) -> SpiderEndpoint {
 
 fn api(context: &Context, namespace: &str) -> Api<SpiderEndpoint> {
     Api::namespaced(context.client.clone(), namespace)
-}
-
-fn limit(deadline: Instant) -> Instant {
-    deadline.min(Instant::now() + REQUEST_TIMEOUT)
 }

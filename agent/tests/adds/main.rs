@@ -3,6 +3,7 @@
 
 mod api;
 mod endings;
+mod faults;
 mod lost_writes;
 
 use api::{POOLS, Server};

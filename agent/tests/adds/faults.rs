@@ -1,0 +1,130 @@
+//! What an API server that is overloaded, cut off or slow does to requests.
+
+use super::api::{Fault, POOLS};
+use super::endings::{ENDPOINT, Scene};
+use serde_json::{Value, json};
+use spiderpool_agent::add::BUDGET;
+use spiderpool_agent::del::Released;
+use std::time::Duration;
+use tokio::time::Instant;
+
+const ENDPOINTS: &str = "/apis/spiderpool.spidernet.io/v2beta1/namespaces/retail/spiderendpoints";
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_write_that_is_refused_for_now_cut_off_or_unanswered_is_read_and_tried_again() {
+    let scene = Scene::new();
+    let (post, get, put) = (
+        format!("POST {ENDPOINTS}"),
+        format!("GET {ENDPOINT}"),
+        format!("PUT {ENDPOINT}"),
+    );
+    scene
+        .agent
+        .server
+        .meet(&post, Fault::Refuse(429, "too many requests", 2), 1);
+    scene.agent.server.meet(&post, Fault::Cut, 1);
+    scene
+        .agent
+        .server
+        .meet(&get, Fault::Refuse(500, "etcd leader changed", 0), 1);
+    scene.agent.server.meet(&put, Fault::Refuse(503, "starting", 1), 1);
+    scene.agent.server.meet(&put, Fault::Late, 1);
+    let start = Instant::now();
+    assert_eq!(scene.agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
+    let took = start.elapsed();
+    // 2 s and 1 s that the server asked for, 5 s that it did not answer.
+    assert!(
+        took > Duration::from_secs(8) && took < Duration::from_secs(10),
+        "{took:?}"
+    );
+    let expected = [
+        format!("PUT {POOLS}/a/status"),
+        post.clone(),
+        get.clone(),
+        get.clone(),
+        post,
+        get.clone(),
+        put.clone(),
+        get.clone(),
+        put.clone(),
+        get,
+        put,
+    ];
+    assert_eq!(scene.agent.server.asked(), expected);
+    scene.agent.server.land();
+    let endpoint = scene.agent.server.get(ENDPOINT).unwrap();
+    assert_eq!(endpoint["status"]["current"]["ips"][0]["ipv4"], json!("10.77.1.1/20"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_write_that_stays_refused_fails_in_time_and_the_address_is_given_back() {
+    let scene = Scene::new();
+    scene.agent.server.meet(
+        &format!("POST {ENDPOINTS}"),
+        Fault::Refuse(500, "no leader", 0),
+        usize::MAX,
+    );
+    let start = Instant::now();
+    let error = scene.agent.add("eth0", &[]).await.unwrap_err();
+    assert_eq!(
+        error,
+        "cannot write SpiderEndpoint retail/shop: the API server answered: no leader (code 500)"
+    );
+    assert!(start.elapsed() <= BUDGET);
+    assert_eq!(scene.recorded(), Value::Null);
+    let about = scene.agent.events().await.unwrap();
+    assert!(about.iter().any(|(_, note)| note.contains("no leader")), "{about:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_is_gone_or_being_deleted_ends_the_add_at_once() {
+    for (code, text) in [
+        (404, "namespaces \"retail\" not found"),
+        (
+            403,
+            "unable to create new content in namespace retail because it is being terminated",
+        ),
+    ] {
+        let scene = Scene::new();
+        scene
+            .agent
+            .server
+            .meet(&format!("POST {ENDPOINTS}"), Fault::Refuse(code, text, 0), usize::MAX);
+        let start = Instant::now();
+        let error = scene.agent.add("eth0", &[]).await.unwrap_err();
+        let expected = "cannot write the SpiderEndpoint of Pod retail/shop: Namespace retail is being deleted or is gone, and its \
+                        Pods go with it: ";
+        assert_eq!(error, format!("{expected}{text}"));
+        assert!(start.elapsed() < Duration::from_secs(1));
+        assert_eq!(scene.recorded(), Value::Null);
+        let asked = scene.agent.server.asked();
+        assert_eq!(
+            asked.iter().filter(|request| request.contains("POST")).count(),
+            1,
+            "{asked:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_del_outlasts_refusals_of_its_endpoint_writes() {
+    let scene = Scene::new();
+    scene.agent.add("eth0", &[]).await.unwrap();
+    scene.delete_pod().await;
+    scene
+        .agent
+        .server
+        .meet(&format!("GET {ENDPOINT}"), Fault::Refuse(500, "no leader", 0), 1);
+    scene
+        .agent
+        .server
+        .meet(&format!("PUT {ENDPOINT}"), Fault::Refuse(429, "busy", 1), 1);
+    scene.agent.server.meet(&format!("PUT {ENDPOINT}"), Fault::Cut, 1);
+    scene
+        .agent
+        .server
+        .meet(&format!("DELETE {ENDPOINT}"), Fault::Refuse(500, "no leader", 0), 1);
+    scene.agent.server.meet(&format!("DELETE {ENDPOINT}"), Fault::Cut, 1);
+    assert_eq!(scene.del_of("c", "lan").await, Released::Freed);
+    assert!(scene.is_clear());
+}
