@@ -28,6 +28,7 @@ pub mod journal;
 pub mod kill;
 pub mod look;
 pub mod metrics;
+pub mod orphan;
 pub mod owner;
 pub mod pause;
 pub mod pods;

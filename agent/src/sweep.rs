@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::del;
 use crate::endpoints;
 use crate::error::RequestError;
+use crate::orphan;
 use crate::pods::{self, PodState};
 use kube::ResourceExt;
 use spiderpool_crds::SpiderEndpoint;
@@ -71,6 +72,9 @@ fn may_have_ended(context: &Context, endpoint: &SpiderEndpoint) -> bool {
 }
 
 async fn visit(context: &Context, seen: &SpiderEndpoint) -> Result<(), RequestError> {
+    if orphan::is_suspect(context, seen) {
+        return orphan::remove(context, seen).await;
+    }
     if !may_have_ended(context, seen) {
         return Ok(());
     }

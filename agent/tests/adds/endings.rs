@@ -168,3 +168,14 @@ async fn a_network_that_was_renamed_while_the_pod_ran_leaks_nothing() {
     assert_eq!(scene.del_of("c", "yard").await, Released::OtherNetwork);
     assert_ne!(scene.recorded(), Value::Null);
 }
+
+#[tokio::test]
+async fn an_endpoint_of_a_pod_that_was_deleted_by_force_waits_for_its_del() {
+    let scene = Scene::with_address().await;
+    let recorded = scene.recorded();
+    scene.delete_pod().await;
+    scene.sweep().await;
+    assert_eq!((scene.recorded(), scene.sandbox()), (recorded, json!("c")));
+    assert_eq!(scene.del_of("c", "lan").await, Released::Freed);
+    assert!(scene.is_clear());
+}

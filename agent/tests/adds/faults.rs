@@ -5,6 +5,7 @@ use super::endings::{ENDPOINT, Scene};
 use serde_json::{Value, json};
 use spiderpool_agent::add::BUDGET;
 use spiderpool_agent::del::Released;
+use spiderpool_kit::cache::Key;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -127,4 +128,33 @@ async fn a_del_outlasts_refusals_of_its_endpoint_writes() {
     scene.agent.server.meet(&format!("DELETE {ENDPOINT}"), Fault::Cut, 1);
     assert_eq!(scene.del_of("c", "lan").await, Released::Freed);
     assert!(scene.is_clear());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_lands_after_the_del_of_its_pod_is_found_and_removed() {
+    let scene = Scene::new();
+    let post = format!("POST {ENDPOINTS}");
+    scene.agent.server.meet(&post, Fault::Late, 1);
+    scene
+        .agent
+        .server
+        .meet(&post, Fault::Refuse(500, "no leader", 0), usize::MAX);
+    scene.agent.add("eth0", &[]).await.unwrap_err();
+    scene.delete_pod().await;
+    assert_eq!(scene.del_of("c", "lan").await, Released::Freed);
+    assert!(scene.is_clear());
+    scene.agent.server.land();
+    let endpoint = scene.agent.server.get(ENDPOINT).unwrap();
+    assert_eq!(endpoint["status"]["current"]["ips"][0]["containerID"], json!("c"));
+    let appeared = scene
+        .agent
+        .context
+        .endpoints
+        .wait(Instant::now() + Duration::from_secs(10), |endpoints| {
+            let key = Key::new("retail", "shop");
+            endpoints.get(&key).map(drop)
+        });
+    appeared.await.unwrap();
+    scene.sweep().await;
+    assert_eq!(scene.agent.server.get(ENDPOINT), None);
 }
