@@ -1,12 +1,15 @@
 //! Events on objects, for people who ask `kubectl describe` why.
 //!
 //! Telling is never allowed to fail or slow down the work it tells about: events go through a bounded queue to one task, and
-//! what does not fit is counted and dropped. The same text about the same object is one Event object; when it is said again,
+//! what does not fit is dropped. The task writes several at once, so that users are told soon also by a slow API server. The same text about the same object is one Event object; when it is said again,
 //! its series is counted up, at most once a minute, so that a retry loop does not become a write loop.
 
-use std::collections::HashMap;
+mod memory;
+
 use std::time::Duration;
 
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::{Event, EventSeries};
@@ -20,10 +23,11 @@ use tokio::time::Instant;
 
 use crate::deadline::{Failure, within};
 use crate::shutdown::Process;
+use memory::{Memory, Write};
 
 const QUEUE: usize = 1024;
-const REMEMBERED: usize = 4096;
-const REPEAT: Duration = Duration::from_secs(60);
+/// Writes that are on their way at once, at most.
+const AT_ONCE: usize = 8;
 const REQUEST: Duration = Duration::from_secs(5);
 /// What the API server accepts.
 const LONGEST_NOTE: usize = 1024;
@@ -114,62 +118,6 @@ fn cut(text: &str, limit: usize) -> String {
     text[..end.unwrap_or(0)].to_owned()
 }
 
-/// What is to be written about a telling.
-#[derive(Debug, PartialEq, Eq)]
-enum Write {
-    Create,
-    CountUp { name: String, count: i32 },
-    Nothing,
-}
-
-#[derive(Debug)]
-struct Told {
-    name: String,
-    count: i32,
-    written_at: Instant,
-}
-
-/// The tellings of late.
-#[derive(Debug, Default)]
-struct Memory {
-    told: HashMap<What, Told>,
-}
-
-impl Memory {
-    fn decide(&mut self, what: &What, now: Instant) -> Write {
-        let Some(told) = self.told.get_mut(what) else {
-            return Write::Create;
-        };
-        told.count = told.count.saturating_add(1);
-        if now.saturating_duration_since(told.written_at) < REPEAT {
-            return Write::Nothing;
-        }
-        told.written_at = now;
-        Write::CountUp {
-            name: told.name.clone(),
-            count: told.count,
-        }
-    }
-
-    fn remember(&mut self, what: What, name: String, now: Instant) {
-        if self.told.len() >= REMEMBERED {
-            // Rare, so a scan is cheap enough: forget the older half.
-            let mut ages: Vec<Instant> = self.told.values().map(|told| told.written_at).collect();
-            ages.sort_unstable();
-            let middle = ages.get(ages.len() / 2).copied().unwrap_or(now);
-            self.told.retain(|_, told| told.written_at > middle);
-        }
-        self.told.insert(
-            what,
-            Told {
-                name,
-                count: 1,
-                written_at: now,
-            },
-        );
-    }
-}
-
 struct Sender {
     client: Client,
     controller: String,
@@ -177,48 +125,94 @@ struct Sender {
     memory: Memory,
 }
 
+/// Writes that are on their way.
+type Writes = FuturesUnordered<BoxFuture<'static, Written>>;
+
+/// Which write it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Create,
+    CountUp,
+}
+
+/// How a write ended.
+struct Written {
+    telling: Telling,
+    /// Name of the Event.
+    name: String,
+    kind: Kind,
+    outcome: Result<(), Failure<kube::Error>>,
+}
+
 impl Sender {
     async fn run(&mut self, mut tellings: mpsc::Receiver<Telling>, stop: tokio_util::sync::CancellationToken) {
-        while let Some(next) = stop.run_until_cancelled(tellings.recv()).await {
-            // Recorders may all be gone while the process lives on.
-            let Some(telling) = next else {
-                return stop.cancelled().await;
-            };
-            self.send(telling).await;
-        }
-        // What was told last often says why the process ends.
-        while let Ok(telling) = tellings.try_recv() {
-            if !self.send(telling).await {
-                return;
+        let mut writes = Writes::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(written) = writes.next(), if !writes.is_empty() => {
+                    self.finish(written, &mut writes);
+                }
+                next = tellings.recv(), if writes.len() < AT_ONCE => match next {
+                    Some(telling) => self.begin(telling, &mut writes),
+                    // Recorders may all be gone while the process lives on.
+                    None => break,
+                },
             }
         }
+        // What was told last often says why the process ends.
+        loop {
+            while writes.len() < AT_ONCE
+                && let Ok(telling) = tellings.try_recv()
+            {
+                self.begin(telling, &mut writes);
+            }
+            let Some(written) = writes.next().await else { break };
+            if !self.finish(written, &mut writes) {
+                break;
+            }
+        }
+        stop.cancelled().await;
     }
 
-    async fn send(&mut self, telling: Telling) -> bool {
+    /// Starts what a telling needs. The same text is not written twice while the first is on its way.
+    fn begin(&mut self, telling: Telling, writes: &mut Writes) {
+        let now = Instant::now();
         let namespace = telling.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
         let api = Api::<Event>::namespaced(self.client.clone(), &namespace);
-        let written = match self.memory.decide(&telling.what, Instant::now()) {
-            Write::Nothing => Ok(()),
-            Write::Create => self.create(&api, telling).await,
-            Write::CountUp { name, count } => match count_up(&api, &name, count).await {
-                // Events live for an hour by default.
-                Err(failure) if failure.is_not_found() => self.create(&api, telling).await,
-                other => other,
-            },
-        };
-        if let Err(error) = &written {
-            tracing::warn!(%error, "event lost");
+        match self.memory.decide(&telling.what, now) {
+            Write::Nothing => {}
+            Write::Create => {
+                let event = self.event(&telling, Timestamp::now());
+                let name = event.metadata.name.clone().unwrap_or_default();
+                self.memory.remember(telling.what.clone(), name.clone(), now);
+                writes.push(create(api, event, name, telling).boxed());
+            }
+            Write::CountUp { name, count } => writes.push(count_up(api, name, count, telling).boxed()),
         }
-        written.is_ok()
     }
 
-    async fn create(&mut self, api: &Api<Event>, telling: Telling) -> Result<(), Failure<kube::Error>> {
-        let event = self.event(&telling, Timestamp::now());
-        let name = event.metadata.name.clone().unwrap_or_default();
-        let what = format!("creating Event {name} ({})", telling.what.note);
-        within(REQUEST, what, api.create(&PostParams::default(), &event)).await?;
-        self.memory.remember(telling.what, name, Instant::now());
-        Ok(())
+    /// Takes in how a write ended; whether it was written.
+    fn finish(&mut self, written: Written, writes: &mut Writes) -> bool {
+        let Written {
+            telling,
+            name,
+            kind,
+            outcome,
+        } = written;
+        let Err(error) = outcome else { return true };
+        // Events live for an hour by default.
+        let expired = kind == Kind::CountUp && error.is_not_found();
+        if expired || kind == Kind::Create {
+            self.memory.forget(&telling.what, &name);
+        }
+        if expired {
+            self.begin(telling, writes);
+            return true;
+        }
+        tracing::warn!(%error, "event lost");
+        false
     }
 
     fn event(&self, telling: &Telling, now: Timestamp) -> Event {
@@ -254,75 +248,32 @@ impl Sender {
     }
 }
 
-async fn count_up(api: &Api<Event>, name: &str, count: i32) -> Result<(), Failure<kube::Error>> {
+async fn create(api: Api<Event>, event: Event, name: String, telling: Telling) -> Written {
+    let what = format!("creating Event {name} ({})", telling.what.note);
+    let created = within(REQUEST, what, api.create(&PostParams::default(), &event)).await;
+    Written {
+        telling,
+        name,
+        kind: Kind::Create,
+        outcome: created.map(drop),
+    }
+}
+
+async fn count_up(api: Api<Event>, name: String, count: i32, telling: Telling) -> Written {
     let series = EventSeries {
         count,
         last_observed_time: MicroTime(Timestamp::now()),
     };
     let patch = Patch::Merge(json!({ "series": series }));
-    within(
-        REQUEST,
-        format!("counting up Event {name}"),
-        api.patch(name, &PatchParams::default(), &patch),
-    )
-    .await?;
-    Ok(())
+    let what = format!("counting up Event {name}");
+    let counted = within(REQUEST, what, api.patch(&name, &PatchParams::default(), &patch)).await;
+    Written {
+        telling,
+        name,
+        kind: Kind::CountUp,
+        outcome: counted.map(drop),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn what(note: &str) -> What {
-        What {
-            uid: "u".to_owned(),
-            reason: "PoolExhausted".to_owned(),
-            note: note.to_owned(),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_same_text_is_written_once_a_minute_and_another_text_at_once() {
-        let mut memory = Memory::default();
-        assert_eq!(memory.decide(&what("a"), Instant::now()), Write::Create);
-        memory.remember(what("a"), "e1".to_owned(), Instant::now());
-        assert_eq!(memory.decide(&what("a"), Instant::now()), Write::Nothing);
-        assert_eq!(memory.decide(&what("b"), Instant::now()), Write::Create);
-        tokio::time::advance(REPEAT).await;
-        assert_eq!(
-            memory.decide(&what("a"), Instant::now()),
-            Write::CountUp {
-                name: "e1".to_owned(),
-                count: 3
-            }
-        );
-        assert_eq!(memory.decide(&what("a"), Instant::now()), Write::Nothing);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn memory_is_bounded() {
-        let mut memory = Memory::default();
-        for number in 0..3 * REMEMBERED {
-            memory.remember(what(&number.to_string()), "e".to_owned(), Instant::now());
-            tokio::time::advance(Duration::from_millis(1)).await;
-        }
-        assert!(memory.told.len() <= REMEMBERED);
-        assert_eq!(
-            memory.decide(&what(&(3 * REMEMBERED - 1).to_string()), Instant::now()),
-            Write::Nothing
-        );
-    }
-
-    #[test]
-    fn long_notes_are_cut_between_characters() {
-        assert_eq!(cut("aé", 2), "a");
-        assert_eq!(cut(&"x".repeat(5000), LONGEST_NOTE).len(), LONGEST_NOTE);
-    }
-
-    #[tokio::test]
-    async fn telling_nobody_neither_fails_nor_waits() {
-        for _ in 0..10 {
-            Recorder::silent().tell(ObjectReference::default(), Severity::Normal, "Reason", "Act", "note");
-        }
-    }
-}
+mod tests;
