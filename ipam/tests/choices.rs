@@ -92,7 +92,7 @@ type Break = fn(&mut PoolFacts);
 
 /// Every rule in the order in which it is looked at, and its line. Other software matches `unmatched Node name of IPPool p`,
 /// `the spec.multusName [...] in the IPPool p used by the Pod interface eth0 is not matched` and `all IP addresses used out`.
-fn rules() -> [(Break, &'static str); 13] {
+fn rules() -> [(Break, &'static str); 14] {
     [
         (|pool| pool.terminating = true, "Terminating: IPPool p is being deleted"),
         (
@@ -145,6 +145,17 @@ fn rules() -> [(Break, &'static str); 13] {
                 });
             },
             "PoolExhausted 8/10: all IP addresses used out in IPPool p: 8 of 10 in use, 2 reserved or held back",
+        ),
+        (
+            |pool| {
+                pool.room = Room::None(Rejection::Exhausted {
+                    used: 0,
+                    total: 0,
+                    held: 0,
+                });
+            },
+            "PoolExhausted 0/0: all IP addresses used out in IPPool p: it has none, since its ips without its excludeIPs leave \
+             none",
         ),
         (
             |pool| pool.room = Room::None(Rejection::RecordLimit { records: 7411 }),

@@ -211,6 +211,10 @@ impl fmt::Display for About<'_> {
             ),
             Rejection::Refused(why) => write!(f, "IPPool {pool} is not ready: {why}"),
             Rejection::Affinity(term) => about_term(f, term, pool),
+            Rejection::Exhausted { total: 0, .. } => write!(
+                f,
+                "all IP addresses used out in IPPool {pool}: it has none, since its ips without its excludeIPs leave none"
+            ),
             Rejection::Exhausted { used, total, held } => {
                 write!(
                     f,
