@@ -29,6 +29,9 @@ impl Scene {
             delete_if_there(&self.subnets(), name).await?;
             wait::gone(&self.subnets(), name, LONG).await?;
         }
+        for name in &made.reservations {
+            delete_if_there(&self.reservations(), name).await?;
+        }
         let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
         delete_if_there(&namespaces, &self.namespace).await?;
         wait::gone(&namespaces, &self.namespace, LONG).await
@@ -126,6 +129,9 @@ impl Scene {
         }
         for name in made.subnets.iter().chain([&self.v6, &self.v4]) {
             let _ = delete_if_there(&self.subnets(), name).await;
+        }
+        for name in &made.reservations {
+            let _ = delete_if_there(&self.reservations(), name).await;
         }
     }
 }

@@ -6,6 +6,7 @@
 //! checked afterwards ([`history`]).
 
 pub mod agents;
+pub mod answers;
 pub mod attached;
 pub mod cluster;
 pub mod dump;
@@ -13,6 +14,7 @@ mod edit;
 pub mod event;
 pub mod figures;
 pub mod gate;
+pub mod golden;
 pub mod history;
 pub mod kruise;
 mod leave;
@@ -31,6 +33,7 @@ pub mod shape;
 pub mod socket;
 pub mod squatter;
 pub mod storm;
+pub mod told;
 pub mod wait;
 pub mod workload;
 

@@ -126,6 +126,36 @@ impl Scene {
         Ok(all)
     }
 
+    /// The address of an IP version that an interface of a pod has by its endpoint, and the pool it is of.
+    pub async fn given(&self, pod: &str, nic: &str, version: u8) -> Result<Option<(IpAddr, String)>> {
+        let endpoint = self.api::<SpiderEndpoint>().get(pod).await;
+        let endpoint = endpoint.with_context(|| format!("reading the endpoint of pod {pod}"))?;
+        let mut items = endpoint.status.current.ips.into_iter();
+        let Some(item) = items.find(|item| item.interface == nic) else {
+            return Ok(None);
+        };
+        let (address, pool) = match version {
+            4 => (item.ipv4, item.ipv4_pool),
+            _ => (item.ipv6, item.ipv6_pool),
+        };
+        let Some(address) = address.filter(|address| !address.is_empty()) else {
+            return Ok(None);
+        };
+        let bare = address.split('/').next().unwrap_or_default();
+        let ip = bare
+            .parse()
+            .with_context(|| format!("the endpoint of pod {pod} has the address {address:?}"))?;
+        Ok(Some((ip, pool.unwrap_or_default())))
+    }
+
+    /// Checks that an interface of a pod has its address of an IP version out of a pool, which is given by its whole name.
+    pub async fn given_by(&self, pool: &str, pod: &str, nic: &str, version: u8) -> Result<IpAddr> {
+        match self.given(pod, nic, version).await? {
+            Some((ip, of)) if of == pool => Ok(ip),
+            other => bail!("interface {nic} of pod {pod} has {other:?} and not an IPv{version} address of {pool}"),
+        }
+    }
+
     /// Runs a command in a pod and gives its output; an exit status other than 0 is an error.
     pub async fn exec(&self, pod: &str, command: &[&str]) -> Result<String> {
         let what = || format!("running {command:?} in pod {pod}");

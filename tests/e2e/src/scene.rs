@@ -15,7 +15,7 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
-use spiderpool_crds::{IPPoolSpec, SpiderIPPool, SpiderSubnet, SubnetSpec};
+use spiderpool_crds::{IPPoolSpec, ReservedIPSpec, SpiderIPPool, SpiderReservedIP, SpiderSubnet, SubnetSpec};
 
 use crate::cluster::Cluster;
 use crate::dump;
@@ -49,6 +49,7 @@ pub struct Scene {
 pub(crate) struct Made {
     pub(crate) pools: Vec<String>,
     pub(crate) subnets: Vec<String>,
+    pub(crate) reservations: Vec<String>,
 }
 
 /// Runs a test in a scene. When it ends well, its workloads are deleted and nothing may stay; when it does not, all
@@ -143,6 +144,11 @@ impl Scene {
 
     /// All subnets.
     pub fn subnets(&self) -> Api<SpiderSubnet> {
+        Api::all(self.cluster.client.clone())
+    }
+
+    /// All reservations.
+    pub fn reservations(&self) -> Api<SpiderReservedIP> {
         Api::all(self.cluster.client.clone())
     }
 
@@ -311,6 +317,26 @@ impl Scene {
             .create(&PostParams::default(), &subnet)
             .await
             .with_context(what)
+    }
+
+    /// Reserves addresses, which all are of one IP version.
+    pub async fn reserve(&self, name: &str, ips: Vec<String>) -> Result<()> {
+        let spec = ReservedIPSpec {
+            ips: Some(ips),
+            ..ReservedIPSpec::default()
+        };
+        let reservation = SpiderReservedIP::new(&self.own(name), spec);
+        self.made
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .reservations
+            .push(reservation.name_any());
+        let what = || format!("making the reservation {}", reservation.name_any());
+        self.reservations()
+            .create(&PostParams::default(), &reservation)
+            .await
+            .with_context(what)
+            .map(drop)
     }
 
     /// A cluster-wide name that no other scene has.

@@ -5,11 +5,13 @@
 //! what all others need, and run alone after them.
 
 mod adoption;
+mod affinities;
 mod agent_rights;
 mod agent_socket;
 mod agents_of_tests;
 mod alternatives;
 mod bad_input;
+mod candidates;
 mod clonesets;
 mod cni_verbs;
 mod crd_rules;
@@ -17,9 +19,11 @@ mod crd_shape;
 mod deployments;
 mod detection;
 mod ending;
+mod exact;
 mod exclusive_crashes;
 mod exclusive_history;
 mod exclusive_storm;
+mod failures;
 mod healing;
 mod histories;
 mod journal;

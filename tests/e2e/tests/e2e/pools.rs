@@ -11,7 +11,7 @@ use spiderpool_crds::names::{FINALIZER, LABEL_IPPOOL_CIDR, LABEL_SUBNET_CIDR};
 use spiderpool_crds::{IPPoolSpec, SpiderIPPool};
 use spiderpool_e2e::scene::{Scene, scene};
 use spiderpool_e2e::wait::{self, LONG, SOON};
-use spiderpool_e2e::workload::{Annotations, deployment, from_pools, from_subnets, pod};
+use spiderpool_e2e::workload::{deployment, from_pools, from_subnets};
 use spiderpool_ipam::{Family, addr};
 
 /// Addresses of a network of the scene by their last parts.
@@ -158,27 +158,6 @@ async fn a_pool_that_does_not_exist_is_named() -> Result<()> {
             .await?;
         scene.create_pool("missing", 4, range(scene, 4, "10", "19")).await?;
         scene.running("shop", 1, LONG).await.map(drop)
-    })
-    .await
-}
-
-#[tokio::test]
-async fn pods_that_ask_for_nothing_get_addresses_of_default_pools() -> Result<()> {
-    scene("default_pools", async |scene: &Scene| {
-        let node = &scene.cluster.first_node()?.name;
-        scene.create(&pod("plain-pod", node, &Annotations::new())?).await?;
-        scene.sandbox_failure("plain", &["spec.default: true"], LONG).await?;
-        for version in [4, 6] {
-            let spec = IPPoolSpec {
-                default: Some(true),
-                // The default of all namespaces would be that of other tests too.
-                namespace_name: Some(vec![scene.namespace.clone()]),
-                ..range(scene, version, "10", "19")
-            };
-            scene.create_pool(&format!("default{version}"), version, spec).await?;
-        }
-        let pods = scene.running("plain-pod", 1, LONG).await?;
-        scene.distinct_addresses(&pods, 2).await.map(drop)
     })
     .await
 }
