@@ -20,7 +20,7 @@ use crate::owner::Application;
 use crate::{pods, tell};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use spiderpool_crds::{Route, annotations};
+use spiderpool_crds::{NicDetail, Route, annotations};
 use spiderpool_ipam::candidates::PodFacts;
 use spiderpool_wire::{IpamAddArgs, IpamAddResponse};
 use std::time::Duration;
@@ -107,7 +107,10 @@ async fn serve(
     let grant = Grant { items, routes };
     kill::point(Point::EndpointPlanned);
     match endpoints::publish(context, pod, &app.key, &grant, deadline).await {
-        Ok(endpoint) => Ok(endpoints::answer(&endpoint)),
+        Ok(endpoint) => {
+            tell_unreached(context, pod, &endpoint.status.current.ips, &grant.routes);
+            Ok(endpoints::answer(&endpoint))
+        }
         Err(error) => {
             together::give_back(&request, &granted).await;
             Err(error)
@@ -116,13 +119,22 @@ async fn serve(
 }
 
 /// What the endpoint says of a NIC. A NIC whose own ADD is still to come has no sandbox and no network yet.
-fn item(args: &IpamAddArgs, granted: &Granted<'_>) -> spiderpool_crds::NicDetail {
+fn item(args: &IpamAddArgs, granted: &Granted<'_>) -> NicDetail {
     let Want { nic, choice, .. } = granted.want;
     let item = endpoints::item(nic, choice.asked.clean_gateway, &granted.claims);
     if *nic == args.if_name {
         endpoints::of_attachment(item, &args.container_id, &args.network_name)
     } else {
         item
+    }
+}
+
+/// Tells of routes of the annotation that cannot be set up, once all NICs of the pod are known.
+fn tell_unreached(context: &Context, pod: &Pod, nics: &[NicDetail], routes: &[Route]) {
+    let further = annotations::networks(pod.annotations()).further.len();
+    let unreached = endpoints::unreached(nics, routes);
+    if !unreached.is_empty() && nics.len() > further {
+        tell::unreached(context, pod, nics, &unreached);
     }
 }
 

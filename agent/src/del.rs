@@ -79,6 +79,9 @@ pub async fn del(context: &Context, args: &IpamDelArgs) -> Result<Released, Requ
 
 /// Frees what NICs of a pod have in any pool, and then removes them from the endpoint. The pools come first: an address
 /// that the endpoint does not name any more would be looked for by nobody.
+///
+/// Where the endpoint names no other NIC, or there is none, everything else that is on record for the pod goes too: an ADD
+/// claimed it for other NICs and never came to its end.
 pub async fn free(
     context: &Context,
     pod: &str,
@@ -88,22 +91,28 @@ pub async fn free(
     deadline: Instant,
 ) -> Result<(), RequestError> {
     let own = |item: &NicDetail| nics.contains(&item.interface);
-    let mut pools: BTreeSet<String> = context.pools.holding(uid);
-    let items = endpoint
-        .iter()
-        .flat_map(|endpoint| &endpoint.status.current.ips)
-        .filter(|item| own(item));
-    pools.extend(
-        items
-            .flat_map(|item| [item.ipv4_pool.clone(), item.ipv6_pool.clone()])
-            .flatten(),
-    );
-    let releases = pools.iter().flat_map(|pool| {
-        nics.iter()
-            .map(move |nic| context.pools.release(pool, pod, uid, nic, deadline))
-    });
-    for released in futures::future::join_all(releases).await {
-        released?;
+    let items = || endpoint.iter().flat_map(|endpoint| &endpoint.status.current.ips);
+    let named = items().filter(|item| own(item));
+    let named = named.flat_map(|item| [item.ipv4_pool.clone(), item.ipv6_pool.clone()]);
+    let named: BTreeSet<String> = named.flatten().collect();
+    let last = items().all(own);
+    let mut freed: BTreeSet<String> = nics.iter().cloned().collect();
+    loop {
+        if last {
+            freed.extend(context.pools.nics(uid));
+        }
+        let pools: BTreeSet<String> = context.pools.holding(uid).union(&named).cloned().collect();
+        let releases = pools.iter().flat_map(|pool| {
+            let nics = freed.iter();
+            nics.map(move |nic| context.pools.release(pool, pod, uid, nic, deadline))
+        });
+        for released in futures::future::join_all(releases).await {
+            released?;
+        }
+        // A pool in doubt was settled by this, and may turn out to have more on record.
+        if !last || context.pools.nics(uid).is_subset(&freed) {
+            break;
+        }
     }
     kill::point(Point::DelReleased);
     match endpoint {

@@ -68,7 +68,8 @@ pub async fn give_up(context: &Context, args: &IpamBatchDelArgs) -> Result<Given
         let held = context.pools.quarantine(&pool, ip, owner, &by, deadline).await?;
         tracing::warn!(pod, uid, %ip, pool, by, ?held, "a foreign host uses an address of the pool");
     }
-    let nics: Vec<String> = items.into_iter().map(|item| item.interface).collect();
+    let mut nics: Vec<String> = items.into_iter().map(|item| item.interface).collect();
+    nics.extend(unused(&endpoint.status, &nics));
     del::free(context, &pod, uid, &nics, Some(endpoint), deadline).await?;
     Ok(GivenUp::Done)
 }
@@ -83,6 +84,22 @@ fn items(status: &EndpointStatus, args: &IpamBatchDelArgs) -> Vec<NicDetail> {
                 .is_none_or(|sandbox| *sandbox == args.container_id)
     };
     status.current.ips.iter().filter(wanted).cloned().collect()
+}
+
+/// NICs that the same ADD claimed for and that were never set up, unless another NIC of the pod is: then it goes on without the one
+/// that is given up.
+fn unused(status: &EndpointStatus, given_up: &[String]) -> Vec<String> {
+    let others = status
+        .current
+        .ips
+        .iter()
+        .filter(|item| !given_up.contains(&item.interface));
+    let unused = |item: &&NicDetail| item.container_id.is_none() && item.network_name.is_none();
+    if others.clone().all(|item| unused(&item)) {
+        others.map(|item| item.interface.clone()).collect()
+    } else {
+        Vec::new()
+    }
 }
 
 /// Whether the pod's owner gives it the same addresses for life.
@@ -156,6 +173,20 @@ mod tests {
         assert_eq!(nics(""), ["eth0", "net1"]);
         assert_eq!(nics("eth0"), ["eth0"]);
         assert_eq!(nics("net2"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_was_claimed_for_further_nics_goes_while_none_of_them_is_set_up() {
+        let given_up = |nics: &[&str], status: &EndpointStatus| {
+            let nics: Vec<String> = nics.iter().map(|nic| (*nic).to_owned()).collect();
+            unused(status, &nics)
+        };
+        let mut status = status();
+        assert_eq!(given_up(&["eth0"], &status), Vec::<String>::new());
+        assert_eq!(given_up(&["eth0", "net2"], &status), ["net1"]);
+        // It was set up, and its sandbox is gone.
+        status.current.ips[1].network_name = Some("lan".to_owned());
+        assert_eq!(given_up(&["eth0", "net2"], &status), Vec::<String>::new());
     }
 
     #[test]

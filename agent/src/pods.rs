@@ -1,12 +1,14 @@
 //! The pod of a request, by its UID.
 //!
-//! Names are reused, UIDs are not: a request acts on the pod object of its own UID or on none.
+//! Names are reused, UIDs are not: a request acts on the pod object of its own UID or on none. For a static pod that is its mirror
+//! ([`runtime_uid`]).
 
 use crate::context::Context;
 use crate::error::RequestError;
 use crate::tries;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use spiderpool_crds::pod::{is_from_api_server, runtime_uid};
 use spiderpool_kit::cache::Key;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,10 @@ use tokio::time::Instant;
 /// How long a request waits for a pod that a live read did not show. The kubelet has the object already, so another
 /// replica of the API server may be behind by this much.
 const APPEARANCE: Duration = Duration::from_secs(3);
+
+/// How long a request waits for the mirror of a static pod. The kubelet makes it beside the pod's start, and later when the API
+/// server is away meanwhile. The rest of an ADD's budget is for its writes.
+const MIRROR: Duration = Duration::from_secs(20);
 
 /// How long reading it may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,9 +59,9 @@ pub fn is_alive(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none() && !is_finished(pod)
 }
 
-/// Whether an object is the pod of a UID.
+/// Whether an object is the pod of a request's UID.
 pub fn has_uid(pod: &Pod, uid: &str) -> bool {
-    pod.metadata.uid.as_deref() == Some(uid)
+    runtime_uid(&pod.metadata) == Some(uid)
 }
 
 fn state(pod: Arc<Pod>) -> PodState {
@@ -82,7 +88,8 @@ pub async fn of_add(
         Some(pod) => state(pod),
         None => match live(context, namespace, name, uid, deadline).await? {
             PodState::Gone { seen } => {
-                let until = deadline.min(Instant::now() + APPEARANCE);
+                let wait = if is_from_api_server(uid) { APPEARANCE } else { MIRROR };
+                let until = deadline.min(Instant::now() + wait);
                 let key = Key::new(namespace, name);
                 let appeared = context
                     .pods
@@ -162,7 +169,7 @@ pub async fn live(
         Some(pod) => PodState::Gone {
             seen: format!(
                 "the Pod of that name has UID {}",
-                pod.metadata.uid.as_deref().unwrap_or("none")
+                runtime_uid(&pod.metadata).unwrap_or("none")
             ),
         },
     })

@@ -11,6 +11,7 @@ use crate::pools::{PoolState, about_held};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
 use spiderpool_crds::SpiderIPPool;
+use spiderpool_crds::pod::runtime_uid;
 use spiderpool_crds::records::Held;
 use spiderpool_ipam::candidates::{Level, PodFacts, PoolFacts, Verdicts, verdicts};
 use spiderpool_ipam::{Family, Owner, addr};
@@ -93,7 +94,7 @@ fn about(pod: &Pod, nic: &str) -> Explanation {
     Explanation {
         pod_namespace: pod.namespace().unwrap_or_default(),
         pod_name: pod.name_any(),
-        pod_uid: pod.uid().unwrap_or_default(),
+        pod_uid: runtime_uid(&pod.metadata).unwrap_or_default().to_owned(),
         node: node.unwrap_or_default(),
         nic: nic.to_owned(),
         ..Explanation::default()
@@ -103,7 +104,7 @@ fn about(pod: &Pod, nic: &str) -> Explanation {
 fn owner(pod: &Pod, nic: &str) -> Owner {
     Owner {
         pod: format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any()),
-        uid: pod.uid().unwrap_or_default(),
+        uid: runtime_uid(&pod.metadata).unwrap_or_default().to_owned(),
         nic: Some(nic.to_owned()),
     }
 }

@@ -68,7 +68,7 @@ fn may_have_ended(context: &Context, endpoint: &SpiderEndpoint) -> bool {
     let pod = context
         .pods
         .get(&endpoint.namespace().unwrap_or_default(), &endpoint.name_any());
-    pod.is_none_or(|pod| pod.uid().as_ref() != Some(&current.uid) || pods::is_finished(&pod))
+    pod.is_none_or(|pod| !pods::has_uid(&pod, &current.uid) || pods::is_finished(&pod))
 }
 
 async fn visit(context: &Context, seen: &SpiderEndpoint) -> Result<(), RequestError> {

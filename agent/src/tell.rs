@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::error::RequestError;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Resource;
+use spiderpool_crds::{NicDetail, Route, names};
 use spiderpool_kit::events::Severity;
 
 /// Reason of the Event on a pod whose ADD failed.
@@ -15,6 +16,9 @@ pub const FAILED: &str = "IPAllocationFailed";
 
 /// Reason of the Event on a pod that waits for its application's pool.
 pub const WAITING: &str = "WaitingForIPPool";
+
+/// Reason of the Event on a pod whose annotation asks for routes that cannot be set up.
+pub const UNREACHED: &str = "RouteUnreachable";
 
 const ACTION: &str = "AllocateIP";
 
@@ -40,6 +44,34 @@ pub fn waiting(context: &Context, pod: &Pod, error: &RequestError) {
     let about = pod.object_ref(&());
     let note = lines("still waiting: ", error);
     context.recorder.tell(about, Severity::Normal, WAITING, ACTION, &note);
+}
+
+/// Tells a pod which routes of its annotation are not set up, as no NIC has an address from which the gateway can be reached.
+pub fn unreached(context: &Context, pod: &Pod, nics: &[NicDetail], routes: &[&Route]) {
+    let (about, note) = (pod.object_ref(&()), unreached_note(nics, routes));
+    context
+        .recorder
+        .tell(about, Severity::Warning, UNREACHED, ACTION, &note);
+}
+
+/// The text of that Event, which is cut where it is too long.
+pub fn unreached_note(nics: &[NicDetail], routes: &[&Route]) -> String {
+    let own = nics.iter().flat_map(|item| {
+        let addresses = [&item.ipv4, &item.ipv6].into_iter().flatten();
+        addresses.map(|address| format!("{} {address}", item.interface))
+    });
+    let own: Vec<String> = own.collect();
+    let routes: Vec<String> = routes
+        .iter()
+        .map(|route| format!("{} via {}", route.dst, route.gw))
+        .collect();
+    let note = format!(
+        "routes of annotation {} are not set up: {}; none of the pod's addresses is in a subnet with that gateway: {}",
+        names::ANNOTATION_ROUTES,
+        routes.join(", "),
+        own.join(", ")
+    );
+    note.chars().take(LONGEST).collect()
 }
 
 /// The text of the Event of a failure; none where there is no pod to tell or no Event can be made, or where it is the agent's own matter.

@@ -15,6 +15,7 @@ mod label;
 pub mod names;
 pub mod owner;
 pub mod parse;
+pub mod pod;
 pub mod records;
 mod types;
 mod workload;

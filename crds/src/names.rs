@@ -40,6 +40,10 @@ pub const ANNOTATION_DEFAULT_IPV6_IPPOOL: &str = "ipam.spidernet.io/default-ipv6
 pub const ANNOTATION_MULTUS_DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
 /// Pod annotation of Multus: networks of the further interfaces.
 pub const ANNOTATION_MULTUS_NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
+/// Pod annotation of the kubelet: the object is the mirror of a static pod.
+pub const ANNOTATION_CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
+/// Pod annotation of the kubelet: the UID by which it knows a static pod.
+pub const ANNOTATION_CONFIG_HASH: &str = "kubernetes.io/config.hash";
 
 /// Label on subnets: the CIDR as label value.
 pub const LABEL_SUBNET_CIDR: &str = "ipam.spidernet.io/subnet-cidr";

@@ -12,6 +12,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::core::PartialObjectMeta;
+use spiderpool_crds::pod::runtime_uid;
 use spiderpool_crds::records::Record;
 use spiderpool_crds::{SpiderEndpoint, SpiderIPPool};
 use spiderpool_ipam::Owner;
@@ -79,7 +80,7 @@ fn suspects_of(context: &Context, pool: &SpiderIPPool) -> Vec<Suspect> {
         record.pod.split_once('/').is_some_and(|(namespace, name)| {
             let pod = context.caches.pods.get(namespace, name);
             let endpoint = context.caches.endpoints.get(namespace, name);
-            pod.is_none_or(|pod| pod.metadata.uid.as_ref() != Some(&record.pod_uid))
+            pod.is_none_or(|pod| !pod.is(&record.pod_uid))
                 && endpoint.is_none_or(|endpoint| endpoint.status.current.uid != record.pod_uid)
         })
     };
@@ -126,7 +127,7 @@ async fn is_free(context: &Context, owner: &Owner) -> Result<bool, write::Error>
     let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(context.client.clone(), namespace);
     let endpoints: Api<SpiderEndpoint> = Api::namespaced(context.client.clone(), namespace);
     let pod = match write::look(&pods, name).await? {
-        Some(pod) if pod.metadata.uid.as_deref() == Some(&*owner.uid) => PodSeen::Alive,
+        Some(pod) if runtime_uid(&pod.metadata) == Some(&*owner.uid) => PodSeen::Alive,
         Some(_) | None => PodSeen::Gone,
     };
     let endpoint = match write::look(&endpoints, name).await? {

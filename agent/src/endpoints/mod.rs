@@ -16,6 +16,7 @@ use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::core::Status;
 use kube::{Api, ResourceExt};
 use spiderpool_crds::app::AppKey;
+use spiderpool_crds::pod::runtime_uid;
 use spiderpool_crds::{EndpointStatus, NicDetail, PodAllocation, Route, SpiderEndpoint, names};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -57,8 +58,8 @@ pub struct Grant {
     pub routes: Vec<Route>,
 }
 
-/// Writes what an ADD got into the pod's endpoint, making it where there is none. The first try is the POST without a read;
-/// an endpoint of an earlier pod of the same name is taken over in place.
+/// Writes what an ADD got into the pod's endpoint, making it where there is none. The first try is made without a read, on what
+/// the cache has; an endpoint of an earlier pod of the same name is taken over in place.
 pub async fn publish(
     context: &Context,
     pod: &Pod,
@@ -70,20 +71,13 @@ pub async fn publish(
     let api = api(context, &namespace);
     let what = || format!("write SpiderEndpoint {namespace}/{name}");
     let fresh = fresh(context, pod, app, grant);
-    let uid = pod.uid().unwrap_or_default();
+    let uid = runtime_uid(&pod.metadata).unwrap_or_default();
     let mut tries = Tries::new(what(), deadline);
     kill::point(Point::EndpointBefore);
-    let mut tried = create(&tries, &api, &fresh, deadline).await?;
+    let cached = context.endpoints.get(&namespace, &name);
+    let mut found = Attempt::Done(cached.map(|endpoint| SpiderEndpoint::clone(&endpoint)));
     loop {
-        match tried {
-            Attempt::Done(endpoint) => {
-                kill::point(Point::EndpointWritten);
-                return Ok(learn(context, endpoint));
-            }
-            Attempt::Again(again) => tries.pause(again).await?,
-        }
-        // Also after a try of which nobody knows what became of it: it may have been served, and may be yet.
-        tried = match look(&tries, &api, &name, deadline).await? {
+        let tried = match found {
             Attempt::Again(again) => Attempt::Again(again),
             Attempt::Done(None) => create(&tries, &api, &fresh, deadline).await?,
             Attempt::Done(Some(old)) if old.metadata.deletion_timestamp.is_some() && old.status.current.uid != uid => {
@@ -101,6 +95,15 @@ pub async fn publish(
                 replace(&tries, &api, &old, deadline).await?
             }
         };
+        match tried {
+            Attempt::Done(endpoint) => {
+                kill::point(Point::EndpointWritten);
+                return Ok(learn(context, endpoint));
+            }
+            Attempt::Again(again) => tries.pause(again).await?,
+        }
+        // Also after a try of which nobody knows what became of it: it may have been served, and may be yet.
+        found = look(&tries, &api, &name, deadline).await?;
     }
 }
 
@@ -260,10 +263,10 @@ fn is_namespace_ending(status: &Status) -> bool {
 
 fn fresh(context: &Context, pod: &Pod, app: &AppKey, grant: &Grant) -> SpiderEndpoint {
     let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
-    let uid = pod.uid().unwrap_or_default();
+    let uid = runtime_uid(&pod.metadata).unwrap_or_default().to_owned();
     let status = EndpointStatus {
         current: PodAllocation {
-            uid: uid.clone(),
+            uid,
             node: context.node.clone(),
             ips: grant.merged(Vec::new()),
             ..PodAllocation::default()
@@ -281,7 +284,7 @@ fn fresh(context: &Context, pod: &Pod, app: &AppKey, grant: &Grant) -> SpiderEnd
         api_version: "v1".to_owned(),
         kind: "Pod".to_owned(),
         name,
-        uid,
+        uid: pod.uid().unwrap_or_default(),
         ..OwnerReference::default()
     }]);
     endpoint

@@ -184,6 +184,20 @@ impl PoolStore {
         own
     }
 
+    /// The NICs of a pod for which the cached pools have addresses on record.
+    pub fn nics(&self, uid: &str) -> BTreeSet<String> {
+        let states = self.holding(uid).into_iter().filter_map(|name| {
+            let pool = self.cached(&name)?;
+            PoolState::read(pool).ok()
+        });
+        states
+            .flat_map(|state| {
+                let nics = state.ledger().of_pod(uid).filter_map(|(_, owner)| owner.nic.clone());
+                nics.collect::<Vec<String>>()
+            })
+            .collect()
+    }
+
     async fn send(self: &Arc<Self>, pool: &str, job: Job, deadline: Instant) -> Result<(), JobError> {
         loop {
             let sender = self.writer(pool);

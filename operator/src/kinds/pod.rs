@@ -7,8 +7,9 @@ use kube::core::ObjectMeta;
 use serde::Deserialize;
 use spiderpool_crds::annotations;
 use spiderpool_crds::names::{ANNOTATION_SUBNET, ANNOTATION_SUBNETS};
+use spiderpool_crds::pod::{runtime_uid, tells_runtime_uid};
 
-use crate::application::native::{controller, ours, trim_meta};
+use crate::application::native::{controller, is_ours, trim_meta};
 
 /// The part of a pod that matters here.
 #[derive(Clone, Debug, Deserialize, kube::Resource)]
@@ -38,14 +39,10 @@ struct Status {
 impl PodSketch {
     /// Takes out what nobody here reads.
     pub fn trim(&mut self) {
-        let annotations = self
-            .metadata
-            .annotations
-            .take()
-            .map(ours)
-            .filter(|ours| !ours.is_empty());
+        let mut annotations = self.metadata.annotations.take().unwrap_or_default();
+        annotations.retain(|key, _| is_ours(key) || tells_runtime_uid(key));
         trim_meta(&mut self.metadata);
-        self.metadata.annotations = annotations;
+        self.metadata.annotations = Some(annotations).filter(|kept| !kept.is_empty());
     }
 
     /// Under which key it is found: the UID of its controller.
@@ -54,6 +51,11 @@ impl PodSketch {
             .map(|owner| owner.uid.clone())
             .into_iter()
             .collect()
+    }
+
+    /// Whether the records of pools call it by this UID.
+    pub fn is(&self, uid: &str) -> bool {
+        runtime_uid(&self.metadata) == Some(uid)
     }
 
     /// Whether it asks for a pool of its application.
@@ -106,6 +108,16 @@ mod tests {
         assert!(pod.asks() && pod.stays());
         assert_eq!(pod.index(), ["r-1"]);
         assert_eq!(pod.metadata.annotations.as_ref().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_mirror_of_a_static_pod_is_called_as_the_runtime_calls_the_pod() {
+        let mut pod: PodSketch = serde_json::from_value(json!({"metadata": {"uid": "u", "annotations":
+            {"kubernetes.io/config.mirror": "h", "kubernetes.io/config.hash": "h", "kubernetes.io/config.seen": "now"}}}))
+        .unwrap();
+        pod.trim();
+        assert!(pod.is("h") && !pod.is("u"));
+        assert_eq!(pod.metadata.annotations.as_ref().unwrap().len(), 2);
     }
 
     #[test]

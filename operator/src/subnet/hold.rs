@@ -34,7 +34,7 @@ pub fn hold(context: &Context, pool: &SpiderIPPool, subnet: &str) -> Hold {
         let key = Key::new(namespace, name);
         context.awaited.add(key.clone(), subnet);
         let pod = context.caches.pods.get_key(&key);
-        let Some(pod) = pod.filter(|pod| pod.stays() && pod.metadata.uid.as_ref() == Some(&record.pod_uid)) else {
+        let Some(pod) = pod.filter(|pod| pod.stays() && pod.is(&record.pod_uid)) else {
             context.awaited.remove(&key, subnet);
             continue;
         };

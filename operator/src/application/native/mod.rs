@@ -82,10 +82,12 @@ pub fn trim_meta(meta: &mut ObjectMeta) {
 
 /// The annotations of ours.
 pub fn ours(annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    annotations
-        .into_iter()
-        .filter(|(key, _)| key.starts_with(OURS))
-        .collect()
+    annotations.into_iter().filter(|(key, _)| is_ours(key)).collect()
+}
+
+/// Whether an annotation is ours.
+pub fn is_ours(key: &str) -> bool {
+    key.starts_with(OURS)
 }
 
 /// What a pod template and a number of pods say.
