@@ -29,6 +29,8 @@ struct State {
     version: u64,
     watches: Vec<(String, UnboundedSender<Value>)>,
     asked: Vec<String>,
+    /// Every object that was ever stored, with its path.
+    history: Vec<(String, Value)>,
     lost: Lost,
     /// What requests are met with, and how often.
     faults: Vec<(String, Fault, usize)>,
@@ -124,6 +126,20 @@ impl Server {
         self.lock().lost.paths.clear();
     }
 
+    /// What an object was over time.
+    pub(crate) fn history(&self, path: &str) -> Vec<Value> {
+        let state = self.lock();
+        let own = state.history.iter().filter(|(other, _)| other == path);
+        own.map(|(_, object)| object.clone()).collect()
+    }
+
+    /// Changes an object as it is now.
+    pub(crate) fn edit(&self, path: &str, edit: impl FnOnce(&mut Value)) {
+        let mut object = self.get(path).unwrap_or_default();
+        edit(&mut object);
+        self.put(path, object);
+    }
+
     /// The texts of the Events, with their reasons.
     pub(crate) fn events(&self) -> Vec<(String, String)> {
         let state = self.lock();
@@ -157,6 +173,7 @@ impl State {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         let known = self.objects.insert(path.to_owned(), object.clone()).is_some();
+        self.history.push((path.to_owned(), object.clone()));
         self.tell(path, if known { "MODIFIED" } else { "ADDED" }, &object);
         object
     }

@@ -1,144 +1,26 @@
 //! Whole ADDs against an API server in this process: what is decided elsewhere is put together here, and what a user reads
 //! when it fails.
 
+mod agent;
 mod api;
+mod cancelled;
 mod endings;
 mod faults;
 mod lost_writes;
+mod nics;
+mod unused;
 
+use agent::{Agent, args, full, pool};
 use api::{POOLS, Server};
 use axum::body::Body;
 use serde_json::{Value, json};
-use spiderpool_agent::automatic;
 use spiderpool_agent::cancel::Cancel;
-use spiderpool_agent::config::Config;
-use spiderpool_agent::context::Context;
-use spiderpool_agent::metrics::Metrics;
-use spiderpool_agent::owner::Owners;
-use spiderpool_agent::pools::PoolStore;
-use spiderpool_agent::serial::Turns;
 use spiderpool_agent::surroundings::Surroundings;
 use spiderpool_agent::{add, server, tell};
-use spiderpool_crds::{SpiderIPPool, names};
-use spiderpool_kit::cache::{Cache, Options};
-use spiderpool_kit::events::Recorder;
-use spiderpool_kit::shutdown::{self, Process};
+use spiderpool_crds::names;
 use spiderpool_wire::{Explanation, IpamAddArgs};
-use std::sync::Arc;
 use std::time::Duration;
 use tower::ServiceExt;
-
-struct Agent {
-    server: Server,
-    context: Arc<Context>,
-    process: Process,
-}
-
-impl Agent {
-    /// An agent in a cluster of these pools and one pod, retail/shop of StatefulSet store, with these annotations.
-    fn start(pools: &[Value], annotations: &Value) -> Self {
-        let server = Server::default();
-        let owner =
-            json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "store", "uid": "s", "controller": true});
-        for pool in pools {
-            server.put(
-                &format!("{POOLS}/{}", pool["metadata"]["name"].as_str().unwrap_or_default()),
-                pool.clone(),
-            );
-        }
-        server.put(
-            "/api/v1/namespaces/retail",
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "retail"}}),
-        );
-        server.put(
-            "/api/v1/namespaces/retail/pods/shop",
-            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "shop", "namespace": "retail", "uid": "u",
-                "annotations": annotations, "ownerReferences": [owner]}, "spec": {"nodeName": "n1", "containers": []}}),
-        );
-        let (process, client) = (Process::new(), server.client());
-        let metrics = Metrics::register(&spiderpool_kit::metrics::Metrics::new());
-        let pools = Cache::start(
-            &process,
-            client.clone(),
-            Options::<SpiderIPPool>::default().index(automatic::index),
-        );
-        let reserved = Cache::start(&process, client.clone(), Options::default());
-        let context = Context {
-            node: "n1".to_owned(),
-            namespace: "kube-system".to_owned(),
-            cluster_network: String::new(),
-            config: Config::default(),
-            pods: Cache::start(&process, client.clone(), Options::default()),
-            endpoints: Cache::start(&process, client.clone(), Options::default()),
-            pools: PoolStore::new(pools, reserved, client.clone(), metrics.pools.clone()),
-            owners: Owners::new(client.clone(), Vec::new()),
-            surroundings: Surroundings::new(client.clone()),
-            recorder: Recorder::start(&process, client.clone(), "spiderpool-agent", "n1"),
-            turns: Turns::default(),
-            metrics,
-            client,
-        };
-        Self {
-            server,
-            context: Arc::new(context),
-            process,
-        }
-    }
-
-    async fn add(&self, nic: &str, network: &[&str]) -> Result<Vec<String>, String> {
-        let args = args(nic, network);
-        let answer = Box::pin(add::add(&self.context, &args, &Cancel::default()))
-            .await
-            .map_err(|error| error.to_string())?;
-        Ok(answer
-            .ips
-            .iter()
-            .map(|ip| format!("{} {}", ip.nic, ip.address))
-            .collect())
-    }
-
-    /// Stops the agent, so that all its Events are written, and gives them.
-    async fn events(self) -> Result<Vec<(String, String)>, shutdown::Error> {
-        self.process.stop();
-        self.process.finish(Duration::from_secs(10)).await?;
-        Ok(self.server.events())
-    }
-}
-
-/// What the plugin asks for a NIC, with the pools that the CNI configuration names.
-fn args(nic: &str, network: &[&str]) -> IpamAddArgs {
-    IpamAddArgs {
-        container_id: "c".to_owned(),
-        if_name: nic.to_owned(),
-        pod_namespace: "retail".to_owned(),
-        pod_name: "shop".to_owned(),
-        pod_uid: "u".to_owned(),
-        network_name: "lan".to_owned(),
-        default_ipv4_ippool: network.iter().map(|name| (*name).to_owned()).collect(),
-        ..IpamAddArgs::default()
-    }
-}
-
-/// A pool with these addresses that the operator has checked.
-fn pool(name: &str, ips: &str, more: &Value) -> Value {
-    let subnet = if ips.contains(':') { "fd77::/64" } else { "10.77.0.0/20" };
-    let mut spec = json!({"subnet": subnet, "ips": [ips]});
-    if let (Some(spec), Some(more)) = (spec.as_object_mut(), more.as_object()) {
-        spec.extend(more.clone());
-    }
-    json!({"apiVersion": names::API_VERSION, "kind": "SpiderIPPool",
-        "metadata": {"name": name, "uid": name, "generation": 1}, "spec": spec,
-        "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "R", "message": "",
-            "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"}]}})
-}
-
-/// A pool whose only address another pod has.
-fn full(name: &str, ip: &str) -> Value {
-    let mut pool = pool(name, ip, &json!({}));
-    pool["status"]["allocatedIPs"] =
-        json!(json!({ip: {"pod": "retail/other", "podUid": "o", "nic": "eth0"}}).to_string());
-    pool
-}
 
 #[tokio::test]
 async fn pools_of_a_list_are_tried_in_turn_and_a_pod_with_annotation_costs_two_writes() {
@@ -225,24 +107,6 @@ async fn an_exact_address_is_given_or_its_holder_named() {
     ] {
         assert!(error.contains(part), "{error}");
     }
-}
-
-#[tokio::test]
-async fn unnamed_items_go_with_the_nics_in_order_and_two_nics_of_one_pool_get_two_addresses() {
-    let pools = [pool("a", "10.77.1.1-10.77.1.9", &json!({"gateway": "10.77.0.1"}))];
-    let items = r#"[{"ipv4":["a"]},{"ipv4":["a"],"cleangateway":true}]"#;
-    let agent = Agent::start(
-        &pools,
-        &json!({names::ANNOTATION_IPPOOLS: items, names::ANNOTATION_MULTUS_NETWORKS: "lan@store"}),
-    );
-    for nic in ["eth0", "store"] {
-        assert_eq!(
-            agent.add(nic, &[]).await.unwrap(),
-            ["eth0 10.77.1.1/20", "store 10.77.1.2/20"]
-        );
-    }
-    let error = agent.add("net2", &[]).await.unwrap_err();
-    assert!(error.contains("in which net2 is number 3; add an item"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
