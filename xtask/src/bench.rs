@@ -6,14 +6,17 @@ use anyhow::{Context, Result, ensure};
 
 use crate::artifact::{self, Kind};
 use crate::cluster::{Cluster, ClusterName, State, UpOptions};
+use crate::images::product;
 use crate::paths;
 use crate::ui::Ui;
 
 /// A group of figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Group {
-    /// Range sets, ledgers, plans
+    /// Range sets, ledgers, plans; and what giving out addresses costs, as group allocation
     Ipam,
+    /// One agent, many on one pool, real pods, memory: on a cluster whose etcd writes through to the disk
+    Allocation,
     /// Start of the CNI plugin
     Cni,
     /// The installed product on a cluster whose etcd writes through to the disk
@@ -23,17 +26,22 @@ pub enum Group {
 }
 
 impl Group {
+    /// Everything, each once.
     const ALL: [Self; 4] = [Self::Ipam, Self::Cni, Self::Cluster, Self::Autopools];
 }
 
+/// Tells benchmarks which program the agents are that they run themselves.
+const AGENT_PROGRAM: &str = "SPIDERPOOL_E2E_AGENT";
+
 /// Runs one group, or all.
 pub fn run(group: Option<Group>, ui: &Ui) -> Result<()> {
-    for group in Group::ALL
-        .into_iter()
-        .filter(|one| group.is_none_or(|wanted| wanted == *one))
-    {
+    for group in group.map_or(Group::ALL.to_vec(), |wanted| vec![wanted]) {
         match group {
-            Group::Ipam => package("spiderpool-ipam")?,
+            Group::Ipam => {
+                package("spiderpool-ipam")?;
+                on_cluster("allocation", ui)?;
+            }
+            Group::Allocation => on_cluster("allocation", ui)?,
             Group::Cni => package("spiderpool-cni")?,
             Group::Cluster => on_cluster("cluster", ui)?,
             Group::Autopools => on_cluster("autopools", ui)?,
@@ -73,6 +81,7 @@ fn on_cluster(bench: &str, ui: &Ui) -> Result<()> {
         let status = cluster
             .command_in_fabric(binary)?
             .env("SPIDERPOOL_E2E_CLUSTER", State::file(&cluster.state().name))
+            .env(AGENT_PROGRAM, product::program("release", "spiderpool-agent"))
             .status()
             .context("starting the benchmark")?;
         ensure!(status.success(), "the benchmark failed ({status})");

@@ -17,10 +17,8 @@ use spiderpool_crds::{SpiderIPPool, SpiderSubnet, SubnetSpec, names};
 use spiderpool_e2e::cluster::Cluster;
 use spiderpool_e2e::figures::{memory, report, show, sized};
 use spiderpool_e2e::node::OPERATOR;
+use spiderpool_e2e::requests::{Apart, Counted};
 use spiderpool_e2e::{operators, property, wait, workload};
-
-#[path = "autopools/requests.rs"]
-mod requests;
 
 /// How many requests this program has under way.
 const AT_ONCE: usize = 50;
@@ -257,9 +255,14 @@ impl Bench {
             "replicas changed to pool resized among 1000 workloads (wanted p50 < 100 ms)",
         )
         .await?;
-        let counted = requests::Counted::start(&self.cluster).await?;
+        let lease = Apart {
+            group: "coordination.k8s.io",
+            resource: "leases",
+        };
+        let counted = Counted::start(&self.cluster, OPERATOR, Some(lease)).await?;
         tokio::time::sleep(IDLE).await;
-        let (requests, leases) = counted.end().await?;
+        let sent = counted.end().await?;
+        let (requests, leases) = (sent.requests, sent.apart);
         let rate = requests as f64 / IDLE.as_secs_f64();
         show(
             "idle requests a second beside the lease (wanted <= 0.2)",

@@ -110,7 +110,9 @@ impl Agent {
     /// Runs the process, with more environment. It may be run again when it has ended.
     pub async fn run(&self, environment: &[(&str, String)]) -> Result<()> {
         let Some(program) = std::env::var_os(PROGRAM) else {
-            bail!("{PROGRAM} does not name the agent's program; run `cargo xtask test e2e`");
+            bail!(
+                "{PROGRAM} does not name the agent's program; run `cargo xtask test e2e`, or `cargo xtask bench` for figures"
+            );
         };
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.with_context(|| format!("opening the log {}", self.log.display()))?;
@@ -336,7 +338,7 @@ fn option(name: &str, path: &Path) -> OsString {
 }
 
 /// A Node that nothing is scheduled to.
-fn without_kubelet(name: &str) -> Result<Node> {
+pub fn without_kubelet(name: &str) -> Result<Node> {
     // Without the label that says its operating system no DaemonSet finds it either.
     let object = json!({
         "metadata": {"name": name, "labels": {"e2e.spiderpool.io/no-kubelet": "true"}},
@@ -349,7 +351,7 @@ fn without_kubelet(name: &str) -> Result<Node> {
 }
 
 /// A pod that nobody starts. That its Node does not answer is no reason to evict it.
-fn pod(name: &str, node: &str, annotations: &Annotations) -> Result<Pod> {
+pub fn pod(name: &str, node: &str, annotations: &Annotations) -> Result<Pod> {
     let object = json!({
         "metadata": {"name": name, "annotations": annotations},
         "spec": {

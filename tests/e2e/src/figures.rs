@@ -32,13 +32,19 @@ pub fn report(what: &str, mut times: Vec<Duration>) -> Result<()> {
 pub fn memory(cluster: &Cluster, program: &str, when: &str) -> Result<()> {
     for node in &cluster.nodes {
         for process in node.processes(program)? {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid))?;
-            let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
             let what = format!("resident memory {when}, {program} on {}", node.name);
-            show(&what, rss.unwrap_or_default().trim())?;
+            show(&what, resident(process.pid)?)?;
         }
     }
     Ok(())
+}
+
+/// The resident memory of a process, with its unit.
+pub fn resident(pid: i32) -> Result<String> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+    let status = status.with_context(|| format!("looking at process {pid}"))?;
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    Ok(rss.unwrap_or_default().trim().to_owned())
 }
 
 /// The moment at which a pool of so many addresses was seen.

@@ -27,6 +27,7 @@ pub mod plugin;
 pub mod pod;
 pub mod property;
 pub mod proxy;
+pub mod requests;
 pub mod scene;
 pub mod second_agent;
 pub mod shape;

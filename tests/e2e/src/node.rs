@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub struct Node {
     holder_pid: i32,
     /// Its cgroup below each hierarchy's root.
     cgroup: String,
+    /// Folder with all its files.
+    root: PathBuf,
 }
 
 /// A process that was found running.
@@ -97,6 +99,12 @@ impl Node {
         output(command, input)
             .await
             .with_context(|| format!("running {script:?} on node {}", self.name))
+    }
+
+    /// The folder with the configuration of its networks. Its runtime takes the first file, and sees a change at once if the file
+    /// was renamed within the folder.
+    pub fn networks(&self) -> PathBuf {
+        self.root.join("cni/conf")
     }
 
     /// A file of the node, whatever links lead to it there.

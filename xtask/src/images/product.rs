@@ -79,29 +79,23 @@ const BUILDS: [(&str, &[&str]); 2] = [
 /// Builds all images and writes `NAME.tar` files into a folder; those whose content is the same are not touched.
 pub fn build(out: &Path, registry: &Registry, ui: &Ui) -> Result<Vec<PathBuf>> {
     paths::make_folder(out)?;
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    // A folder of its own: the other flags would throw away what development has built.
-    let target_folder = paths::checkout().join("target/images");
     for (profile, packages) in BUILDS {
         ui.step(format!("static binaries of {} built", packages.join(", ")), |_| {
-            sh::output(
-                &mut cargo_build(profile, packages, &target, &target_folder),
-                BUILD_DEADLINE,
-            )
+            sh::output(&mut cargo_build(profile, packages), BUILD_DEADLINE)
         })?;
     }
     let mut archives = Vec::new();
     for recipe in RECIPES {
         let mut image = Image::new();
-        for (profile, program) in recipe.programs {
-            let binary = target_folder.join(&target).join(profile).join(program);
+        for (profile, name) in recipe.programs {
+            let binary = program(profile, name);
             let content = std::fs::read(&binary).with_context(|| format!("reading {}", binary.display()))?;
             ensure!(
                 !content.windows(KILL_POINTS.len()).any(|part| part == KILL_POINTS),
                 "{} was built with kill points, which are for tests only",
                 binary.display()
             );
-            image.file(&format!("usr/bin/{program}"), 0o755, content);
+            image.file(&format!("usr/bin/{name}"), 0o755, content);
         }
         if let Some(user) = recipe.user {
             image.user(user);
@@ -127,10 +121,27 @@ fn image_name(registry: &Registry, name: &str) -> String {
     format!("{registry}/{name}:v{}", env!("CARGO_PKG_VERSION"))
 }
 
-fn cargo_build(profile: &str, packages: &[&str], target: &str, folder: &Path) -> Command {
+/// Where a program of an image is on this machine, once [`build`] has built it.
+pub fn program(profile: &str, name: &str) -> PathBuf {
+    target_folder().join(target()).join(profile).join(name)
+}
+
+fn target() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+/// A folder of its own: the other flags would throw away what development has built.
+fn target_folder() -> PathBuf {
+    paths::checkout().join("target/images")
+}
+
+fn cargo_build(profile: &str, packages: &[&str]) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = sh::command(cargo, ["build", "--quiet", "--profile", profile, "--target", target]);
-    command.arg("--target-dir").arg(folder).current_dir(paths::checkout());
+    let mut command = sh::command(cargo, ["build", "--quiet", "--profile", profile, "--target", &target()]);
+    command
+        .arg("--target-dir")
+        .arg(target_folder())
+        .current_dir(paths::checkout());
     for package in packages {
         command.args(["--package", package]);
     }
