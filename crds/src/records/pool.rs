@@ -1,12 +1,14 @@
 //! `status.allocatedIPs` of a pool.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
+use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use spiderpool_ipam::{Family, Owner, addr};
 
-use super::read::{Members, document};
+use super::read::document;
 use super::{Problem, RecordsError};
 use crate::types::UnknownMembers;
 
@@ -28,15 +30,80 @@ pub struct Record {
     pub other: UnknownMembers,
 }
 
+/// A pool may have thousands of records, and every write of an agent reads them all. So each member goes where it belongs without
+/// a detour.
 impl<'de> Deserialize<'de> for Record {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut members = Members::read(deserializer)?;
-        Ok(Self {
-            pod: members.take("pod")?.unwrap_or_default(),
-            pod_uid: members.take("podUid")?.unwrap_or_default(),
-            nic: members.take("nic")?,
-            other: members.rest(),
-        })
+        struct RecordVisitor;
+
+        impl<'de> Visitor<'de> for RecordVisitor {
+            type Value = Record;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Record, E> {
+                Ok(Record::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Record, A::Error> {
+                let mut record = Record::default();
+                while let Some(member) = map.next_key::<Member>()? {
+                    match member {
+                        Member::Pod => put(&mut map, "pod", |text| record.pod = text)?,
+                        Member::PodUid => put(&mut map, "podUid", |text| record.pod_uid = text)?,
+                        Member::Nic => put(&mut map, "nic", |text| record.nic = Some(text))?,
+                        Member::Other(name) => drop(record.other.insert(name, map.next_value()?)),
+                    }
+                }
+                Ok(record)
+            }
+        }
+
+        deserializer.deserialize_any(RecordVisitor)
+    }
+}
+
+/// Puts a member's text where it belongs. The last one wins, as in Go; `null` is as good as absent.
+fn put<'de, A: MapAccess<'de>>(map: &mut A, name: &str, set: impl FnOnce(String)) -> Result<(), A::Error> {
+    let text: Option<String> = map
+        .next_value()
+        .map_err(|error| de::Error::custom(format!("member {name:?}: {error}")))?;
+    text.map(set);
+    Ok(())
+}
+
+/// Name of a record's member, in any case.
+enum Member {
+    Pod,
+    PodUid,
+    Nic,
+    Other(String),
+}
+
+impl<'de> Deserialize<'de> for Member {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MemberVisitor;
+
+        impl Visitor<'_> for MemberVisitor {
+            type Value = Member;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a member's name")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Member, E> {
+                Ok(match name {
+                    _ if name.eq_ignore_ascii_case("pod") => Member::Pod,
+                    _ if name.eq_ignore_ascii_case("podUid") => Member::PodUid,
+                    _ if name.eq_ignore_ascii_case("nic") => Member::Nic,
+                    _ => Member::Other(name.to_owned()),
+                })
+            }
+        }
+
+        deserializer.deserialize_str(MemberVisitor)
     }
 }
 
