@@ -148,7 +148,13 @@ pub async fn remove_nics(
     let Some(endpoint) = changed.filter(|endpoint| endpoint.status.current.ips.is_empty()) else {
         return Ok(());
     };
-    delete(context, endpoint, deadline).await
+    kill::point(Point::EndpointLetGo);
+    // One that is on its way out with its pod goes with its last finalizer.
+    if endpoint.metadata.deletion_timestamp.is_none() {
+        delete(context, endpoint, deadline).await?;
+    }
+    kill::point(Point::EndpointDeleted);
+    Ok(())
 }
 
 /// Deletes an endpoint of which nothing is left, unless a new pod takes it over meanwhile.
