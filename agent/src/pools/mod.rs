@@ -2,18 +2,22 @@
 
 mod doubt;
 mod hold;
+mod job;
+mod pace;
 mod size;
 mod state;
 mod writer;
 
 pub use hold::about as about_held;
+pub use job::{Claimed, JobError};
 pub use state::{PoolState, Taken, Unusable};
-pub use writer::{Claimed, JobError};
 
 use crate::kill::{self, Point};
 use crate::metrics::PoolMetrics;
 use doubt::Doubts;
+use job::Job;
 use kube::Api;
+use memchr::memmem;
 use spiderpool_crds::records::HeldReason;
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP};
 use spiderpool_ipam::{Family, Owner, RangeSet, addr};
@@ -23,7 +27,6 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use writer::Job;
 
 /// Jobs that may wait for one pool's writer. More are told to wait by the channel itself, until their deadline.
 const QUEUE: usize = 1024;
@@ -164,7 +167,7 @@ impl PoolStore {
             .into_iter()
             .filter(|pool| {
                 let records = pool.status.as_ref().and_then(|status| status.allocated_ips.as_deref());
-                records.is_some_and(|text| text.contains(uid))
+                records.is_some_and(|text| memmem::find(text.as_bytes(), uid.as_bytes()).is_some())
             })
             .filter_map(|pool| pool.metadata.name.clone());
         recorded.chain(self.doubts.raised()).collect()
@@ -242,7 +245,9 @@ impl PoolStore {
     }
 
     /// Takes in what a write or live read returned, so that the next look at the cache sees it.
-    fn learn(&self, object: SpiderIPPool) -> Arc<SpiderIPPool> {
+    fn learn(&self, mut object: SpiderIPPool) -> Arc<SpiderIPPool> {
+        // As in the cache: a write without them leaves them as they are.
+        object.metadata.managed_fields = None;
         self.cache.learn(object.clone());
         Arc::new(object)
     }

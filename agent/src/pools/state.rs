@@ -325,6 +325,36 @@ impl PoolState {
         self.fence = true;
     }
 
+    /// The same state once it was written and the API server answered with this object.
+    pub fn written_as(self, object: Arc<SpiderIPPool>) -> Self {
+        Self { object, ..self }
+    }
+
+    /// The same state for a later object, if that one says the same about addresses.
+    pub fn carry_over(self, object: &Arc<SpiderIPPool>) -> Option<Self> {
+        fn said(object: &SpiderIPPool) -> Option<(Option<&str>, Option<&str>)> {
+            let status = object.status.as_ref()?;
+            Some((status.allocated_ips.as_deref(), status.held_ips.as_deref()))
+        }
+        if said(object) != said(&self.object) || object.spec != self.object.spec {
+            return None;
+        }
+        let now = Timestamp::now();
+        let (mut held, mut size) = (self.held, Size::default());
+        for (ip, gone) in held.expire(now) {
+            size.shrink(ip, &gone);
+        }
+        Some(Self {
+            object: object.clone(),
+            now,
+            blocked: hold::blocked(&held, self.cidr.family()),
+            held,
+            size,
+            fence: false,
+            ..self
+        })
+    }
+
     /// The object to write: the one that was read, with the records of now.
     pub fn to_write(&self) -> SpiderIPPool {
         let mut object = SpiderIPPool::clone(&self.object);

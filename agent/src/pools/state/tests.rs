@@ -56,6 +56,36 @@ fn claim(state: &mut PoolState, nic: &str) -> Option<(String, bool)> {
 }
 
 #[test]
+fn what_was_written_is_carried_over_only_to_an_object_that_says_the_same() {
+    let mut state = read(pool("10.77.1.10-10.77.1.12", None));
+    assert_eq!(claim(&mut state, "eth0"), Some(("10.77.1.10".to_owned(), true)));
+    let mut answered = state.to_write();
+    answered.metadata.resource_version = Some("2".to_owned());
+    let state = state.written_as(Arc::new(answered.clone()));
+    // Counts and conditions are the operator's, and change nothing about addresses.
+    let mut later = answered.clone();
+    later.metadata.resource_version = Some("3".to_owned());
+    later.status.get_or_insert_default().total_ip_count = Some(3);
+    let mut carried = state.clone().carry_over(&Arc::new(later.clone())).unwrap();
+    assert_eq!(carried.object().metadata.resource_version.as_deref(), Some("3"));
+    assert_eq!(claim(&mut carried, "eth0"), Some(("10.77.1.10".to_owned(), false)));
+    assert_eq!(claim(&mut carried, "net1"), Some(("10.77.1.11".to_owned(), true)));
+    assert_eq!(
+        carried.to_write().status.and_then(|status| status.total_ip_count),
+        Some(3)
+    );
+    let mut others = later.clone();
+    others.status.get_or_insert_default().allocated_ips = None;
+    assert!(state.clone().carry_over(&Arc::new(others)).is_none());
+    let mut held = later.clone();
+    held.status.get_or_insert_default().held_ips = Some("{}".to_owned());
+    assert!(state.clone().carry_over(&Arc::new(held)).is_none());
+    let mut smaller = later;
+    smaller.spec.ips = Some(vec!["10.77.1.10".to_owned()]);
+    assert!(state.carry_over(&Arc::new(smaller)).is_none());
+}
+
+#[test]
 fn a_repeated_claim_gives_the_same_address_and_another_nic_another_one() {
     let mut state = read(pool("10.77.1.10-10.77.1.12", None));
     assert_eq!(claim(&mut state, "eth0"), Some(("10.77.1.10".to_owned(), true)));
