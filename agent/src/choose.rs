@@ -7,7 +7,7 @@ mod facts;
 mod items;
 mod levels;
 
-pub use facts::{identity, master, pod_facts, pool_facts, pool_facts_for};
+pub use facts::{identity, master, pod_facts, pool_facts, pool_facts_for, with_labels};
 pub use items::together;
 
 use crate::config::Config;

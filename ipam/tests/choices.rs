@@ -46,10 +46,10 @@ fn pod() -> PodFacts {
         nic: "eth0".into(),
         application: "apps/Deployment/retail/shop".into(),
         namespace: "retail".into(),
-        namespace_labels: labels(&[("team", "sales")]),
+        namespace_labels: Some(labels(&[("team", "sales")])),
         labels: labels(&[("app", "shop")]),
         node: "worker-3".into(),
-        node_labels: labels(&[("rack", "7")]),
+        node_labels: Some(labels(&[("rack", "7")])),
         network: Some("kube-system/macvlan".into()),
         default_network_namespace: "kube-system".into(),
         ..PodFacts::default()
@@ -298,6 +298,38 @@ fn pools_for_few_pods_are_tried_first_and_the_list_decides_between_equals() {
     order(&mut ordered);
     let names: Vec<&str> = ordered.iter().map(|pool| pool.name.as_str()).collect();
     assert_eq!(names, ["pod-and-node", "pod", "node", "network", "any-2", "any-1"]);
+}
+
+#[test]
+fn labels_that_nobody_read_meet_nothing() {
+    let unread = PodFacts {
+        namespace_labels: None,
+        node_labels: None,
+        ..pod()
+    };
+    let term = term("rack", "DoesNotExist", &[]);
+    let (mut node, mut namespace) = (pool(), pool());
+    node.nodes = Some(term.clone());
+    namespace.namespaces = Some(term);
+    assert_eq!(check(&pool(), Family::V4, &unread), Ok(()));
+    let about = |pool: &PoolFacts| check(pool, Family::V4, &unread).unwrap_err().line("p");
+    assert_eq!(
+        about(&node),
+        "AffinityRejected nodeAffinity: the nodeAffinity of IPPool p is new, and the labels of Node worker-3 have not been read \
+         for it yet"
+    );
+    assert_eq!(
+        about(&namespace),
+        "AffinityRejected namespaceAffinity: the namespaceAffinity of IPPool p is new, and the labels of Namespace retail have \
+         not been read for it yet"
+    );
+    let read = PodFacts {
+        namespace_labels: Some(BTreeMap::new()),
+        node_labels: Some(BTreeMap::new()),
+        ..pod()
+    };
+    assert_eq!(check(&node, Family::V4, &read), Ok(()));
+    assert_eq!(check(&namespace, Family::V4, &read), Ok(()));
 }
 
 #[test]

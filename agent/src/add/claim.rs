@@ -12,7 +12,7 @@ use crate::tell;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use spiderpool_crds::SpiderIPPool;
-use spiderpool_ipam::candidates::{Level, PoolFacts, Rejection, Verdict, Verdicts, verdicts};
+use spiderpool_ipam::candidates::{Level, PodFacts, PoolFacts, Rejection, Verdict, Verdicts, verdicts};
 use spiderpool_ipam::{Family, Owner};
 use spiderpool_kit::cache::{Key, Store};
 use std::collections::BTreeMap;
@@ -126,7 +126,10 @@ impl<'a> Claimant<'a> {
         self.request.cancel.check(self.request.args)?;
         let pools = &self.request.context.pools;
         let considered = self.considered(reach);
-        let Verdicts { chosen, mut rejected } = self.judge(&considered);
+        let read = choose::with_labels(self.request.context, &self.want.facts, &considered, deadline);
+        let read = self.request.cancel.or(self.request.args, read).await??;
+        let facts = read.as_ref().unwrap_or(&self.want.facts);
+        let Verdicts { chosen, mut rejected } = self.judge(&considered, facts);
         // What an earlier ADD of this pod took comes first, also from a pool that it could not choose any more.
         let own = pools.recorded(self.request.uid(), &self.want.nic, self.family);
         let own: Vec<String> = own.into_iter().map(|(pool, _)| pool).collect();
@@ -161,10 +164,10 @@ impl<'a> Claimant<'a> {
     }
 
     /// Which of these pools may serve, in order, and why the others may not.
-    fn judge(&self, pools: &[Arc<SpiderIPPool>]) -> Verdicts {
+    fn judge(&self, pools: &[Arc<SpiderIPPool>], pod: &PodFacts) -> Verdicts {
         let facts = pools.iter().map(|pool| choose::pool_facts_for(pool, self.exact));
         let facts: Vec<PoolFacts> = facts.collect();
-        verdicts(&self.want.choice.asked, self.family, &self.want.facts, &facts)
+        verdicts(&self.want.choice.asked, self.family, pod, &facts)
     }
 
     fn slot(&self) -> Slot<'_> {

@@ -11,7 +11,7 @@ use spiderpool_crds::{SpiderIPPool, annotations};
 use spiderpool_ipam::candidates::{Expression, Level, Master, PodFacts, PodRule, PoolFacts, Rejection, Room, Selector};
 use spiderpool_ipam::{RangeSet, addr};
 use std::net::IpAddr;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use tokio::time::Instant;
 
 /// What an application is known by: everything but the API version, which changes under it.
@@ -107,15 +107,34 @@ pub async fn pod_facts(
         return Ok(facts);
     }
     let considered = super::considered(context, &choice.asked);
-    if considered.iter().any(|pool| pool.spec.node_affinity.is_some()) {
+    let read = with_labels(context, &facts, &considered, deadline).await?;
+    Ok(read.unwrap_or(facts))
+}
+
+/// The facts with the labels that these pools ask for and that nobody read yet; nothing if there are none such. Pools come and change
+/// while a request runs.
+pub async fn with_labels(
+    context: &Context,
+    facts: &PodFacts,
+    pools: &[Arc<SpiderIPPool>],
+    deadline: Instant,
+) -> Result<Option<PodFacts>, RequestError> {
+    let of_node = facts.node_labels.is_none() && pools.iter().any(|pool| pool.spec.node_affinity.is_some());
+    let of_namespace =
+        facts.namespace_labels.is_none() && pools.iter().any(|pool| pool.spec.namespace_affinity.is_some());
+    if !of_node && !of_namespace {
+        return Ok(None);
+    }
+    let mut facts = facts.clone();
+    if of_node {
         let node = context.surroundings.node(&facts.node, deadline).await?;
-        facts.node_labels.clone_from(&node.labels);
+        facts.node_labels = Some(node.labels.clone());
     }
-    if considered.iter().any(|pool| pool.spec.namespace_affinity.is_some()) {
+    if of_namespace {
         let namespace = context.surroundings.namespace(&facts.namespace, deadline).await?;
-        facts.namespace_labels.clone_from(&namespace.labels);
+        facts.namespace_labels = Some(namespace.labels.clone());
     }
-    Ok(facts)
+    Ok(Some(facts))
 }
 
 /// What the pod itself says.

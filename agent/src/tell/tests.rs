@@ -34,7 +34,9 @@ fn told(change: impl Fn(&mut PoolFacts)) -> String {
     let pod = PodFacts {
         nic: "eth0".to_owned(),
         namespace: "retail".to_owned(),
+        namespace_labels: Some([].into()),
         node: "n1".to_owned(),
+        node_labels: Some([].into()),
         ..PodFacts::default()
     };
     let found = verdicts(&asked, Family::V4, &pod, &[pool]);

@@ -134,6 +134,34 @@ async fn a_pool_that_was_just_made_is_waited_for_until_the_operator_has_checked_
     assert!(error.contains("NotReady: IPPool a is not checked yet"), "{error}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_asks_for_labels_only_while_a_request_waits_for_it_is_judged_by_labels_that_were_read() {
+    let mut made = pool("a", "10.77.1.1-10.77.1.9", &json!({}));
+    let mut edited = made.clone();
+    made["status"] = json!({});
+    let agent = Agent::start(&[made], &json!({names::ANNOTATION_IPPOOL: r#"{"ipv4":["a"]}"#}));
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {"rack": "7"}}});
+    agent.server.put("/api/v1/nodes/n1", node);
+    let elsewhere = json!({"matchExpressions": [{"key": "rack", "operator": "NotIn", "values": ["7"]}]});
+    edited["spec"]["nodeAffinity"] = elsewhere;
+    let administrator = async {
+        agent
+            .context
+            .pools
+            .cache()
+            .synced(tokio::time::Instant::now() + Duration::from_secs(10))
+            .await
+            .unwrap();
+        agent.server.put(&format!("{POOLS}/a"), edited);
+    };
+    let (added, ()) = tokio::join!(agent.add("eth0", &[]), administrator);
+    let error = added.unwrap_err();
+    assert!(
+        error.contains("labels of Node n1 do not meet its nodeAffinity rack notin (7)"),
+        "{error}"
+    );
+}
+
 #[tokio::test]
 async fn explaining_says_what_an_add_would_do_and_writes_nothing() {
     let pools = [full("a", "10.77.1.1"), pool("b", "10.77.2.1-10.77.2.9", &json!({}))];

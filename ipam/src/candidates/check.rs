@@ -44,13 +44,17 @@ fn node(pool: &PoolFacts, pod: &PodFacts) -> Result<(), Term> {
             })
         };
     }
-    match pool.nodes.as_ref().and_then(|nodes| nodes.unmet(&pod.node_labels)) {
-        None => Ok(()),
-        Some(unmet) => Err(Term::NodeAffinity {
+    let Some(nodes) = &pool.nodes else { return Ok(()) };
+    // Labels that nobody read are not the same as none: many a term is met by a node without labels.
+    let Some(labels) = &pod.node_labels else {
+        return Err(Term::NodeUnread { node: pod.node.clone() });
+    };
+    nodes.unmet(labels).map_or(Ok(()), |unmet| {
+        Err(Term::NodeAffinity {
             node: pod.node.clone(),
             unmet,
-        }),
-    }
+        })
+    })
 }
 
 fn namespace(pool: &PoolFacts, pod: &PodFacts) -> Result<(), Term> {
@@ -64,14 +68,20 @@ fn namespace(pool: &PoolFacts, pod: &PodFacts) -> Result<(), Term> {
             })
         };
     }
-    let unmet = pool.namespaces.as_ref();
-    match unmet.and_then(|namespaces| namespaces.unmet(&pod.namespace_labels)) {
-        None => Ok(()),
-        Some(unmet) => Err(Term::NamespaceAffinity {
+    let Some(namespaces) = &pool.namespaces else {
+        return Ok(());
+    };
+    let Some(labels) = &pod.namespace_labels else {
+        return Err(Term::NamespaceUnread {
+            namespace: pod.namespace.clone(),
+        });
+    };
+    namespaces.unmet(labels).map_or(Ok(()), |unmet| {
+        Err(Term::NamespaceAffinity {
             namespace: pod.namespace.clone(),
             unmet,
-        }),
-    }
+        })
+    })
 }
 
 /// Whether the network of the NIC is settled by whose the pool is.

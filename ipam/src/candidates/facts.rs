@@ -91,14 +91,14 @@ pub struct PodFacts {
     pub application: String,
     /// Namespace.
     pub namespace: String,
-    /// Labels of the namespace.
-    pub namespace_labels: BTreeMap<String, String>,
+    /// Labels of the namespace; none if nobody read them.
+    pub namespace_labels: Option<BTreeMap<String, String>>,
     /// Labels of the pod.
     pub labels: BTreeMap<String, String>,
     /// Node.
     pub node: String,
-    /// Labels of the node.
-    pub node_labels: BTreeMap<String, String>,
+    /// Labels of the node; none if nobody read them.
+    pub node_labels: Option<BTreeMap<String, String>>,
     /// `namespace/name` of the network attachment of this NIC, if a meta plugin chose one.
     pub network: Option<String>,
     /// The namespace of entries in `multusName` that name none.

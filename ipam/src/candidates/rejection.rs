@@ -95,6 +95,16 @@ pub enum Term {
         /// What its labels do not meet.
         unmet: String,
     },
+    /// `spec.nodeAffinity`, and nobody read the labels of the node.
+    NodeUnread {
+        /// The pod's node.
+        node: String,
+    },
+    /// `spec.namespaceAffinity`, and nobody read the labels of the namespace.
+    NamespaceUnread {
+        /// The pod's namespace.
+        namespace: String,
+    },
     /// `spec.podAffinity`.
     PodAffinity {
         /// What the pod's labels do not meet.
@@ -123,9 +133,9 @@ impl Term {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::NodeName { .. } => "nodeName",
-            Self::NodeAffinity { .. } => "nodeAffinity",
+            Self::NodeAffinity { .. } | Self::NodeUnread { .. } => "nodeAffinity",
             Self::NamespaceName { .. } => "namespaceName",
-            Self::NamespaceAffinity { .. } => "namespaceAffinity",
+            Self::NamespaceAffinity { .. } | Self::NamespaceUnread { .. } => "namespaceAffinity",
             Self::PodAffinity { .. } | Self::Application(_) => "podAffinity",
             Self::MultusName { .. } => "multusName",
             Self::MasterSubnet { .. } => "match_master_subnet",
@@ -262,6 +272,14 @@ fn about_term(f: &mut fmt::Formatter<'_>, term: &Term, pool: &str) -> fmt::Resul
         Term::NamespaceAffinity { namespace, unmet } => write!(
             f,
             "unmatched Namespace of IPPool {pool}: labels of Namespace {namespace} do not meet its namespaceAffinity {unmet}"
+        ),
+        Term::NodeUnread { node } => write!(
+            f,
+            "the nodeAffinity of IPPool {pool} is new, and the labels of Node {node} have not been read for it yet"
+        ),
+        Term::NamespaceUnread { namespace } => write!(
+            f,
+            "the namespaceAffinity of IPPool {pool} is new, and the labels of Namespace {namespace} have not been read for it yet"
         ),
         Term::PodAffinity { unmet } => write!(
             f,
