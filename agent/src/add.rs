@@ -31,6 +31,9 @@ use tokio::time::Instant;
 /// user reads it within half a minute.
 pub const BUDGET: Duration = Duration::from_secs(30);
 
+/// How much of it an ADD needs that waited for an earlier request of its pod.
+const LEAST: Duration = Duration::from_secs(5);
+
 /// One ADD.
 struct Request<'a> {
     context: &'a Context,
@@ -62,7 +65,11 @@ pub async fn add(context: &Context, args: &IpamAddArgs, cancel: &Cancel) -> Resu
     let deadline = Instant::now() + BUDGET;
     let _known = context.turns.adds().enter(args, cancel);
     cancel.or(args, context.wait_ready(deadline)).await??;
-    let _turn = cancel.or(args, context.turns.take(&args.pod_uid)).await?;
+    // A turn that comes too late is of no use: the API server would be blamed for what another request took.
+    let turn = tokio::time::timeout_at(deadline - LEAST, context.turns.take(&args.pod_uid));
+    let _turn = cancel.or(args, turn).await?.map_err(|_| RequestError::Busy {
+        pod: format!("{}/{}", args.pod_namespace, args.pod_name),
+    })?;
     kill::point(Point::AddAccepted);
     let (namespace, name, uid) = (&args.pod_namespace, &args.pod_name, &args.pod_uid);
     let pod = cancel

@@ -118,6 +118,15 @@ pub enum RequestError {
         /// What the API server said.
         answer: String,
     },
+    /// Another request of the pod took all the time.
+    #[error(
+        "an earlier ADD or DEL of Pod {pod} is still running on this node, and one is served after the other; the kubelet tries \
+         again; if this goes on, the log of the spiderpool agent of the node says what that request waits for"
+    )]
+    Busy {
+        /// `namespace/name`.
+        pod: String,
+    },
     /// Nobody waits for the ADD any more.
     #[error("the ADD of Pod {pod} NIC {nic} was {reason}")]
     Cancelled {
@@ -165,6 +174,7 @@ impl RequestError {
             | Self::Owner { .. } => "api",
             Self::NotReady { .. } => "not_ready",
             Self::Cancelled { .. } => "cancelled",
+            Self::Busy { .. } => "busy",
         }
     }
 }

@@ -74,6 +74,7 @@ impl Drop for Held {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     #[tokio::test]
     async fn requests_of_one_pod_take_turns_and_leave_nothing_behind() {
@@ -93,5 +94,24 @@ mod tests {
             task.await.unwrap();
         }
         assert!(turns.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_waiting_leaves_nothing_behind() {
+        let turns = Turns::default();
+        for holder_ends_first in [false, true] {
+            let held = turns.take("a").await;
+            let mut waiting = Box::pin(turns.take("a"));
+            assert!(tokio::time::timeout(Duration::ZERO, &mut waiting).await.is_err());
+            if holder_ends_first {
+                drop(held);
+                drop(waiting);
+            } else {
+                drop(waiting);
+                assert_eq!(turns.len(), 1);
+                drop(held);
+            }
+            assert!(turns.is_empty());
+        }
     }
 }

@@ -82,6 +82,7 @@ pub fn note(error: &RequestError) -> Option<String> {
         | RequestError::DeadPod { .. }
         | RequestError::NamespaceEnds { .. }
         | RequestError::Cancelled { .. }
+        | RequestError::Busy { .. }
         | RequestError::NotReady { .. } => None,
         RequestError::Annotation { .. }
         | RequestError::NamespaceAnnotation { .. }

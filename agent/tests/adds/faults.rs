@@ -158,3 +158,19 @@ async fn an_endpoint_that_lands_after_the_del_of_its_pod_is_found_and_removed() 
     scene.sweep().await;
     assert_eq!(scene.agent.server.get(ENDPOINT), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_add_that_waits_for_an_earlier_one_says_so_in_time_and_leaves_nothing_behind() {
+    let scene = Scene::new();
+    let earlier = scene.agent.context.turns.take("u").await;
+    let start = Instant::now();
+    let error = scene.agent.add("eth0", &[]).await.unwrap_err();
+    assert!(
+        error.starts_with("an earlier ADD or DEL of Pod retail/shop is still running"),
+        "{error}"
+    );
+    assert!(start.elapsed() < BUDGET);
+    drop(earlier);
+    assert!(scene.agent.context.turns.is_empty());
+    assert_eq!(scene.agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
+}
