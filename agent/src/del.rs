@@ -9,6 +9,7 @@ use crate::endpoints;
 use crate::error::RequestError;
 use crate::kill::{self, Point};
 use crate::pods::{self, PodState};
+use crate::unnamed;
 use spiderpool_crds::{NicDetail, SpiderEndpoint};
 use spiderpool_wire::IpamDelArgs;
 use std::collections::BTreeSet;
@@ -91,7 +92,10 @@ pub async fn free(
     deadline: Instant,
 ) -> Result<(), RequestError> {
     let own = |item: &NicDetail| nics.contains(&item.interface);
-    let items = || endpoint.iter().flat_map(|endpoint| &endpoint.status.current.ips);
+    let all = endpoint
+        .as_ref()
+        .map_or(&[][..], |endpoint| &endpoint.status.current.ips);
+    let items = || all.iter();
     let named = items().filter(|item| own(item));
     let named = named.flat_map(|item| [item.ipv4_pool.clone(), item.ipv6_pool.clone()]);
     let named: BTreeSet<String> = named.flatten().collect();
@@ -101,7 +105,12 @@ pub async fn free(
         if last {
             freed.extend(context.pools.nics(uid));
         }
-        let pools: BTreeSet<String> = context.pools.holding(uid).union(&named).cloned().collect();
+        let mut pools: BTreeSet<String> = context.pools.holding(uid).union(&named).cloned().collect();
+        // A record of the peer names no NIC, and the pool would take it for one of these.
+        pools.retain(|pool| {
+            let cached = context.pools.cache().get("", pool);
+            cached.is_none_or(|pool| !unnamed::has_of_others(&pool, uid, all, nics))
+        });
         let releases = pools.iter().flat_map(|pool| {
             let nics = freed.iter();
             nics.map(move |nic| context.pools.release(pool, pod, uid, nic, deadline))

@@ -42,3 +42,4 @@ pub mod surroundings;
 pub mod sweep;
 pub mod tell;
 pub mod tries;
+pub mod unnamed;

@@ -3,12 +3,14 @@
 use super::{Request, Want};
 use crate::automatic::{Reach, Slot};
 use crate::choose;
+use crate::endpoints;
 use crate::error::RequestError;
 use crate::explain;
 use crate::look::Look;
 use crate::pods;
 use crate::pools::{Claimed, JobError};
 use crate::tell;
+use crate::unnamed;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use spiderpool_crds::SpiderIPPool;
@@ -131,8 +133,7 @@ impl<'a> Claimant<'a> {
         let facts = read.as_ref().unwrap_or(&self.want.facts);
         let Verdicts { chosen, mut rejected } = self.judge(&considered, facts);
         // What an earlier ADD of this pod took comes first, also from a pool that it could not choose any more.
-        let own = pools.recorded(self.request.uid(), &self.want.nic, self.family);
-        let own: Vec<String> = own.into_iter().map(|(pool, _)| pool).collect();
+        let own = self.recorded(&chosen, deadline).await?;
         let others = chosen.iter().filter(|name| !own.contains(name));
         for pool in own.iter().chain(others) {
             match pools.claim(pool, self.owner(), self.exact, deadline).await {
@@ -151,6 +152,30 @@ impl<'a> Claimant<'a> {
             .map(|pool| (pool.name_any(), pool.resource_version()))
             .collect();
         Ok(Tried::Nowhere { versions, rejected })
+    }
+
+    /// The pools that have an address on record for the NIC. A record of the peer names no NIC: it is this one's if the endpoint
+    /// says so, and where the endpoint does not know the address, if the NIC might have chosen the pool.
+    async fn recorded(&self, chosen: &[String], deadline: Instant) -> Result<Vec<String>, RequestError> {
+        let Request { context, args, .. } = self.request;
+        let uid = self.request.uid();
+        let found = context.pools.recorded(uid, &self.want.nic, self.family);
+        let unnamed = |(pool, ip): &(String, IpAddr)| {
+            let cached = context.pools.cache().get("", pool);
+            cached.is_some_and(|pool| unnamed::is_unnamed(&pool, uid, *ip))
+        };
+        let (doubtful, mut own): (Vec<_>, Vec<_>) = found.into_iter().partition(unnamed);
+        if !doubtful.is_empty() {
+            let endpoint = endpoints::read(context, &args.pod_namespace, &args.pod_name, deadline).await?;
+            let current = endpoint.map(|endpoint| endpoint.status.current).unwrap_or_default();
+            let items = if current.uid == uid { current.ips } else { Vec::new() };
+            let mine = |(pool, ip): &(String, IpAddr)| match unnamed::nic_with(&items, pool, *ip) {
+                Some(nic) => nic == self.want.nic,
+                None => chosen.contains(pool),
+            };
+            own.extend(doubtful.into_iter().filter(mine));
+        }
+        Ok(own.into_iter().map(|(pool, _)| pool).collect())
     }
 
     /// The pools that are asked for.

@@ -1,7 +1,7 @@
 //! The end of a pod: what its DEL, the runtime's GC and the sweep free, and when.
 
+use super::agent::{Agent, args, pool};
 use super::api::POOLS;
-use super::{Agent, args, pool};
 use serde_json::{Value, json};
 use spiderpool_agent::del::Released;
 use spiderpool_agent::{collect, del, sweep};
@@ -51,7 +51,7 @@ impl Scene {
     }
 
     /// Changes the pod and waits until the agent has seen it.
-    async fn change_pod(&self, change: impl FnOnce(&mut Value)) {
+    pub(super) async fn change_pod(&self, change: impl FnOnce(&mut Value)) {
         let mut pod = self.agent.server.get(POD).unwrap();
         change(&mut pod);
         self.agent.server.put(POD, pod);
@@ -76,8 +76,8 @@ impl Scene {
     }
 
     /// The DEL of a sandbox's NIC.
-    pub(super) async fn del_of(&self, container: &str, network: &str) -> Released {
-        let add = args("eth0", &[]);
+    pub(super) async fn del_of(&self, nic: &str, container: &str, network: &str) -> Released {
+        let add = args(nic, &[]);
         let args = IpamDelArgs {
             container_id: container.to_owned(),
             if_name: add.if_name,
@@ -105,7 +105,7 @@ impl Scene {
     }
 }
 
-fn terminating(pod: &mut Value) {
+pub(super) fn terminating(pod: &mut Value) {
     pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
 }
 
@@ -139,7 +139,7 @@ async fn a_gc_list_without_a_pod_that_runs_or_is_given_time_to_stop_takes_nothin
 async fn a_pod_whose_sandbox_is_gone_keeps_its_address_until_it_has_finished_or_is_gone() {
     for end in ["finished", "gone"] {
         let scene = Scene::with_address().await;
-        assert_eq!(scene.del_of("c", "lan").await, Released::PodAlive);
+        assert_eq!(scene.del_of("eth0", "c", "lan").await, Released::PodAlive);
         assert_eq!(scene.sandbox(), Value::Null);
         let recorded = scene.recorded();
         scene.change_pod(terminating).await;
@@ -158,14 +158,14 @@ async fn a_pod_whose_sandbox_is_gone_keeps_its_address_until_it_has_finished_or_
 async fn a_network_that_was_renamed_while_the_pod_ran_leaks_nothing() {
     let scene = Scene::with_address().await;
     scene.change_pod(terminating).await;
-    assert_eq!(scene.del_of("older", "renamed").await, Released::OlderSandbox);
-    assert_eq!(scene.del_of("c", "renamed").await, Released::Freed);
+    assert_eq!(scene.del_of("eth0", "older", "renamed").await, Released::OlderSandbox);
+    assert_eq!(scene.del_of("eth0", "c", "renamed").await, Released::Freed);
     assert!(scene.is_clear());
     // Where the sandbox does not tell, the network does.
     let scene = Scene::with_address().await;
-    assert_eq!(scene.del_of("c", "lan").await, Released::PodAlive);
+    assert_eq!(scene.del_of("eth0", "c", "lan").await, Released::PodAlive);
     scene.change_pod(terminating).await;
-    assert_eq!(scene.del_of("c", "yard").await, Released::OtherNetwork);
+    assert_eq!(scene.del_of("eth0", "c", "yard").await, Released::OtherNetwork);
     assert_ne!(scene.recorded(), Value::Null);
 }
 
@@ -176,6 +176,6 @@ async fn an_endpoint_of_a_pod_that_was_deleted_by_force_waits_for_its_del() {
     scene.delete_pod().await;
     scene.sweep().await;
     assert_eq!((scene.recorded(), scene.sandbox()), (recorded, json!("c")));
-    assert_eq!(scene.del_of("c", "lan").await, Released::Freed);
+    assert_eq!(scene.del_of("eth0", "c", "lan").await, Released::Freed);
     assert!(scene.is_clear());
 }

@@ -126,7 +126,7 @@ async fn a_del_outlasts_refusals_of_its_endpoint_writes() {
         .server
         .meet(&format!("DELETE {ENDPOINT}"), Fault::Refuse(500, "no leader", 0), 1);
     scene.agent.server.meet(&format!("DELETE {ENDPOINT}"), Fault::Cut, 1);
-    assert_eq!(scene.del_of("c", "lan").await, Released::Freed);
+    assert_eq!(scene.del_of("eth0", "c", "lan").await, Released::Freed);
     assert!(scene.is_clear());
 }
 
@@ -141,7 +141,7 @@ async fn an_endpoint_that_lands_after_the_del_of_its_pod_is_found_and_removed() 
         .meet(&post, Fault::Refuse(500, "no leader", 0), usize::MAX);
     scene.agent.add("eth0", &[]).await.unwrap_err();
     scene.delete_pod().await;
-    assert_eq!(scene.del_of("c", "lan").await, Released::Freed);
+    assert_eq!(scene.del_of("eth0", "c", "lan").await, Released::Freed);
     assert!(scene.is_clear());
     scene.agent.server.land();
     let endpoint = scene.agent.server.get(ENDPOINT).unwrap();

@@ -9,6 +9,7 @@ mod faults;
 mod lost_writes;
 mod nics;
 mod unused;
+mod upgraded;
 
 use agent::{Agent, args, full, pool};
 use api::{POOLS, Server};

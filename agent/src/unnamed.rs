@@ -1,0 +1,43 @@
+//! Records without a NIC, which the peer wrote: which NIC of the pod has the address is known from the pod's endpoint.
+//!
+//! The peer gives a pod one address per pool, so of the pools with such records each belongs to one NIC.
+
+use spiderpool_crds::records::Record;
+use spiderpool_crds::{NicDetail, SpiderIPPool};
+use std::net::IpAddr;
+
+/// The addresses that a pool has on record for a pod without saying for which NIC.
+fn unnamed(pool: &SpiderIPPool, uid: &str) -> Vec<IpAddr> {
+    let own = |record: &Record| record.pod_uid == uid && record.nic.is_none();
+    let records = pool.records().unwrap_or_default();
+    records
+        .iter()
+        .filter(|(_, record)| own(record))
+        .map(|(ip, _)| ip)
+        .collect()
+}
+
+/// Whether a pool has an address on record for a pod without saying that it is this NIC's or another's.
+pub fn is_unnamed(pool: &SpiderIPPool, uid: &str, ip: IpAddr) -> bool {
+    unnamed(pool, uid).contains(&ip)
+}
+
+/// The NIC that has an address out of a pool.
+pub fn nic_with<'a>(items: &'a [NicDetail], pool: &str, ip: IpAddr) -> Option<&'a str> {
+    let has = |named: &Option<String>, address: &Option<String>| {
+        let host = address.as_deref().and_then(|address| address.split('/').next());
+        named.as_deref() == Some(pool) && host.and_then(|host| host.parse().ok()) == Some(ip)
+    };
+    let own = |item: &&NicDetail| has(&item.ipv4_pool, &item.ipv4) || has(&item.ipv6_pool, &item.ipv6);
+    items.iter().find(own).map(|item| item.interface.as_str())
+}
+
+/// Whether a pool has an address of the pod, without a NIC, that belongs to none of these NICs. Whoever frees there for them would
+/// free it as well.
+pub fn has_of_others(pool: &SpiderIPPool, uid: &str, items: &[NicDetail], nics: &[String]) -> bool {
+    let name = pool.metadata.name.as_deref().unwrap_or_default();
+    unnamed(pool, uid)
+        .into_iter()
+        .filter_map(|ip| nic_with(items, name, ip))
+        .any(|nic| nics.iter().all(|own| own != nic))
+}
