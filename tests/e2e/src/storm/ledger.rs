@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::watch;
+
 /// Somebody had an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
@@ -33,6 +35,7 @@ impl Hold {
 #[derive(Debug, Default)]
 pub struct Ledger {
     inner: Mutex<Inner>,
+    given: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +76,7 @@ impl Ledger {
                 until: None,
             });
         }
+        self.given.send_replace(inner.holds.len());
     }
 
     /// A DEL is about to be sent.
@@ -115,7 +119,13 @@ impl Ledger {
 
     /// How often an address was given out.
     pub fn given(&self) -> usize {
-        self.inner().holds.len()
+        *self.given.borrow()
+    }
+
+    /// Waits until addresses were given out so often.
+    pub async fn has_given(&self, often: usize) {
+        // The sender is here, so it does not go.
+        let _ = self.given.subscribe().wait_for(|given| *given >= often).await;
     }
 }
 

@@ -43,8 +43,12 @@ const POOLS: usize = 2;
 pub struct Plan {
     /// All choices come of it.
     pub seed: u64,
-    /// How long it blows.
+    /// How long it blows at least.
     pub length: Duration,
+    /// How often addresses are to be given out before it ends,
+    pub enough: usize,
+    /// unless it blows so long: on a machine that has other things to do.
+    pub longest: Duration,
     /// Agents.
     pub agents: usize,
     /// Clients, all at once.
@@ -193,6 +197,8 @@ async fn rage(scene: &Scene, plan: &Plan, storm: &Arc<Storm>, proxies: &[Proxy])
     };
     let end = async {
         tokio::time::sleep(plan.length).await;
+        let more = plan.longest.saturating_sub(plan.length);
+        let _ = tokio::time::timeout(more, storm.ledger.has_given(plan.enough)).await;
         storm.over.send_replace(true);
         // What was sent meanwhile is answered under the same conditions; then the API server is as it should be.
         proxies.iter().for_each(Proxy::calm);
@@ -208,6 +214,13 @@ async fn rage(scene: &Scene, plan: &Plan, storm: &Arc<Storm>, proxies: &[Proxy])
     });
     try_join_all(ends).await?;
     left += rest::agrees(scene, &Owners::new()).await?;
+    let killed: usize = kills.lock().unwrap_or_else(PoisonError::into_inner).values().sum();
+    ensure!(!plan.kills || killed >= plan.agents, "only {killed} agents were killed");
+    let given = storm.ledger.given();
+    ensure!(
+        given > 2 * usize::from(plan.addresses),
+        "no address was given out twice: only {given} were"
+    );
     Ok(told(plan, storm, &kills, proxies, full, left))
 }
 

@@ -17,7 +17,9 @@ use spiderpool_e2e::storm::{Plan, blow};
 /// What most clients share: three of four have an address of each family at a time.
 const PLAN: Plan = Plan {
     seed: 0,
-    length: Duration::from_secs(12),
+    length: Duration::from_secs(8),
+    enough: 400,
+    longest: Duration::from_secs(25),
     agents: 4,
     clients: 32,
     addresses: 24,
