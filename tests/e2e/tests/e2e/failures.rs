@@ -21,8 +21,11 @@ use spiderpool_e2e::workload::{Annotations, deployment, from_pools, from_subnets
 
 const GOLDEN: &str = include_str!("golden/failures.txt");
 
-/// How long after its request a pod's user can read why. All of these pods ask at once, on a machine that runs other tests.
+/// How long after its request the user of a pod can read why: of half of the pods, which all ask at once.
 const WITHIN: Duration = Duration::from_secs(2);
+
+/// The same of the last one, on a machine whose cores are busy with other tests.
+const LAST_WITHIN: Duration = Duration::from_secs(6);
 
 /// A pool of one to three addresses.
 fn of(scene: &Scene, version: u8, first: &str, last: &str) -> IPPoolSpec {
@@ -151,8 +154,9 @@ fn in_time(arrived: &BTreeMap<String, Arrival>, received: &BTreeMap<String, Time
         format!("{} ms, at most {} ms", ms(middle), ms(*last)),
     )?;
     ensure!(
-        *last <= SignedDuration::try_from(WITHIN)?,
-        "it took longer than {WITHIN:?} from a request to an Event that can be read: {took:#?}"
+        middle <= SignedDuration::try_from(WITHIN)? && *last <= SignedDuration::try_from(LAST_WITHIN)?,
+        "from a request to an Event that can be read it took longer than {WITHIN:?} of half of the pods, or than \
+         {LAST_WITHIN:?}: {took:#?}"
     );
     Ok(())
 }
