@@ -17,9 +17,8 @@ use crate::scene::Scene;
 use crate::socket::{Answer, request_on};
 use crate::wait::{self, SOON};
 
-/// Folders that the node and the agent's container have in common.
-const SOCKETS: &str = "/var/run/spidernet";
-const JOURNAL: &str = "/var/lib/cni/spiderpool";
+/// A folder that the node and the agent's container have in common.
+const SHARED: &str = "/var/run/spidernet";
 /// The configuration in the container.
 const CONFIG: &str = "tmp/spiderpool/config-map/conf.yml";
 /// Ports of the health checks begin here; each scene has one.
@@ -68,16 +67,16 @@ impl<'a> SecondAgent<'a> {
 
     /// Its socket on the node.
     pub fn socket(&self) -> String {
-        format!("{SOCKETS}/{}.sock", self.name)
+        format!("{SHARED}/{}.sock", self.name)
     }
 
     /// Its journal on the node.
     pub fn journal(&self) -> String {
-        format!("{JOURNAL}/{}", self.name)
+        format!("{SHARED}/{}.journal", self.name)
     }
 
     fn config(&self) -> String {
-        format!("{SOCKETS}/{}.yml", self.name)
+        format!("{SHARED}/{}.yml", self.name)
     }
 
     /// The members of `ipam` that lead plugins to it.
@@ -85,7 +84,7 @@ impl<'a> SecondAgent<'a> {
         json!({
             "ipam_unix_socket_path": self.socket(),
             "journal_path": self.journal(),
-            "log_file_path": format!("{SOCKETS}/{}.log", self.name),
+            "log_file_path": format!("{SHARED}/{}.log", self.name),
         })
     }
 
@@ -160,7 +159,7 @@ impl<'a> SecondAgent<'a> {
         if self.child.is_some() {
             self.kill().await?;
         }
-        let script = format!("rm -rf {SOCKETS}/{0}.* {1}", self.name, self.journal());
+        let script = format!("rm -rf {SHARED}/{}.*", self.name);
         self.node.sh(&script, "").await.map(drop)
     }
 }

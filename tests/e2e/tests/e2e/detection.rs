@@ -30,6 +30,8 @@ const GATEWAYS: &str = "enableGatewayDetection";
 const SECOND_NIC: &str = "e2e.spiderpool.io/second-nic";
 /// With these members of `ipam`.
 const SECOND_NIC_IPAM: &str = "e2e.spiderpool.io/second-nic-ipam";
+/// All interfaces that share a pool with a foreign host.
+const NICS: [&str; 6] = ["net1", "net2", "net3", "net4", "net5", "net6"];
 /// Code of failures that the plugin ran into.
 const FAILED: u64 = 999;
 /// How long an address is kept from everybody.
@@ -140,6 +142,14 @@ async fn an_address_that_a_foreign_host_uses_is_kept_from_all_pods() -> Result<(
         foreign_hosts(scene, &shared, "True", &[&ip(10), &host.mac]).await?;
         told(scene, &shared, &[&ip(10), &host.mac]).await?;
 
+        // The pod itself is no foreign host when its sandbox is made again.
+        make_sandbox_again(scene, node, &pod).await?;
+        ensure!(
+            address_of(scene, &pod, "net1").await? == format!("{}/24", ip(11)),
+            "net1 got another address with another sandbox"
+        );
+        kept_back(scene, &shared, &[(10, HeldReason::Quarantined)]).await?;
+
         // Nobody else trips over it. The host takes more and more, but never more than a quarter of the pool.
         let nics = Nics {
             node,
@@ -184,7 +194,7 @@ async fn an_address_that_a_foreign_host_uses_is_kept_from_all_pods() -> Result<(
             nics.add("net6").await? == [format!("{}/24", ip(10))],
             "net6 has another address"
         );
-        for nic in ["net2", "net3", "net4", "net5", "net6"] {
+        for nic in NICS.iter().filter(|nic| **nic != "net1") {
             nics.del(nic).await?;
         }
         // Before its agent, which the DEL of net1 is for.
@@ -194,6 +204,27 @@ async fn an_address_that_a_foreign_host_uses_is_kept_from_all_pods() -> Result<(
         agent.end().await
     })
     .await
+}
+
+/// Kills a pod's sandbox and waits until its second interface is set up in another one.
+async fn make_sandbox_again(scene: &Scene, node: &Node, pod: &Running) -> Result<()> {
+    let old = Attachment::of(scene, pod).await?.container;
+    for process in node.container(&old)? {
+        process.kill()?;
+    }
+    let endpoints = scene.api::<SpiderEndpoint>();
+    wait::object(&endpoints, &pod.name, "net1 in another sandbox", LONG, |endpoint| {
+        let mut items = endpoint?.status.current.ips.iter();
+        let new = items.find(|item| item.interface == "net1")?.container_id.as_ref()?;
+        (*new != old).then_some(())
+    })
+    .await?;
+    // It has one when its process runs, which comes after its interfaces.
+    wait::until("another sandbox", LONG, async || {
+        Ok(Attachment::of(scene, pod).await.ok())
+    })
+    .await?;
+    Ok(())
 }
 
 /// The IPv4 address of a pod's interface, with its prefix length.
