@@ -27,7 +27,7 @@ impl Elsewhere {
     pub(crate) async fn make(place: &Place, count: usize) -> Result<Self> {
         let all: Api<Node> = Api::all(place.cluster.client.clone());
         let nodes: Vec<String> = (0..count.div_ceil(PODS_A_NODE))
-            .map(|number| format!("bench-elsewhere-{number}"))
+            .map(|number| format!("bench-elsewhere-{count}-{number}"))
             .collect();
         for node in &nodes {
             let made = all.create(&PostParams::default(), &without_kubelet(node)?).await;
@@ -38,7 +38,7 @@ impl Elsewhere {
         let pods = futures::stream::iter(names)
             .map(async |(number, node)| {
                 // As long as names of pods are, for the sake of records.
-                let name = format!("some-application-5d8f7c9b4d-{number:05}");
+                let name = format!("some-app-{count}-5d8f7c9b4d-{number:05}");
                 let object = pod(&name, node, &Annotations::new())?;
                 let made = own.create(&PostParams::default(), &object).await;
                 made.with_context(|| format!("making the pod {name}"))

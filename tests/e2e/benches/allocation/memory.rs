@@ -20,7 +20,7 @@ const OWN_PODS: usize = 50;
 
 pub(crate) async fn run(place: &Place) -> Result<()> {
     let count = place.scale.of(PODS);
-    place.pool(OWN, "10.98.0.0/24", "10.98.0.1-10.98.0.200").await?;
+    place.pool(OWN, "10.100.0.0/24", "10.100.0.1-10.100.0.200").await?;
     let agents = place.agents(1).await?;
     tell(&agents, "of an agent after its start").await?;
     serve(place, &agents).await?;
@@ -37,11 +37,11 @@ pub(crate) async fn run(place: &Place) -> Result<()> {
     for number in 0..POOLS {
         let name = pool(number);
         let third = 16 * (u8::try_from(number)? + 1);
-        let subnet = format!("10.98.{third}.0/20");
+        let subnet = format!("10.100.{third}.0/20");
         place
-            .pool(&name, &subnet, &format!("10.98.{third}.0-10.98.{}.250", third + 15))
+            .pool(&name, &subnet, &format!("10.100.{third}.0-10.100.{}.250", third + 15))
             .await?;
-        let first = Ipv4Addr::new(10, 98, third, 0);
+        let first = Ipv4Addr::new(10, 100, third, 0);
         elsewhere
             .occupy(place, &name, first, number * each..(number + 1) * each)
             .await?;

@@ -1,5 +1,6 @@
 //! Where it happens: a namespace, pools, agents and pods.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -25,6 +26,8 @@ pub(crate) const AT_ONCE: usize = 32;
 pub(crate) struct Place {
     pub(crate) cluster: Cluster,
     pub(crate) scale: Scale,
+    /// How many agents were started: each has a Node of its own name, also after a part that failed.
+    started: Cell<usize>,
 }
 
 impl Place {
@@ -38,7 +41,11 @@ impl Place {
         let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client.clone(), NAMESPACE);
         let there = |account: Option<&ServiceAccount>| account.map(drop);
         wait::object(&accounts, "default", "the default service account", SOON, there).await?;
-        Ok(Self { cluster, scale })
+        Ok(Self {
+            cluster,
+            scale,
+            started: Cell::new(0),
+        })
     }
 
     pub(crate) async fn remove(self) -> Result<()> {
@@ -77,8 +84,9 @@ impl Place {
     /// Starts agents, each with a Node of its own.
     pub(crate) async fn agents(&self, count: usize) -> Result<Vec<Agent>> {
         let mut agents = Vec::new();
-        for number in 0..count {
-            let node = format!("bench-{number}");
+        for _ in 0..count {
+            let node = format!("bench-{}", self.started.get());
+            self.started.set(self.started.get() + 1);
             agents.push(Agent::start(&self.cluster, &node, &Options::default()).await?);
         }
         Ok(agents)

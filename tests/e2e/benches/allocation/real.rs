@@ -54,7 +54,7 @@ impl Ipam {
 
     fn gave(self, address: IpAddr) -> bool {
         let head = match self {
-            Self::Spiderpool => "10.97.",
+            Self::Spiderpool => "10.101.",
             Self::HostLocal => "10.95.",
         };
         address.to_string().starts_with(head)
@@ -63,8 +63,8 @@ impl Ipam {
 
 pub(crate) async fn run(place: &Place) -> Result<()> {
     let count = place.scale.of(PODS);
-    place.pool(V4, "10.97.0.0/22", "10.97.0.1-10.97.3.200").await?;
-    place.pool(V6, "fd97::/64", "fd97::1-fd97::ffff").await?;
+    place.pool(V4, "10.101.0.0/22", "10.101.0.1-10.101.3.200").await?;
+    place.pool(V6, "fd98::/64", "fd98::1-fd98::ffff").await?;
     let timed = rounds(place, count).await;
     // Whatever happened: the nodes get their own network back.
     for node in &place.cluster.nodes {

@@ -18,7 +18,8 @@ pub(crate) async fn run(place: &Place) -> Result<()> {
     for (count, each, at_once) in [(4, 50, 4), (4, 50, 50), (10, 100, 4), (10, 100, 100)] {
         let agents = place.agents(count).await?;
         let mut meter = Meter::start(&place.cluster, &agents).await?;
-        let pods = place.pods(&agents, place.scale.of(each), POOL, None).await?;
+        let each = place.scale.of(each);
+        let pods = place.pods(&agents, each, POOL, None).await?;
         meter.restart().await?;
         let what = format!("{} pods of {count} agents, {at_once} at once of each", count * each);
         let wanted = if count == 4 { " (wanted p99 <= 300 ms)" } else { "" };
