@@ -85,12 +85,14 @@ pub(crate) struct Storm {
 }
 
 /// Reasons for which an ADD is refused, by a part of the text.
-const REASONS: [(&str, &str); 6] = [
+const REASONS: [(&str, &str); 7] = [
     ("no IPPool available", "pools full"),
     ("is terminating", "pod ended"),
     ("is not known", "pod ended"),
     ("has not read", "agent starting"),
     ("cancelled", "cancelled"),
+    // An agent whose requests are slow loses against the others for as long as it may try.
+    ("no acknowledged write", "not written in time"),
     ("API server", "API server"),
 ];
 
