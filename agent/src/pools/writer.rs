@@ -221,7 +221,9 @@ fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome>
         .iter()
         .map(|job| match job {
             Job::Release { pod, uid, nic, .. } => Some(Outcome::Release(state.release(pod, uid, nic))),
-            Job::Quarantine { ip, owner, by, .. } => Some(Outcome::Quarantine(state.quarantine(*ip, owner, by))),
+            Job::Quarantine {
+                ip, owner, by, most, ..
+            } => Some(Outcome::Quarantine(state.quarantine(*ip, owner, by, *most))),
             Job::Claim { .. } => None,
         })
         .collect();
