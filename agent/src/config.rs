@@ -26,40 +26,11 @@ pub struct Config {
     pub enable_ip_conflict_detection: bool,
     /// Whether the plugin makes sure that the gateway answers, before a pod gets an address.
     pub enable_gateway_detection: bool,
-    /// How much of a pool may be kept from everybody at once because other hosts use it.
-    pub max_quarantined_percent: Percent,
     /// Whether a pod gives up an address that somebody else uses. Set by the environment.
     #[serde(skip)]
     pub release_conflict_ips: bool,
     /// Kinds of workloads beside those of Kubernetes: their pods belong to them, also where they have no scale subresource.
     pub workload_kinds: Vec<WorkloadKind>,
-}
-
-/// A part of a whole.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "i64")]
-pub struct Percent(u8);
-
-impl Percent {
-    /// The fourth part.
-    pub const QUARTER: Self = Self(25);
-
-    /// The part of a number, rounded down.
-    pub const fn of(self, whole: u128) -> u128 {
-        let percent = self.0 as u128;
-        // In two steps, as the product may be too large.
-        (whole / 100) * percent + (whole % 100) * percent / 100
-    }
-}
-
-impl TryFrom<i64> for Percent {
-    type Error = String;
-
-    fn try_from(number: i64) -> Result<Self, String> {
-        let fits = u8::try_from(number).ok().filter(|percent| *percent <= 100);
-        fits.map(Self)
-            .ok_or_else(|| format!("{number} is not a percentage, which is from 0 to 100"))
-    }
 }
 
 impl Default for Config {
@@ -72,7 +43,6 @@ impl Default for Config {
             enable_auto_pool_for_application: true,
             enable_ip_conflict_detection: false,
             enable_gateway_detection: false,
-            max_quarantined_percent: Percent::QUARTER,
             release_conflict_ips: true,
             workload_kinds: Vec::new(),
         }
@@ -141,19 +111,6 @@ mod tests {
             }
         );
         assert!(config.enables(Family::V4) && !config.enables(Family::V6));
-    }
-
-    #[test]
-    fn a_percentage_is_a_part_of_anything() {
-        let config: Config = serde_saphyr::from_str("maxQuarantinedPercent: 10").unwrap();
-        assert_eq!(config.max_quarantined_percent.of(39), 3);
-        assert_eq!(Percent::QUARTER.of(8), 2);
-        assert_eq!(Percent(100).of(u128::MAX), u128::MAX);
-        assert_eq!(Percent(0).of(u128::MAX), 0);
-        for wrong in ["101", "-1", "many"] {
-            let error = serde_saphyr::from_str::<Config>(&format!("maxQuarantinedPercent: {wrong}")).unwrap_err();
-            assert!(error.to_string().contains("maxQuarantinedPercent"), "{error}");
-        }
     }
 
     #[test]

@@ -65,8 +65,7 @@ pub async fn give_up(context: &Context, args: &IpamBatchDelArgs) -> Result<Given
             uid: uid.clone(),
             nic: Some(nic),
         };
-        let most = context.config.max_quarantined_percent;
-        let held = context.pools.quarantine(&pool, ip, owner, &by, most, deadline).await?;
+        let held = context.pools.quarantine(&pool, ip, owner, &by, deadline).await?;
         tracing::warn!(pod, uid, %ip, pool, by, ?held, "a foreign host uses an address of the pool");
     }
     let mut nics: Vec<String> = items.into_iter().map(|item| item.interface).collect();

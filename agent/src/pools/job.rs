@@ -1,7 +1,6 @@
 //! What a pool's writer is asked for, and what it answers.
 
 use super::state::Taken;
-use crate::config::Percent;
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::records::HeldReason;
 use spiderpool_ipam::Owner;
@@ -79,7 +78,6 @@ pub(super) enum Job {
         ip: IpAddr,
         owner: Owner,
         by: String,
-        most: Percent,
         deadline: Instant,
         reply: oneshot::Sender<Result<Option<HeldReason>, JobError>>,
     },

@@ -12,7 +12,6 @@ pub use hold::about as about_held;
 pub use job::{Claimed, JobError};
 pub use state::{PoolState, Taken, Unusable};
 
-use crate::config::Percent;
 use crate::kill::{self, Point};
 use crate::metrics::PoolMetrics;
 use doubt::Doubts;
@@ -120,7 +119,6 @@ impl PoolStore {
         ip: IpAddr,
         owner: Owner,
         by: &str,
-        most: Percent,
         deadline: Instant,
     ) -> Result<Option<HeldReason>, JobError> {
         let (reply, answer) = oneshot::channel();
@@ -128,7 +126,6 @@ impl PoolStore {
             ip,
             owner,
             by: by.to_owned(),
-            most,
             deadline,
             reply,
         };

@@ -221,9 +221,7 @@ fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome>
         .iter()
         .map(|job| match job {
             Job::Release { pod, uid, nic, .. } => Some(Outcome::Release(state.release(pod, uid, nic))),
-            Job::Quarantine {
-                ip, owner, by, most, ..
-            } => Some(Outcome::Quarantine(state.quarantine(*ip, owner, by, *most))),
+            Job::Quarantine { ip, owner, by, .. } => Some(Outcome::Quarantine(state.quarantine(*ip, owner, by))),
             Job::Claim { .. } => None,
         })
         .collect();

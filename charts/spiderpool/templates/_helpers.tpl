@@ -205,7 +205,6 @@ enableSpiderSubnet: {{ $subnet.enable }}
 enableAutoPoolForApplication: {{ $auto }}
 enableIPConflictDetection: {{ .Values.ipam.enableIPConflictDetection }}
 enableGatewayDetection: {{ .Values.ipam.enableGatewayDetection }}
-maxQuarantinedPercent: {{ int64 .Values.ipam.maxQuarantinedPercent }}
 enableValidatingResourcesDeletedWebhook: {{ .Values.spiderpoolController.enableValidatingResourcesDeletedWebhook }}
 clusterSubnetDefaultFlexibleIPNumber: {{ int64 $redundant }}
 clusterSubnetAutoPoolDefaultRedundantIPNumber: {{ int64 $redundant }}
