@@ -1,33 +1,30 @@
 //! Switches of the installation: `conf.yml` of the ConfigMap `spiderpool-conf`.
 
-use serde::Deserialize;
 use spiderpool_crds::WorkloadKind;
+use spiderpool_crds::conf::{Conf, ConfError, unknown_variables};
 use spiderpool_ipam::Family;
 use std::path::{Path, PathBuf};
 
-/// What the agent reads of `conf.yml`. Other keys are for other parts.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", default)]
+/// What the agent needs of `conf.yml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Socket of the CNI plugin.
     pub ipam_unix_socket_path: PathBuf,
     /// Whether IPv4 addresses are given out.
-    #[serde(rename = "enableIPv4")]
     pub enable_ipv4: bool,
     /// Whether IPv6 addresses are given out.
-    #[serde(rename = "enableIPv6")]
     pub enable_ipv6: bool,
     /// Whether annotations of subnets count.
     pub enable_spider_subnet: bool,
     /// Whether applications get pools of their own.
     pub enable_auto_pool_for_application: bool,
     /// Whether the plugin asks the network if somebody else uses an address, before a pod gets it.
-    #[serde(rename = "enableIPConflictDetection")]
     pub enable_ip_conflict_detection: bool,
     /// Whether the plugin makes sure that the gateway answers, before a pod gets an address.
     pub enable_gateway_detection: bool,
+    /// How many of a hundred addresses of a pool may be in quarantine at once.
+    pub quarantine_percent: u8,
     /// Whether a pod gives up an address that somebody else uses. Set by the environment.
-    #[serde(skip)]
     pub release_conflict_ips: bool,
     /// Kinds of workloads beside those of Kubernetes: their pods belong to them, also where they have no scale subresource.
     pub workload_kinds: Vec<WorkloadKind>,
@@ -43,8 +40,26 @@ impl Default for Config {
             enable_auto_pool_for_application: true,
             enable_ip_conflict_detection: false,
             enable_gateway_detection: false,
+            quarantine_percent: 25,
             release_conflict_ips: true,
             workload_kinds: Vec::new(),
+        }
+    }
+}
+
+impl From<Conf> for Config {
+    fn from(conf: Conf) -> Self {
+        Self {
+            ipam_unix_socket_path: PathBuf::from(conf.socket),
+            enable_ipv4: conf.ipv4,
+            enable_ipv6: conf.ipv6,
+            enable_spider_subnet: conf.subnets,
+            enable_auto_pool_for_application: conf.automatic_pools,
+            enable_ip_conflict_detection: conf.conflict_detection,
+            enable_gateway_detection: conf.gateway_detection,
+            quarantine_percent: conf.quarantine_percent,
+            release_conflict_ips: true,
+            workload_kinds: conf.workload_kinds,
         }
     }
 }
@@ -60,29 +75,35 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file does not parse.
-    #[error(
-        "the configuration {path} does not parse: {message}; correct key conf.yml of the ConfigMap spiderpool-conf"
-    )]
-    Parse {
+    /// A value cannot be used.
+    #[error("cannot use the configuration {path}: {source}; correct key conf.yml of the ConfigMap spiderpool-conf")]
+    Conf {
         /// Path of the file.
         path: PathBuf,
         /// What is wrong.
-        message: String,
+        source: ConfError,
     },
 }
 
 impl Config {
-    /// Reads the file.
+    /// Reads the file, and says in the log which settings nobody knows.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
             source,
         })?;
-        serde_saphyr::from_str(&text).map_err(|error| ConfigError::Parse {
+        let conf = Conf::parse(&text).map_err(|source| ConfigError::Conf {
             path: path.to_owned(),
-            message: error.to_string(),
-        })
+            source,
+        })?;
+        for key in &conf.unknown {
+            tracing::warn!(key, path = %path.display(), "nobody knows this key of the configuration: is it misspelt?");
+        }
+        let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        for variable in unknown_variables(set) {
+            tracing::warn!(variable, "nobody knows this environment variable: is it misspelt?");
+        }
+        Ok(conf.into())
     }
 
     /// Whether addresses of a family are given out.
@@ -97,35 +118,26 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::{Args as _, Command};
 
     #[test]
-    fn keys_of_other_parts_are_ignored_and_missing_ones_have_defaults() {
-        let config: Config =
-            serde_saphyr::from_str("enableIPv6: false\nenableGatewayDetection: true\nclusterNetwork: x\n").unwrap();
-        assert_eq!(
-            config,
-            Config {
-                enable_ipv6: false,
-                enable_gateway_detection: true,
-                ..Config::default()
-            }
-        );
+    fn an_empty_file_has_the_defaults() {
+        assert_eq!(Config::from(Conf::parse("").unwrap()), Config::default());
+        let config: Config = Conf::parse("enableIPv6: false\nquarantineMaxPercent: 5")
+            .unwrap()
+            .into();
         assert!(config.enables(Family::V4) && !config.enables(Family::V6));
+        assert_eq!(config.quarantine_percent, 5);
     }
 
     #[test]
-    fn kinds_of_workloads_are_read() {
-        let text = "workloadKinds:\n  - group: argoproj.io\n    kind: Rollout\n  - {group: example.org, kind: Fleet, replicasPath: .spec.size}\n";
-        let config: Config = serde_saphyr::from_str(text).unwrap();
-        let kinds: Vec<&str> = config
-            .workload_kinds
-            .iter()
-            .map(|listed| listed.kind.as_str())
-            .collect();
-        assert_eq!(kinds, ["Rollout", "Fleet"]);
-        assert_eq!(
-            serde_saphyr::from_str::<Config>("workloadKinds: []").unwrap(),
-            Config::default()
-        );
+    fn what_is_read_from_the_environment_is_known() {
+        let command = crate::daemon::Args::augment_args(Command::new("daemon"));
+        let names = command
+            .get_arguments()
+            .filter_map(|argument| argument.get_env()?.to_str());
+        let read: Vec<String> = names.map(str::to_owned).collect();
+        assert!(read.len() > 6, "{read:?}");
+        assert_eq!(unknown_variables(read), Vec::<String>::new());
     }
 }

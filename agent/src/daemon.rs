@@ -95,7 +95,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Options::<SpiderIPPool>::default().index(automatic::index),
     );
     let reserved = Cache::start(&process, patient, Options::<SpiderReservedIP>::default());
-    let store = PoolStore::new(pools, reserved, prompt.clone(), metrics.pools.clone());
+    let store = PoolStore::new(
+        pools,
+        reserved,
+        prompt.clone(),
+        metrics.pools.clone(),
+        config.quarantine_percent,
+    );
 
     let socket_path = config.ipam_unix_socket_path.clone();
     let surroundings = Surroundings::new(prompt.clone());

@@ -43,6 +43,7 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(path::GC, post(garbage))
         .route(path::WORKLOAD_ENDPOINT, get(workload_endpoint))
         .route(path::EXPLAIN, get(explain))
+        .route(path::COORDINATOR_CONFIG, get(coordinator))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -189,6 +190,15 @@ async fn workload_endpoint(State(context): State<Arc<Context>>, Query(query): Qu
         }
         Err(error) => failed(&error),
     }
+}
+
+/// What the peer answers where there is no SpiderCoordinator, which this version does not have.
+async fn coordinator() -> Response {
+    failure(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "there is no SpiderCoordinator: this version of spiderpool has no coordinator; take the plugin coordinator out of the CNI \
+         configuration",
+    )
 }
 
 /// Query of the explain path.

@@ -9,6 +9,7 @@ mod arp;
 pub mod detect;
 mod link;
 pub mod mac;
+pub mod master;
 mod ndp;
 mod netlink;
 mod packet;

@@ -2,6 +2,8 @@
 
 use std::{
     io::{self, Write},
+    net::IpAddr,
+    path::Path,
     process::ExitCode,
     time::Duration,
 };
@@ -18,7 +20,7 @@ use crate::{
     error::{Code, Failure, chain},
     journal,
     log::{Level, Log},
-    net::announce,
+    net::{announce, master},
     question, result,
     version::{self, Version},
 };
@@ -171,6 +173,7 @@ impl Work<'_, '_> {
             default_ipv6_ippool: self.conf.default_ipv6_ippool.clone(),
             clean_gateway: self.conf.clean_gateway,
             match_master_subnet: self.conf.match_master_subnet,
+            master_addresses: self.master(nic),
             network_name: self.conf.name.clone(),
         };
         const WHAT: &str = "spiderpool IP allocation error";
@@ -198,6 +201,25 @@ impl Work<'_, '_> {
                 .write(Level::Warn, "the kernel will not announce the addresses", &fields);
         }
         Ok(text)
+    }
+
+    /// The addresses of what the NIC is made of, where pools have to be in its subnet. What cannot be found out has none: then no
+    /// pool fits, and the error says so.
+    fn master(&mut self, nic: &Attachment) -> Option<Vec<IpAddr>> {
+        if !self.conf.match_master_subnet {
+            return None;
+        }
+        Some(
+            master::addresses(Path::new(&nic.netns), &nic.if_name).unwrap_or_else(|error| {
+                let fields = [("Error", error.to_string().into())];
+                self.log.write(
+                    Level::Warn,
+                    "the addresses of the master interface are not known",
+                    &fields,
+                );
+                Vec::new()
+            }),
+        )
     }
 
     /// Leaves a note on the node when the agent cannot give the addresses back now: the pod's end does not wait for it, and the

@@ -9,6 +9,7 @@
 pub mod annotations;
 pub mod app;
 pub mod conditions;
+pub mod conf;
 mod generate;
 pub mod json_path;
 mod label;

@@ -136,6 +136,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_from_the_environment_is_known() {
+        let command = Cli::command();
+        let commands = command.get_subcommands().chain([&command]);
+        let read: Vec<String> = commands
+            .flat_map(clap::Command::get_arguments)
+            .filter_map(|argument| argument.get_env()?.to_str().map(str::to_owned))
+            .collect();
+        assert!(read.len() > 8, "{read:?}");
+        assert_eq!(spiderpool_crds::conf::unknown_variables(read), Vec::<String>::new());
+    }
+
+    #[test]
     fn the_chart_s_command_is_understood() {
         let cli = Cli::try_parse_from([
             "spiderpool-controller",

@@ -1,10 +1,9 @@
-//! `conf.yml` of the ConfigMap `spiderpool-conf`: the settings that operator, webhook and agent share.
+//! The settings of the installation that the operator needs, out of `conf.yml` of the ConfigMap `spiderpool-conf`.
 
 use std::path::Path;
 
-use serde::Deserialize;
 use spiderpool_crds::WorkloadKind;
-use spiderpool_crds::owner;
+use spiderpool_crds::conf::{Conf, ConfError, unknown_variables};
 use spiderpool_ipam::Family;
 
 /// Why the configuration cannot be used.
@@ -20,23 +19,13 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The text is not the YAML that is expected.
-    #[error("failed to understand the configuration {path}: {problem}")]
-    Parse {
+    /// A value cannot be used.
+    #[error("failed to use the configuration {path}: {source}; correct key conf.yml of the ConfigMap spiderpool-conf")]
+    Conf {
         /// Where it was read from.
         path: String,
-        /// What is wrong, with line and column.
-        problem: String,
-    },
-    /// A kind of workload cannot be used.
-    #[error("failed to use {kind} in workloadKinds of the configuration {path}: {problem}")]
-    Kind {
-        /// Where it was read from.
-        path: String,
-        /// Group and kind.
-        kind: String,
         /// What is wrong.
-        problem: String,
+        source: ConfError,
     },
 }
 
@@ -59,66 +48,38 @@ pub struct Config {
     pub workload_kinds: Vec<WorkloadKind>,
 }
 
-#[derive(Default, Deserialize)]
-struct Text {
-    #[serde(rename = "enableIPv4")]
-    ipv4: Option<bool>,
-    #[serde(rename = "enableIPv6")]
-    ipv6: Option<bool>,
-    #[serde(rename = "enableSpiderSubnet")]
-    subnets: Option<bool>,
-    #[serde(rename = "enableAutoPoolForApplication")]
-    automatic_pools: Option<bool>,
-    // The documentation has always named the first, programs have always read the second.
-    #[serde(rename = "clusterSubnetDefaultFlexibleIPNumber")]
-    documented_redundancy: Option<u32>,
-    #[serde(rename = "clusterSubnetAutoPoolDefaultRedundantIPNumber")]
-    redundancy: Option<u32>,
-    #[serde(rename = "autoPoolMaxAddresses")]
-    max_addresses: Option<u32>,
-    #[serde(rename = "workloadKinds")]
-    workload_kinds: Option<Vec<WorkloadKind>>,
+impl From<Conf> for Config {
+    fn from(conf: Conf) -> Self {
+        Self {
+            ipv4: conf.ipv4,
+            ipv6: conf.ipv6,
+            subnets: conf.subnets,
+            automatic_pools: conf.automatic_pools,
+            redundant_addresses: conf.redundant_addresses,
+            max_addresses: conf.max_addresses,
+            workload_kinds: conf.workload_kinds,
+        }
+    }
 }
 
 impl Config {
-    /// Reads the file.
+    /// Reads the file, and says in the log which settings nobody knows.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
-            path: shown.clone(),
-            source,
-        })?;
-        let config = Self::parse(&text).map_err(|problem| Error::Parse {
-            path: shown.clone(),
-            problem,
-        })?;
-        for kind in &config.workload_kinds {
-            usable(kind).map_err(|problem| Error::Kind {
-                path: shown.clone(),
-                kind: format!("{:?} of group {:?}", kind.kind, kind.group),
-                problem,
-            })?;
+        let shown = || path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: shown(), source })?;
+        let conf = Conf::parse(&text).map_err(|source| Error::Conf { path: shown(), source })?;
+        for key in &conf.unknown {
+            tracing::warn!(
+                key,
+                path = shown(),
+                "nobody knows this key of the configuration: is it misspelt?"
+            );
         }
-        Ok(config)
-    }
-
-    /// Understands the text of the file. Keys that are not there have the defaults of the chart; unknown ones are other
-    /// programs' business.
-    fn parse(text: &str) -> Result<Self, String> {
-        let text = match text.trim() {
-            "" => Text::default(),
-            some => serde_saphyr::from_str::<Text>(some).map_err(|error| error.to_string())?,
-        };
-        let subnets = text.subnets.unwrap_or(true);
-        Ok(Self {
-            ipv4: text.ipv4.unwrap_or(true),
-            ipv6: text.ipv6.unwrap_or(true),
-            subnets,
-            automatic_pools: subnets && text.automatic_pools.unwrap_or(true),
-            redundant_addresses: text.documented_redundancy.or(text.redundancy).unwrap_or(1),
-            max_addresses: text.max_addresses.filter(|limit| *limit > 0),
-            workload_kinds: text.workload_kinds.unwrap_or_default(),
-        })
+        let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        for variable in unknown_variables(set) {
+            tracing::warn!(variable, "nobody knows this environment variable: is it misspelt?");
+        }
+        Ok(conf.into())
     }
 
     /// Whether pods get addresses of this family.
@@ -130,88 +91,29 @@ impl Config {
     }
 }
 
-fn usable(kind: &WorkloadKind) -> Result<(), String> {
-    if owner::is_core(&kind.group) || owner::is_native(&kind.group, &kind.kind) || kind.kind.is_empty() {
-        return Err("only kinds of other groups than Kubernetes' own are listed; take it out".to_owned());
-    }
-    kind.replicas().map_err(|error| error.to_string())?;
-    kind.template().map_err(|error| error.to_string())?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_listed_with_paths() {
-        let text = "workloadKinds:\n- group: apps.kruise.io\n  kind: DaemonSet\n  replicasPath: .status.desiredNumberScheduled";
-        let kinds = Config::parse(text).unwrap().workload_kinds;
-        assert_eq!((kinds[0].kind.as_str(), usable(&kinds[0])), ("DaemonSet", Ok(())));
-        let wrong = [
-            ("", "Pod", None),
-            ("apps", "Deployment", None),
-            ("x.io", "Set", Some("replicas")),
-        ];
-        for (group, kind, path) in wrong {
-            let kind = WorkloadKind {
-                group: group.to_owned(),
-                kind: kind.to_owned(),
-                replicas_path: path.map(str::to_owned),
-                template_path: None,
-            };
-            assert!(usable(&kind).is_err(), "{kind:?}");
-        }
-    }
-
-    #[test]
-    fn a_limit_of_zero_is_none() {
-        assert_eq!(Config::parse("autoPoolMaxAddresses: 0").unwrap().max_addresses, None);
-        assert_eq!(Config::parse("autoPoolMaxAddresses: 9").unwrap().max_addresses, Some(9));
-    }
-
-    #[test]
-    fn absent_keys_have_the_defaults_of_the_chart() {
-        let defaults = Config {
-            ipv4: true,
-            ipv6: true,
-            subnets: true,
-            automatic_pools: true,
-            redundant_addresses: 1,
-            max_addresses: None,
-            workload_kinds: Vec::new(),
-        };
-        assert_eq!(Config::parse("").unwrap(), defaults);
-        assert_eq!(
-            Config::parse("ipamUnixSocketPath: /x\nenableIPv4: true").unwrap(),
-            defaults
-        );
-    }
-
-    #[test]
-    fn both_names_of_the_redundancy_are_read() {
-        let documented = "clusterSubnetDefaultFlexibleIPNumber: 3";
-        let programmed = "clusterSubnetAutoPoolDefaultRedundantIPNumber: 2";
-        assert_eq!(Config::parse(documented).unwrap().redundant_addresses, 3);
-        assert_eq!(Config::parse(programmed).unwrap().redundant_addresses, 2);
-        let both = format!("{programmed}\n{documented}");
-        assert_eq!(Config::parse(&both).unwrap().redundant_addresses, 3);
-    }
-
-    #[test]
-    fn automatic_pools_need_subnets() {
-        let without = Config::parse("enableSpiderSubnet: false").unwrap();
-        assert!(!without.automatic_pools && !without.subnets);
+    fn a_value_that_cannot_be_used_is_told_with_the_file_and_the_key() {
+        let folder = std::env::temp_dir().join(format!("spiderpool-operator-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("conf.yml");
+        let missing = Config::load(&path).unwrap_err().to_string();
         assert!(
-            !Config::parse("enableAutoPoolForApplication: false")
-                .unwrap()
-                .automatic_pools
+            missing.contains("conf.yml") && missing.contains("--config-path"),
+            "{missing}"
         );
-    }
-
-    #[test]
-    fn nonsense_is_an_error_that_says_where() {
-        let error = Config::parse("enableIPv4: maybe").unwrap_err();
-        assert!(error.contains('1'), "{error}");
+        std::fs::write(&path, "enableSpiderSubnet: on please").unwrap();
+        let wrong = Config::load(&path).unwrap_err().to_string();
+        std::fs::write(&path, "enableIPv6: false\nsurplus: 1").unwrap();
+        let fine = Config::load(&path).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(
+            wrong.contains("conf.yml: key enableSpiderSubnet has the value \"on please\""),
+            "{wrong}"
+        );
+        assert!(fine.enables(Family::V4) && !fine.enables(Family::V6));
     }
 }

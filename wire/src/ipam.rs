@@ -1,5 +1,7 @@
 //! Taking and giving back addresses.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::unset::{empty_is_null, is_false, is_zero, null_is_default};
@@ -44,6 +46,10 @@ pub struct IpamAddArgs {
     /// Use only pools whose subnet is the one of the master NIC.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "is_false")]
     pub match_master_subnet: bool,
+    /// Addresses of the host's interface that the NIC is made of, where they matter: empty where there is none or it is not
+    /// known which, absent from a plugin that does not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master_addresses: Option<Vec<IpAddr>>,
     /// Name of the network in its configuration, empty from a plugin that does not say it.
     #[serde(
         default,

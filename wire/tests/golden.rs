@@ -46,12 +46,13 @@ fn add_request_with_everything() {
         default_ipv6_ippool: vec!["hall-v6".into()],
         clean_gateway: true,
         match_master_subnet: true,
+        master_addresses: Some(vec!["10.66.0.3".parse().unwrap(), "fd66::3".parse().unwrap()]),
         network_name: "hall".into(),
         ..add_args()
     };
     same(
         &args,
-        r#"{"containerID":"c0ffee","ifName":"net1","netNamespace":"/var/run/netns/cni-77","podNamespace":"bakery","podName":"oven-1","podUID":"8a1d","defaultIPv4IPPool":["hall-v4","spare-*"],"defaultIPv6IPPool":["hall-v6"],"cleanGateway":true,"matchMasterSubnet":true,"networkName":"hall"}"#,
+        r#"{"containerID":"c0ffee","ifName":"net1","netNamespace":"/var/run/netns/cni-77","podNamespace":"bakery","podName":"oven-1","podUID":"8a1d","defaultIPv4IPPool":["hall-v4","spare-*"],"defaultIPv6IPPool":["hall-v6"],"cleanGateway":true,"matchMasterSubnet":true,"masterAddresses":["10.66.0.3","fd66::3"],"networkName":"hall"}"#,
     );
 }
 

@@ -27,7 +27,10 @@ pub(super) async fn wanted(request: &Request<'_>, deadline: Instant) -> Result<V
         let app = &request.app.key;
         let choice = choose::choose(context, pod, app, defaults, deadline).await?;
         let mut facts = choose::pod_facts(context, pod, app, &choice, &nic, deadline).await?;
-        facts.master = choose::master(args.match_master_subnet && nic == args.if_name, &[]);
+        facts.master = choose::master(
+            args.match_master_subnet && nic == args.if_name,
+            args.master_addresses.as_deref(),
+        );
         wants.push(Want { nic, choice, facts });
     }
     Ok(wants)

@@ -72,22 +72,23 @@ fn selector(selector: &LabelSelector) -> Selector {
     }
 }
 
-/// What is known of the master of a NIC, from what the plugin says. A plugin that says nothing leaves the demand without
+/// What is known of the master of a NIC, from what the plugin says. An older plugin, which says nothing, leaves the demand without
 /// effect: refusing every pool would take the network away from pods that have it.
-pub fn master(asked: bool, addresses: &[IpAddr]) -> Master {
+pub fn master(asked: bool, addresses: Option<&[IpAddr]>) -> Master {
     match addresses {
         _ if !asked => Master::Any,
-        [] => {
+        None => {
             static TOLD: Once = Once::new();
             TOLD.call_once(|| {
                 tracing::warn!(
-                    "match_master_subnet of the CNI configuration has no effect: the plugin does not say which addresses the \
-                     master interface has"
+                    "match_master_subnet of the CNI configuration has no effect: the plugin is an older one, which does not say \
+                     which addresses the master interface has"
                 );
             });
             Master::Any
         }
-        addresses => Master::Has(addresses.to_vec()),
+        Some([]) => Master::Unknown,
+        Some(addresses) => Master::Has(addresses.to_vec()),
     }
 }
 

@@ -247,9 +247,10 @@ fn pools_and_pods_are_judged_by_what_their_objects_say() {
 #[test]
 fn the_master_counts_where_the_network_asks_for_its_subnet_and_its_addresses_are_known() {
     let address = "10.77.0.9".parse().unwrap();
-    assert_eq!(master(false, &[address]), Master::Any);
-    assert_eq!(master(true, &[]), Master::Any);
-    assert_eq!(master(true, &[address]), Master::Has(vec![address]));
+    assert_eq!(master(false, Some(&[address])), Master::Any);
+    assert_eq!(master(true, None), Master::Any);
+    assert_eq!(master(true, Some(&[])), Master::Unknown);
+    assert_eq!(master(true, Some(&[address])), Master::Has(vec![address]));
 }
 
 #[test]

@@ -13,10 +13,7 @@ const COOLING: SignedDuration = SignedDuration::from_secs(5);
 /// it, and short enough that a host that went away is soon forgotten.
 const QUARANTINE: SignedDuration = SignedDuration::from_mins(10);
 
-/// A quarter of a pool may be in quarantine: a host that answers for everything must not empty it.
-const QUARANTINED_SHARE: u128 = 4;
-
-/// Most addresses of a pool that are in quarantine. In a large pool a quarter is no bound: a host that answers for everything would
+/// Most addresses of a pool that are in quarantine. In a large pool a share is no bound: a host that answers for everything would
 /// fill the object with notes.
 const QUARANTINED_MOST: u128 = 256;
 
@@ -55,14 +52,21 @@ fn has_cooling_room(held: &HeldRecords) -> bool {
     held.iter().filter(|(_, held)| !held.blocks()).count() < COOLING_MOST
 }
 
+/// How many addresses of a pool may be in quarantine: a host that answers for everything must not empty it.
+pub(super) const fn share(total: u128, percent: u8) -> u128 {
+    let percent = percent as u128;
+    // The parts of a hundred and the rest of it: the product of a whole IPv6 network would not fit.
+    (total / 100) * percent + (total % 100) * percent / 100
+}
+
 /// The note that a foreign host answers for an address. Beyond the pool's share the address is only given out last, and when
 /// there are too many of those, it is not noted.
-pub(super) fn quarantine(held: &HeldRecords, ip: IpAddr, by: &str, total: u128, now: Timestamp) -> Option<Held> {
+pub(super) fn quarantine(held: &HeldRecords, ip: IpAddr, by: &str, share: u128, now: Timestamp) -> Option<Held> {
     let others = held
         .iter()
         .filter(|(other, held)| *other != ip && held.blocks())
         .count();
-    let room = (others as u128) < (total / QUARANTINED_SHARE).min(QUARANTINED_MOST);
+    let room = (others as u128) < share.min(QUARANTINED_MOST);
     let reason = if room {
         HeldReason::Quarantined
     } else if has_cooling_room(held) || held.get(ip).is_some() {

@@ -37,26 +37,35 @@ pub struct PoolStore {
     reserved: Cache<SpiderReservedIP>,
     api: Api<SpiderIPPool>,
     metrics: PoolMetrics,
+    quarantine_percent: u8,
     writers: Mutex<HashMap<String, mpsc::Sender<Job>>>,
     doubts: Doubts,
 }
 
 impl PoolStore {
-    /// A store over two watch caches. `client` must not retry by itself: the writer does.
+    /// A store over two watch caches. `client` must not retry by itself: the writer does. Of a hundred addresses of a pool at most
+    /// `quarantine_percent` are in quarantine at once.
     pub fn new(
         cache: Cache<SpiderIPPool>,
         reserved: Cache<SpiderReservedIP>,
         client: kube::Client,
         metrics: PoolMetrics,
+        quarantine_percent: u8,
     ) -> Arc<Self> {
         Arc::new(Self {
             cache,
             reserved,
             api: Api::all(client),
             metrics,
+            quarantine_percent,
             writers: Mutex::default(),
             doubts: Doubts::new(),
         })
+    }
+
+    /// How many of a hundred addresses of a pool may be in quarantine at once.
+    const fn quarantine_percent(&self) -> u8 {
+        self.quarantine_percent
     }
 
     /// The watch cache of pools.

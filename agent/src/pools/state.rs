@@ -270,7 +270,7 @@ impl PoolState {
     /// Keeps an address from everybody for a while because a host answers for it that was not given it. The record of the NIC
     /// that found out goes with the same write; a record of anybody else stays, and so does the address with it. Tells what
     /// became of the address; nothing if nothing changed.
-    pub fn quarantine(&mut self, ip: IpAddr, owner: &Owner, by: &str) -> Option<HeldReason> {
+    pub fn quarantine(&mut self, ip: IpAddr, owner: &Owner, by: &str, percent: u8) -> Option<HeldReason> {
         let (family, bits) = addr::to_bits(ip);
         if family != self.family() || !self.ledger.total().contains(bits) {
             return None;
@@ -281,7 +281,13 @@ impl PoolState {
         if !recorded.as_ref().is_none_or(own) {
             return None;
         }
-        let note = hold::quarantine(&self.held, ip, by, self.ledger.total().count(), self.now)?;
+        let note = hold::quarantine(
+            &self.held,
+            ip,
+            by,
+            hold::share(self.ledger.total().count(), percent),
+            self.now,
+        )?;
         let reason = note.reason.clone();
         if !self.hold(ip, note) {
             return None;

@@ -221,7 +221,10 @@ fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome>
         .iter()
         .map(|job| match job {
             Job::Release { pod, uid, nic, .. } => Some(Outcome::Release(state.release(pod, uid, nic))),
-            Job::Quarantine { ip, owner, by, .. } => Some(Outcome::Quarantine(state.quarantine(*ip, owner, by))),
+            Job::Quarantine { ip, owner, by, .. } => {
+                let percent = store.quarantine_percent();
+                Some(Outcome::Quarantine(state.quarantine(*ip, owner, by, percent)))
+            }
             Job::Claim { .. } => None,
         })
         .collect();

@@ -205,6 +205,7 @@ enableSpiderSubnet: {{ $subnet.enable }}
 enableAutoPoolForApplication: {{ $auto }}
 enableIPConflictDetection: {{ .Values.ipam.enableIPConflictDetection }}
 enableGatewayDetection: {{ .Values.ipam.enableGatewayDetection }}
+quarantineMaxPercent: {{ int64 .Values.ipam.quarantineMaxPercent }}
 enableValidatingResourcesDeletedWebhook: {{ .Values.spiderpoolController.enableValidatingResourcesDeletedWebhook }}
 clusterSubnetDefaultFlexibleIPNumber: {{ int64 $redundant }}
 clusterSubnetAutoPoolDefaultRedundantIPNumber: {{ int64 $redundant }}

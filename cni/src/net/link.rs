@@ -21,7 +21,11 @@ const GROUP_LINK: u32 = 1;
 
 const LINK_ADDRESS: u16 = 1;
 const LINK_NAME: u16 = 3;
+/// Index of the interface that this one is made of.
+const LINK_LOWER: u16 = 5;
 const LINK_INFO: u16 = 18;
+/// Name of the device on its bus.
+const LINK_DEVICE: u16 = 56;
 const LINK_INFO_KIND: u16 = 1;
 const ADDRESS: u16 = 1;
 const ADDRESS_LOCAL: u16 = 2;
@@ -39,6 +43,10 @@ pub(super) struct Link {
     pub(super) mac: Mac,
     /// What made it, such as `macvlan`; empty for hardware.
     pub(super) kind: String,
+    /// Index of the interface that this one is made of, in the namespace of that.
+    pub(super) lower: Option<u32>,
+    /// Name of the device on its bus, such as `0000:3b:02.1`; none where there is no device.
+    pub(super) device: Option<String>,
     hardware: u16,
     flags: u32,
 }
@@ -67,14 +75,17 @@ impl Link {
             hardware: short(&message.body, 2)?,
             mac: Mac::default(),
             kind: String::new(),
+            lower: None,
+            device: None,
         };
         for (kind, value) in attributes(message.body.get(16..)?) {
             match kind {
                 LINK_ADDRESS => link.mac = Mac::read(value).unwrap_or_default(),
+                LINK_LOWER => link.lower = number(value, 0),
+                LINK_DEVICE => link.device = Some(text(value)),
                 LINK_INFO => {
                     let kind = attributes(value).find(|(kind, _)| *kind == LINK_INFO_KIND);
-                    let text = kind.map_or_else(String::new, |(_, text)| String::from_utf8_lossy(text).into_owned());
-                    text.trim_end_matches('\0').clone_into(&mut link.kind);
+                    link.kind = kind.map(|(_, bytes)| text(bytes)).unwrap_or_default();
                 }
                 _ => {}
             }
@@ -130,15 +141,22 @@ pub fn addresses(netns: &Path, name: &str) -> io::Result<Option<Vec<IpAddr>>> {
         let Some(link) = Link::find(name)? else {
             return Ok(None);
         };
-        let messages = Netlink::open()?.ask(GET_ADDRESS, Ask::All, &[0; 8])?;
-        Ok(Some(
-            messages
-                .iter()
-                .filter(|message| number(&message.body, 4) == Some(link.index))
-                .filter_map(|message| read_address(&message.body))
-                .collect(),
-        ))
+        addresses_of(link.index).map(Some)
     })
+}
+
+/// The addresses of an interface in the namespace of the calling thread.
+pub(super) fn addresses_of(index: u32) -> io::Result<Vec<IpAddr>> {
+    let messages = Netlink::open()?.ask(GET_ADDRESS, Ask::All, &[0; 8])?;
+    let own = messages
+        .iter()
+        .filter(|message| number(&message.body, 4) == Some(index));
+    Ok(own.filter_map(|message| read_address(&message.body)).collect())
+}
+
+/// A text of the kernel, which ends with a zero byte.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned()
 }
 
 /// The address of a message; for a point-to-point link the local one of the two.

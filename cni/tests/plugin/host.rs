@@ -162,10 +162,17 @@ impl Requests {
     }
 }
 
+/// The plugin's program.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_spiderpool");
+
 /// Runs the plugin.
 pub(crate) fn run(vars: &[(&str, &str)], stdin: &[u8]) -> Ended {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_spiderpool"))
-        .env_clear()
+    run_as(Command::new(PROGRAM).env_clear(), vars, stdin)
+}
+
+/// Runs the plugin as this command.
+pub(crate) fn run_as(command: &mut Command, vars: &[(&str, &str)], stdin: &[u8]) -> Ended {
+    let mut child = command
         .envs(vars.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

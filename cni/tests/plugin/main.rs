@@ -12,5 +12,6 @@ mod detection;
 mod faults;
 mod input;
 mod log;
+mod master;
 mod netns;
 mod status;

@@ -33,14 +33,16 @@ impl Netns {
         self.0.id()
     }
 
+    /// A program to be run inside.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.path())).arg(program);
+        command
+    }
+
     /// Runs ip(8) inside and gives what it prints.
     pub(crate) fn ip(&self, args: &str) -> String {
-        let output = Command::new("nsenter")
-            .arg(format!("--net={}", self.path()))
-            .arg("ip")
-            .args(args.split(' '))
-            .output()
-            .unwrap();
+        let output = self.command("ip").args(args.split(' ')).output().unwrap();
         assert!(
             output.status.success(),
             "ip {args}: {}",

@@ -49,12 +49,12 @@ fn an_address_of_a_foreign_host_is_nobodys_until_it_is_over() {
     let mut state = PoolState::read_at(Arc::new(pool("10.77.1.10-10.77.1.13", Some(&text))), at(100)).unwrap();
     let ip = "10.77.1.10".parse().unwrap();
     assert_eq!(
-        state.quarantine(ip, &owner("net1"), "02:09"),
+        state.quarantine(ip, &owner("net1"), "02:09", 25),
         None,
         "another NIC has it"
     );
     assert_eq!(
-        state.quarantine(ip, &owner("eth0"), "02:09"),
+        state.quarantine(ip, &owner("eth0"), "02:09", 25),
         Some(HeldReason::Quarantined)
     );
     let object = state.to_write();
@@ -74,7 +74,7 @@ fn an_address_of_a_foreign_host_is_nobodys_until_it_is_over() {
 fn at_most_a_quarter_of_a_pool_is_in_quarantine_and_the_rest_comes_last() {
     let mut state = PoolState::read_at(Arc::new(pool("10.77.1.10-10.77.1.18", None)), at(100)).unwrap();
     let reasons: Vec<_> = (10..14)
-        .map(|n| state.quarantine(format!("10.77.1.{n}").parse().unwrap(), &owner("eth0"), "02:09"))
+        .map(|n| state.quarantine(format!("10.77.1.{n}").parse().unwrap(), &owner("eth0"), "02:09", 25))
         .collect();
     let expected = [
         HeldReason::Quarantined,
@@ -83,6 +83,8 @@ fn at_most_a_quarter_of_a_pool_is_in_quarantine_and_the_rest_comes_last() {
         HeldReason::Cooling,
     ];
     assert_eq!(reasons, expected.map(Some));
+    assert_eq!([0, 25, 100].map(|percent| hold::share(9, percent)), [0, 2, 9]);
+    assert_eq!(hold::share(u128::MAX, 100), u128::MAX);
     let none = RangeSet::new();
     let taken: Vec<String> = (0..9)
         .filter_map(|n| state.claim(&another(n), None, &none).ok())
@@ -116,7 +118,7 @@ fn in_a_full_object_a_quarantine_is_noted_as_long_as_notes_of_cooling_can_give_w
     let quarantined = (10..20_u32)
         .map_while(|n| {
             let ip = std::net::Ipv4Addr::from(0x0a4d_0000 + n).into();
-            state.quarantine(ip, &owner("eth0"), "02:00:00:00:00:09")
+            state.quarantine(ip, &owner("eth0"), "02:00:00:00:00:09", 25)
         })
         .count();
     let size = serde_json::to_vec(&state.to_write()).unwrap().len();
