@@ -76,7 +76,7 @@ fn one_request_with_what_runtime_and_configuration_say() {
         request.body,
         json!({"containerID": "c0ffee", "ifName": "net1", "netNamespace": "/var/run/netns/cni-77", "podNamespace": "bakery",
                "podName": "oven-1", "podUID": "8a1d", "defaultIPv4IPPool": ["hall-v4", "spare-*"], "defaultIPv6IPPool": null,
-               "cleanGateway": true, "matchMasterSubnet": true, "networkName": "hall"})
+               "cleanGateway": true, "matchMasterSubnet": true, "masterAddresses": [], "networkName": "hall"})
     );
     assert!(requests.is_empty(), "no second request, such as one for health");
 }

@@ -146,7 +146,7 @@ fn a_value_that_cannot_be_meant_is_refused_with_key_value_and_what_is_allowed() 
             "ipamUnixSocketPath: run/x.sock",
             "key ipamUnixSocketPath has the value \"run/x.sock\"; allowed is an absolute path of at most 107 bytes",
         ),
-        (&long, "allowed is an absolute path of at most 107 bytes"),
+        (long.as_str(), "allowed is an absolute path of at most 107 bytes"),
         (
             "workloadKinds: Pod",
             "key workloadKinds has the value \"Pod\"; allowed is a list of {group, kind, replicasPath, templatePath}",
