@@ -17,12 +17,15 @@ use crate::endpoints::{self, Grant};
 use crate::error::RequestError;
 use crate::kill::{self, Point};
 use crate::owner::Application;
+use crate::sticky::{self, Identity};
 use crate::{pods, tell};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use spiderpool_crds::{NicDetail, Route, annotations};
+use spiderpool_ipam::Owner;
 use spiderpool_ipam::candidates::PodFacts;
 use spiderpool_wire::{IpamAddArgs, IpamAddResponse};
+use std::net::IpAddr;
 use std::time::Duration;
 use together::Granted;
 use tokio::time::Instant;
@@ -40,6 +43,7 @@ struct Request<'a> {
     args: &'a IpamAddArgs,
     pod: &'a Pod,
     app: &'a Application,
+    identity: &'a Identity,
     cancel: &'a Cancel,
 }
 
@@ -50,6 +54,15 @@ impl Request<'_> {
 
     fn uid(&self) -> &str {
         &self.args.pod_uid
+    }
+
+    /// Who owns what a NIC gets.
+    fn owner(&self, nic: &str) -> Owner {
+        Owner {
+            pod: self.identity.key(),
+            uid: self.uid().to_owned(),
+            nic: Some(nic.to_owned()),
+        }
     }
 }
 
@@ -92,16 +105,22 @@ async fn serve(
     deadline: Instant,
 ) -> Result<IpamAddResponse, RequestError> {
     let app = cancel.or(args, context.owners.application(pod, deadline)).await??;
+    let identity = Identity::of(&context.config, pod);
     let request = Request {
         context,
         args,
         pod,
         app: &app,
+        identity: &identity,
         cancel,
     };
     let routes = custom_routes(pod)?;
     let wants = cancel.or(args, wanted::wanted(&request, deadline)).await??;
     kill::point(Point::AddChosen);
+    let migrating = Box::pin(sticky::is_migrating(context, pod, &identity, deadline)).await?;
+    let nics: Vec<&str> = wants.iter().map(|want| want.nic.as_str()).collect();
+    let inherit = sticky::inherit(context, pod, &identity, &nics, migrating, deadline);
+    let mut inheritance = Box::pin(inherit).await?;
     let granted = match together::claim(&request, &wants, deadline).await {
         Err(error @ RequestError::NoPool { .. }) => {
             context.owners.forget(pod);
@@ -111,18 +130,31 @@ async fn serve(
     };
     kill::point(Point::AddClaimed);
     let items = granted.iter().map(|granted| item(args, granted)).collect();
-    let grant = Grant { items, routes };
+    let grant = Grant {
+        items,
+        routes,
+        identity: identity.clone(),
+        inherited: std::mem::take(&mut inheritance.nics),
+    };
     kill::point(Point::EndpointPlanned);
-    match endpoints::publish(context, pod, &app.key, &grant, deadline).await {
-        Ok(endpoint) => {
-            tell_unreached(context, pod, &endpoint.status.current.ips, &grant.routes);
-            Ok(endpoints::answer(&endpoint))
-        }
+    let publish = endpoints::publish(context, pod, &app.key, &grant, inheritance.endpoint, deadline);
+    let endpoint = match Box::pin(publish).await {
+        Ok(endpoint) => endpoint,
         Err(error) => {
             together::give_back(&request, &granted).await;
-            Err(error)
+            return Err(error);
         }
+    };
+    tell_unreached(context, pod, &endpoint.status.current.ips, &grant.routes);
+    let given: Vec<(&str, Vec<IpAddr>)> = granted.iter().map(Granted::given).collect();
+    sticky::leave(context, &identity, request.uid(), &given, inheritance.left, deadline).await;
+    let mut answer = endpoints::answer(&endpoint);
+    for ip in &mut answer.ips {
+        // While a virtual machine moves, its old place answers for its addresses.
+        ip.enable_ip_conflict_detection = context.config.enable_ip_conflict_detection && !migrating;
+        ip.enable_gateway_detection = context.config.enable_gateway_detection;
     }
+    Ok(answer)
 }
 
 /// What the endpoint says of a NIC. A NIC whose own ADD is still to come has no sandbox and no network yet.

@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::del::{self, Released};
 use crate::error::RequestError;
 use crate::pods::{self, PodState};
+use crate::sticky;
 use kube::ResourceExt;
 use spiderpool_crds::SpiderEndpoint;
 use spiderpool_wire::{IpamDelArgs, IpamGcArgs, ValidAttachment};
@@ -22,7 +23,14 @@ pub async fn collect(context: &Context, args: &IpamGcArgs) -> Result<usize, Requ
     let own = context.endpoints.list().into_iter();
     let unknown: Vec<IpamDelArgs> = own
         .filter(|endpoint| endpoint.status.current.node == context.node)
-        .flat_map(|endpoint| unknown(&endpoint, &args.network_name, &known))
+        .flat_map(|endpoint| {
+            unknown(
+                &endpoint,
+                &sticky::pod_name(context, &endpoint),
+                &args.network_name,
+                &known,
+            )
+        })
         .collect();
     let (mut ended, mut failed) = (0, None);
     for args in &unknown {
@@ -58,7 +66,12 @@ async fn end(context: &Context, args: &IpamDelArgs) -> Result<Option<Released>, 
 }
 
 /// The DELs that never came.
-fn unknown(endpoint: &SpiderEndpoint, network: &str, known: &BTreeSet<&ValidAttachment>) -> Vec<IpamDelArgs> {
+fn unknown(
+    endpoint: &SpiderEndpoint,
+    pod: &str,
+    network: &str,
+    known: &BTreeSet<&ValidAttachment>,
+) -> Vec<IpamDelArgs> {
     let current = &endpoint.status.current;
     let items = current.ips.iter();
     items
@@ -74,7 +87,7 @@ fn unknown(endpoint: &SpiderEndpoint, network: &str, known: &BTreeSet<&ValidAtta
                 if_name: attachment.if_name,
                 net_namespace: String::new(),
                 pod_namespace: endpoint.namespace().unwrap_or_default(),
-                pod_name: endpoint.name_any(),
+                pod_name: pod.to_owned(),
                 pod_uid: current.uid.clone(),
                 network_name: network.to_owned(),
             })
@@ -114,7 +127,7 @@ mod tests {
             container_id: "c1".to_owned(),
             if_name: "eth0".to_owned(),
         };
-        let unknown = unknown(&endpoint, "hall", &BTreeSet::from([&listed]));
+        let unknown = unknown(&endpoint, "shop", "hall", &BTreeSet::from([&listed]));
         let expected = IpamDelArgs {
             container_id: "c2".to_owned(),
             if_name: "net1".to_owned(),

@@ -97,12 +97,7 @@ impl Command for IpamAddArgs {
     }
 
     async fn run(&self, context: &Context, cancel: &Cancel) -> Result<IpamAddResponse, RequestError> {
-        let mut answer = add::add(context, self, cancel).await?;
-        for ip in &mut answer.ips {
-            ip.enable_ip_conflict_detection = context.config.enable_ip_conflict_detection;
-            ip.enable_gateway_detection = context.config.enable_gateway_detection;
-        }
-        Ok(answer)
+        add::add(context, self, cancel).await
     }
 
     fn told(answer: &IpamAddResponse) -> String {

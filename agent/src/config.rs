@@ -14,6 +14,10 @@ pub struct Config {
     pub enable_ipv4: bool,
     /// Whether IPv6 addresses are given out.
     pub enable_ipv6: bool,
+    /// Whether pods of StatefulSets keep their addresses.
+    pub enable_stateful_set: bool,
+    /// Whether virtual machines of KubeVirt keep their addresses.
+    pub enable_kubevirt_static_ip: bool,
     /// Whether annotations of subnets count.
     pub enable_spider_subnet: bool,
     /// Whether applications get pools of their own.
@@ -36,6 +40,8 @@ impl Default for Config {
             ipam_unix_socket_path: PathBuf::from(spiderpool_wire::DEFAULT_SOCKET_PATH),
             enable_ipv4: true,
             enable_ipv6: true,
+            enable_stateful_set: true,
+            enable_kubevirt_static_ip: true,
             enable_spider_subnet: true,
             enable_auto_pool_for_application: true,
             enable_ip_conflict_detection: false,
@@ -53,6 +59,8 @@ impl From<Conf> for Config {
             ipam_unix_socket_path: PathBuf::from(conf.socket),
             enable_ipv4: conf.ipv4,
             enable_ipv6: conf.ipv6,
+            enable_stateful_set: conf.stateful_sets,
+            enable_kubevirt_static_ip: conf.virtual_machines,
             enable_spider_subnet: conf.subnets,
             enable_auto_pool_for_application: conf.automatic_pools,
             enable_ip_conflict_detection: conf.conflict_detection,

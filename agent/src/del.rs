@@ -2,13 +2,15 @@
 //!
 //! A pod may have several sandboxes in its life, and the kubelet sends the DEL of old ones again. An address is freed only
 //! for the sandbox of the last ADD, and only when the pod itself is gone, finished or terminating; a sandbox that is
-//! replaced while its pod lives keeps the addresses for the next one.
+//! replaced while its pod lives keeps the addresses for the next one. A pod that keeps its addresses ([`crate::sticky`]) leaves them
+//! to the next one of its identity, as long as there may be one.
 
 use crate::context::Context;
 use crate::endpoints;
 use crate::error::RequestError;
 use crate::kill::{self, Point};
 use crate::pods::{self, PodState};
+use crate::sticky::{self, Identity};
 use crate::unnamed;
 use spiderpool_crds::{NicDetail, SpiderEndpoint};
 use spiderpool_wire::IpamDelArgs;
@@ -26,6 +28,8 @@ pub enum Released {
     Freed,
     /// The pod lives on, and keeps them.
     PodAlive,
+    /// The pod may come again, and then has them.
+    Kept,
     /// The request is for an older sandbox than the one that has the addresses.
     OlderSandbox,
     /// The addresses of the NIC belong to another network.
@@ -49,8 +53,17 @@ pub async fn del(context: &Context, args: &IpamDelArgs) -> Result<Released, Requ
     kill::point(Point::DelAccepted);
     let pod = pods::of_del(context, namespace, name, uid, deadline).await?;
     kill::point(Point::DelPodFound);
-    let endpoint = endpoints::read(context, namespace, name, deadline).await?;
-    let endpoint = endpoint.filter(|endpoint| endpoint.status.current.uid == *uid);
+    let identity = match &pod {
+        PodState::Alive(pod) | PodState::Terminating(pod) | PodState::Finished(pod) => {
+            Identity::of(&context.config, pod)
+        }
+        PodState::Gone { .. } => Identity::of_gone(context, namespace, name, uid),
+    };
+    let found = endpoints::read(context, namespace, &identity.name, deadline).await?;
+    // Whichever pod of an identity an endpoint is about, it tells who keeps its addresses.
+    let of_endpoint = || found.as_ref().and_then(|found| sticky::keeper(&context.config, found));
+    let keeper = identity.keeper.clone().or_else(of_endpoint);
+    let endpoint = found.filter(|endpoint| endpoint.status.current.uid == *uid);
     let item = endpoint
         .as_ref()
         .and_then(|endpoint| endpoint.status.current.ips.iter().find(|item| item.interface == *nic));
@@ -68,12 +81,24 @@ pub async fn del(context: &Context, args: &IpamDelArgs) -> Result<Released, Requ
     }
     if let PodState::Alive(_) = pod {
         if let (Some(sandbox), Some(endpoint)) = (sandbox.map(str::to_owned), endpoint.clone()) {
-            endpoints::clear_sandbox(context, endpoint, nic, &sandbox, deadline).await?;
+            Box::pin(endpoints::clear_sandbox(context, endpoint, nic, &sandbox, deadline)).await?;
         }
         return Ok(Released::PodAlive);
     }
-    let pod = format!("{namespace}/{name}");
-    free(context, &pod, uid, std::slice::from_ref(nic), endpoint, deadline).await?;
+    let mut nics = vec![nic.clone()];
+    if let Some(keeper) = &keeper {
+        if sticky::stays(context, keeper, deadline).await? {
+            if let (Some(sandbox), Some(endpoint)) = (sandbox.map(str::to_owned), endpoint.clone()) {
+                Box::pin(endpoints::clear_sandbox(context, endpoint, nic, &sandbox, deadline)).await?;
+            }
+            return Ok(Released::Kept);
+        }
+        // What the pod took over and never set up has no DEL.
+        let current = endpoint.iter().flat_map(|endpoint| &endpoint.status.current.ips);
+        let never = current.filter(|item| item.container_id.is_none() && item.interface != *nic);
+        nics.extend(never.map(|item| item.interface.clone()));
+    }
+    free(context, &identity.key(), uid, &nics, endpoint, deadline).await?;
     kill::point(Point::DelAnswered);
     Ok(Released::Freed)
 }
@@ -125,7 +150,7 @@ pub async fn free(
     }
     kill::point(Point::DelReleased);
     match endpoint {
-        Some(endpoint) => endpoints::remove_nics(context, endpoint, uid, own, deadline).await,
+        Some(endpoint) => Box::pin(endpoints::remove_nics(context, endpoint, uid, own, deadline)).await,
         None => Ok(()),
     }
 }

@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::del::{self, BUDGET};
 use crate::endpoints;
 use crate::error::RequestError;
+use crate::sticky::{self, Identity};
 use spiderpool_crds::{EndpointStatus, NicDetail};
 use spiderpool_ipam::Owner;
 use spiderpool_wire::{Conflict, IpamBatchDelArgs};
@@ -35,16 +36,17 @@ pub async fn give_up(context: &Context, args: &IpamBatchDelArgs) -> Result<Given
     let _turn = context.turns.take(&args.pod_uid).await;
     let deadline = Instant::now() + BUDGET;
     let (namespace, name, uid) = (&args.pod_namespace, &args.pod_name, &args.pod_uid);
-    let endpoint = endpoints::read(context, namespace, name, deadline).await?;
+    let identity = Identity::of_gone(context, namespace, name, uid);
+    let endpoint = endpoints::read(context, namespace, &identity.name, deadline).await?;
     let Some(endpoint) = endpoint.filter(|endpoint| endpoint.status.current.uid == *uid) else {
         return Ok(GivenUp::Done);
     };
-    let pod = format!("{namespace}/{name}");
+    let pod = identity.key();
     let items = items(&endpoint.status, args);
     if items.is_empty() {
         return Ok(GivenUp::Done);
     }
-    if keeps(&endpoint.status) {
+    if sticky::keeper(&context.config, &endpoint).is_some() {
         for Conflict { address, mac } in &args.conflicts {
             tracing::warn!(
                 pod,
@@ -100,14 +102,6 @@ fn unused(status: &EndpointStatus, given_up: &[String]) -> Vec<String> {
     } else {
         Vec::new()
     }
-}
-
-/// Whether the pod's owner gives it the same addresses for life.
-fn keeps(status: &EndpointStatus) -> bool {
-    matches!(
-        status.owner_controller_type.as_str(),
-        "StatefulSet" | "VirtualMachineInstance"
-    )
 }
 
 /// The conflicting addresses that these NICs were given, with pool, NIC and who has them. What they were not given is not
@@ -203,17 +197,5 @@ mod tests {
             "02:09".to_owned(),
         );
         assert_eq!(found, [expected]);
-    }
-
-    #[test]
-    fn pods_that_keep_their_addresses_keep_them() {
-        assert!(!keeps(&status()));
-        for kind in ["StatefulSet", "VirtualMachineInstance"] {
-            let status = EndpointStatus {
-                owner_controller_type: kind.to_owned(),
-                ..status()
-            };
-            assert!(keeps(&status));
-        }
     }
 }

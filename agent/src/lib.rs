@@ -38,6 +38,7 @@ pub mod serial;
 pub mod server;
 pub mod socket;
 pub mod status;
+pub mod sticky;
 pub mod surroundings;
 pub mod sweep;
 pub mod tell;

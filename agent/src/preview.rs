@@ -8,12 +8,14 @@ use crate::explain;
 use crate::look::Look;
 use crate::owner::Application;
 use crate::pools::{PoolState, about_held};
+use crate::sticky::{self, Heirloom, Identity};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::pod::runtime_uid;
 use spiderpool_crds::records::Held;
 use spiderpool_ipam::candidates::{Level, PodFacts, PoolFacts, Verdicts, verdicts};
+use spiderpool_ipam::sticky::Fate;
 use spiderpool_ipam::{Family, Owner, addr};
 use spiderpool_wire::{ExplainedAddress, Explanation, FamilyExplanation, PoolExplanation};
 use std::net::IpAddr;
@@ -77,7 +79,8 @@ pub async fn preview(
         app: &app,
         choice: &choice,
         facts: &facts,
-        owner: owner(&pod, nic),
+        owner: owner(context, &pod, nic),
+        identity: Identity::of(&context.config, &pod),
     };
     for family in choice.asked.names.keys() {
         explanation.families.push(request.family(*family).await);
@@ -101,9 +104,9 @@ fn about(pod: &Pod, nic: &str) -> Explanation {
     }
 }
 
-fn owner(pod: &Pod, nic: &str) -> Owner {
+fn owner(context: &Context, pod: &Pod, nic: &str) -> Owner {
     Owner {
-        pod: format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any()),
+        pod: Identity::of(&context.config, pod).key(),
         uid: runtime_uid(&pod.metadata).unwrap_or_default().to_owned(),
         nic: Some(nic.to_owned()),
     }
@@ -116,6 +119,7 @@ struct Request<'a> {
     choice: &'a Choice,
     facts: &'a PodFacts,
     owner: Owner,
+    identity: Identity,
 }
 
 impl Request<'_> {
@@ -145,11 +149,39 @@ impl Request<'_> {
             .filter_map(|pool| held(pool, family, &self.owner))
             .min_by(|a, b| a.ip_pool.cmp(&b.ip_pool));
         let mut told = judged(self.choice, self.facts, family, &pools, &look, has);
+        let heirlooms = sticky::heirlooms(context, &self.identity, &self.owner.uid, &slot, self.facts);
+        inherits(&mut told, heirlooms);
         if told.would_get.is_none() && self.choice.asked.level == Level::Subnets {
             let more = explain::no_pool(context, &slot, self.facts, self.owner.clone()).await;
             told.notes.extend(more);
         }
         told
+    }
+}
+
+/// What is different for a NIC that may take over addresses.
+fn inherits(told: &mut FamilyExplanation, heirlooms: Vec<Heirloom>) {
+    for Heirloom { pool, ip, fate } in heirlooms {
+        let takes = match &fate {
+            Fate::Keep => told.has.is_none(),
+            Fate::LastResort => told.would_get.is_none(),
+            Fate::Leave(_) => false,
+        };
+        told.notes.push(match fate {
+            Fate::Leave(why) => format!(
+                "{ip} of IPPool {pool}, which the last pod had, is freed when this one has another: {}",
+                why.line(&pool)
+            ),
+            Fate::Keep | Fate::LastResort => {
+                format!("{ip} of IPPool {pool} is kept for the pod since the last one had it")
+            }
+        });
+        if takes {
+            told.would_get = Some(ExplainedAddress {
+                address: ip.to_string(),
+                ip_pool: pool,
+            });
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::context::Context;
 use crate::endpoints;
 use crate::error::RequestError;
+use crate::sticky::Identity;
 use spiderpool_crds::NicDetail;
 use spiderpool_ipam::Owner;
 use spiderpool_wire::{EndpointInterface, EndpointRoute, WorkloadEndpointStatus};
@@ -16,14 +17,17 @@ pub async fn status(
     name: &str,
     deadline: Instant,
 ) -> Result<Option<WorkloadEndpointStatus>, RequestError> {
-    let Some(endpoint) = endpoints::read(context, namespace, name, deadline).await? else {
+    let pod = context.pods.get(namespace, name);
+    let identity = pod.map(|pod| Identity::of(&context.config, &pod));
+    let identity = identity.map_or_else(|| name.to_owned(), |identity| identity.name);
+    let Some(endpoint) = endpoints::read(context, namespace, &identity, deadline).await? else {
         return Ok(None);
     };
     let current = endpoint.status.current;
     let mut interfaces = Vec::with_capacity(current.ips.len());
     for item in &current.ips {
         let owner = Owner {
-            pod: format!("{namespace}/{name}"),
+            pod: format!("{namespace}/{identity}"),
             uid: current.uid.clone(),
             nic: Some(item.interface.clone()),
         };

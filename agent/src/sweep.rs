@@ -11,6 +11,7 @@ use crate::endpoints;
 use crate::error::RequestError;
 use crate::orphan;
 use crate::pods::{self, PodState};
+use crate::sticky;
 use kube::ResourceExt;
 use spiderpool_crds::SpiderEndpoint;
 use std::sync::Arc;
@@ -59,19 +60,28 @@ pub async fn pass(context: &Context) -> bool {
     done
 }
 
+/// Whether the pod's addresses outlive it. Then the operator frees them when their time has come, which this node need not see.
+fn is_kept(context: &Context, endpoint: &SpiderEndpoint) -> bool {
+    sticky::keeper(&context.config, endpoint).is_some()
+}
+
 /// Whether nothing is set up with the endpoint's addresses, and its pod may not come back for them.
 fn may_have_ended(context: &Context, endpoint: &SpiderEndpoint) -> bool {
     let current = &endpoint.status.current;
     if current.node != context.node || current.ips.iter().any(|item| item.container_id.is_some()) {
         return false;
     }
-    let pod = context
-        .pods
-        .get(&endpoint.namespace().unwrap_or_default(), &endpoint.name_any());
+    let pod = context.pods.get(
+        &endpoint.namespace().unwrap_or_default(),
+        &sticky::pod_name(context, endpoint),
+    );
     pod.is_none_or(|pod| !pods::has_uid(&pod, &current.uid) || pods::is_finished(&pod))
 }
 
 async fn visit(context: &Context, seen: &SpiderEndpoint) -> Result<(), RequestError> {
+    if is_kept(context, seen) {
+        return Ok(());
+    }
     if orphan::is_suspect(context, seen) {
         return orphan::remove(context, seen).await;
     }
@@ -82,8 +92,9 @@ async fn visit(context: &Context, seen: &SpiderEndpoint) -> Result<(), RequestEr
     let uid = &seen.status.current.uid;
     let (namespace, name) = (seen.namespace().unwrap_or_default(), seen.name_any());
     let _turn = context.turns.take(uid).await;
+    let pod = sticky::pod_name(context, seen);
     // An address is freed for what this shows, so the cache's word is not enough.
-    match pods::live(context, &namespace, &name, uid, deadline).await? {
+    match pods::live(context, &namespace, &pod, uid, deadline).await? {
         PodState::Alive(_) | PodState::Terminating(_) => return Ok(()),
         PodState::Finished(_) | PodState::Gone { .. } => {}
     }

@@ -29,8 +29,6 @@ const WITHOUT_EFFECT: [&str; 14] = [
     "clusterDefaultIPv6Subnet",
     "clusterNetwork",
     "enableCleanOutdatedEndpoint",
-    "enableKubevirtStaticIP",
-    "enableStatefulSet",
     "enableValidatingResourcesDeletedWebhook",
     "iaasNetworkProvider",
     "networkMode",
@@ -65,6 +63,10 @@ pub struct Conf {
     pub ipv4: bool,
     /// Whether pods get IPv6 addresses.
     pub ipv6: bool,
+    /// Whether pods of StatefulSets keep their addresses.
+    pub stateful_sets: bool,
+    /// Whether virtual machines of KubeVirt keep their addresses.
+    pub virtual_machines: bool,
     /// Whether there are SpiderSubnets.
     pub subnets: bool,
     /// Whether applications get pools of their own; never without subnets.
@@ -111,6 +113,8 @@ impl Conf {
             socket: keys.socket()?,
             ipv4,
             ipv6,
+            stateful_sets: keys.switch("enableStatefulSet", true)?,
+            virtual_machines: keys.switch("enableKubevirtStaticIP", true)?,
             subnets,
             automatic_pools: subnets && automatic_pools,
             redundant_addresses: redundancy.into_iter().flatten().next().unwrap_or(1),

@@ -18,6 +18,7 @@ pub mod owner;
 pub mod parse;
 pub mod pod;
 pub mod records;
+pub mod sticky;
 mod types;
 mod workload;
 

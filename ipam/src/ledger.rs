@@ -112,11 +112,29 @@ impl Ledger {
         Some(recorded)
     }
 
+    /// Puts an owner in the place of the recorded one if, and only if, the whole recorded one is as given.
+    pub fn hand_over(&mut self, addr: u128, from: &Owner, to: Owner) -> bool {
+        match self.records.get_mut(&addr) {
+            Some(owner) if owner == from => {
+                self.by_pod.remove(&from.uid, addr);
+                self.by_pod.add(&to.uid, addr);
+                *owner = to;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The lowest address of a pod's NIC. A record that names the NIC comes before one without a NIC, which may be that
     /// of another NIC of the pod.
     pub fn owned_by(&self, uid: &str, nic: &str) -> Option<u128> {
+        self.owned_except(uid, nic, &[])
+    }
+
+    /// The lowest address of a pod's NIC beside those that it is about to leave.
+    pub fn owned_except(&self, uid: &str, nic: &str, leaving: &[u128]) -> Option<u128> {
         self.of_pod(uid)
-            .filter(|(_, owner)| owner.is(uid, nic))
+            .filter(|(addr, owner)| owner.is(uid, nic) && !leaving.contains(addr))
             .min_by_key(|(addr, owner)| (owner.nic.is_none(), *addr))
             .map(|(addr, _)| addr)
     }
@@ -196,6 +214,28 @@ mod tests {
     use super::*;
     use crate::hash::tests::colliding_texts;
     use crate::range::Range;
+
+    #[test]
+    fn an_address_is_handed_over_by_its_whole_owner_only() {
+        let owner = |uid: &str, nic: &str| Owner {
+            pod: "ns/p".into(),
+            uid: uid.to_owned(),
+            nic: Some(nic.to_owned()),
+        };
+        let mut ledger = Ledger::new(Range::new(1, 9).into_iter().collect());
+        let none = RangeSet::new();
+        assert_eq!(ledger.take(owner("a", "eth0"), &none), Some(1));
+        assert!(!ledger.hand_over(1, &owner("a", "net1"), owner("b", "eth0")));
+        assert!(!ledger.hand_over(2, &owner("a", "eth0"), owner("b", "eth0")));
+        assert!(ledger.hand_over(1, &owner("a", "eth0"), owner("b", "eth0")));
+        assert_eq!(ledger.owned_by("a", "eth0"), None);
+        assert_eq!(ledger.owned_by("b", "eth0"), Some(1));
+        assert_eq!(ledger.take(owner("b", "eth0"), &none), Some(2));
+        assert_eq!(ledger.owned_except("b", "eth0", &[1]), Some(2));
+        assert_eq!(ledger.owned_except("b", "eth0", &[1, 2]), None);
+        assert!(ledger.give_back(1, &owner("b", "eth0")));
+        assert_eq!((ledger.len(), ledger.free_count()), (1, 8));
+    }
 
     #[test]
     fn pods_whose_uids_share_a_hash_are_told_apart() {

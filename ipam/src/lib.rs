@@ -18,6 +18,7 @@
 //! | [`rollout`] | whether a rolling update can go on in a pool |
 //! | [`naming`] | names of automatic pools |
 //! | [`candidates`] | which pools a request may use, in which order |
+//! | [`sticky`] | which pods keep their addresses, and which of these may still serve them |
 //! | [`reclaim`] | whether a recorded address may be freed |
 
 pub mod accounting;
@@ -35,6 +36,7 @@ pub mod range;
 pub mod reclaim;
 pub mod rollout;
 pub mod set;
+pub mod sticky;
 pub mod text;
 
 pub use addr::Family;

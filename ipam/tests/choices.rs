@@ -3,7 +3,7 @@
 use spiderpool_ipam::candidates::{
     Expression, Master, PodFacts, PodRule, PoolFacts, Rejection, Room, Selector, check, order,
 };
-use spiderpool_ipam::reclaim::{Decision, EndpointSeen, PodSeen, decide};
+use spiderpool_ipam::reclaim::{Decision, EndpointSeen, PodSeen, Standing, decide, may_end};
 use spiderpool_ipam::{Cidr, Family};
 use std::collections::BTreeMap;
 
@@ -333,14 +333,25 @@ fn labels_that_nobody_read_meet_nothing() {
 }
 
 #[test]
-fn an_address_goes_only_after_two_looks_that_found_nobody() {
+fn a_record_is_freed_when_nobody_has_it_twice_in_a_row() {
+    use EndpointSeen::{Absent, NamesAddress, NamesOthers, NamesPod};
     for pod in [PodSeen::Alive, PodSeen::Finished, PodSeen::Gone] {
-        for endpoint in [EndpointSeen::NamesPod, EndpointSeen::Absent] {
-            let nobody = (pod, endpoint) == (PodSeen::Gone, EndpointSeen::Absent);
-            let first = if nobody { Decision::LookAgain } else { Decision::Keep };
-            let second = if nobody { Decision::Free } else { Decision::Keep };
-            assert_eq!(decide(pod, endpoint, false), first);
-            assert_eq!(decide(pod, endpoint, true), second);
+        for endpoint in [NamesPod, NamesAddress, NamesOthers, Absent] {
+            for standing in [Standing::Stays, Standing::Ends] {
+                let nobody = pod == PodSeen::Gone
+                    && match endpoint {
+                        NamesPod => false,
+                        // What the pod has now is somewhere else.
+                        NamesOthers => true,
+                        NamesAddress | Absent => standing == Standing::Ends,
+                    };
+                let first = if nobody { Decision::LookAgain } else { Decision::Keep };
+                let second = if nobody { Decision::Free } else { Decision::Keep };
+                assert_eq!(decide(pod, endpoint, standing, false), first);
+                assert_eq!(decide(pod, endpoint, standing, true), second);
+            }
+            assert!(!may_end(pod, Standing::Stays));
+            assert_eq!(may_end(pod, Standing::Ends), pod == PodSeen::Gone);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use spiderpool_crds::WorkloadKind;
 use spiderpool_crds::conf::{Conf, ConfError, unknown_variables};
+use spiderpool_crds::sticky::StickyKinds;
 use spiderpool_ipam::Family;
 
 /// Why the configuration cannot be used.
@@ -44,6 +45,8 @@ pub struct Config {
     pub redundant_addresses: u32,
     /// Most addresses of one automatic pool; none means no limit but the subnet's.
     pub max_addresses: Option<u32>,
+    /// Whose pods keep their addresses.
+    pub sticky: StickyKinds,
     /// Kinds of workload beside those of Kubernetes that are watched from the start.
     pub workload_kinds: Vec<WorkloadKind>,
 }
@@ -57,6 +60,10 @@ impl From<Conf> for Config {
             automatic_pools: conf.automatic_pools,
             redundant_addresses: conf.redundant_addresses,
             max_addresses: conf.max_addresses,
+            sticky: StickyKinds {
+                sets: conf.stateful_sets,
+                machines: conf.virtual_machines,
+            },
             workload_kinds: conf.workload_kinds,
         }
     }

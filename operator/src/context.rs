@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use kube::Client;
 use spiderpool_crds::{SpiderEndpoint, SpiderIPPool, SpiderReservedIP, SpiderSubnet};
@@ -46,6 +46,8 @@ pub struct Caches {
     pub replica_sets: Cache<ReplicaSet>,
     /// Jobs, by the UID of their controller too.
     pub jobs: Cache<Job>,
+    /// StatefulSets, which keep the addresses of their pods.
+    pub stateful_sets: Cache<StatefulSet>,
 }
 
 impl Caches {
@@ -109,6 +111,7 @@ pub struct Context {
 impl Context {
     /// A context whose caches are filled by hand. Its client has nobody to speak to. Within a runtime.
     pub fn detached() -> Self {
+        use spiderpool_crds::sticky::StickyKinds;
         use spiderpool_kit::cache::Options;
         use spiderpool_kit::metrics::{Metrics, QueueMetrics};
 
@@ -124,6 +127,7 @@ impl Context {
             crds: Cache::detached(Options::default()),
             replica_sets: Cache::detached(Options::default()),
             jobs: Cache::detached(Options::default()),
+            stateful_sets: Cache::detached(Options::default()),
         };
         let metrics = QueueMetrics::register(&Metrics::new());
         Self {
@@ -134,6 +138,10 @@ impl Context {
                 automatic_pools: true,
                 redundant_addresses: 0,
                 max_addresses: None,
+                sticky: StickyKinds {
+                    sets: true,
+                    machines: true,
+                },
                 workload_kinds: Vec::new(),
             },
             leadership: leadership.clone(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::future::BoxFuture;
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::batch::v1::CronJob;
 use kube::Client;
 use spiderpool_kit::cache::{Cache, Object, Options};
@@ -69,7 +69,7 @@ pub async fn run(options: &Daemon) -> anyhow::Result<()> {
     let caches = starter.caches();
     let native = [
         native_kind(starter.workloads::<Deployment>()),
-        native_kind(starter.workloads::<StatefulSet>()),
+        native_kind(caches.stateful_sets.clone()),
         native_kind(starter.workloads::<DaemonSet>()),
         native_kind(starter.workloads::<CronJob>()),
         native_kind(caches.replica_sets.clone()),
@@ -136,6 +136,7 @@ impl Starter<'_> {
             crds: self.cache(Options::default().index(Crd::index).page(LARGE)),
             replica_sets: self.workloads(),
             jobs: self.workloads(),
+            stateful_sets: self.workloads(),
         }
     }
 
@@ -185,6 +186,10 @@ fn start(process: &Process, options: &Daemon, context: Arc<Context>, kinds: Vec<
             feed("reservations", Box::pin(triggers::follow_reserved(context.clone())));
             feed("other kinds", Box::pin(foreign::manage(context.clone(), tasks.clone())));
             tasks.spawn_infallible("reclaim", tasks.until_stop(Box::pin(reclaim::run(context.clone()))));
+            tasks.spawn_infallible(
+                "kept addresses",
+                tasks.until_stop(Box::pin(reclaim::kept::run(context.clone()))),
+            );
             work(&tasks, workers, &context);
             lead(&context).await;
         }),

@@ -3,24 +3,27 @@
 //! That happens when an agent dies between its two writes and the pod is deleted before the agent is back. The caches only
 //! raise a suspicion. An address is freed when the suspicion has lasted for [`GRACE`] and live reads confirm it, by a write
 //! that compares the whole owner and fails if anything changed meanwhile.
+//!
+//! The addresses of pods that keep them outlive the pod: [`kept`] frees those when no pod may have them again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::core::PartialObjectMeta;
-use spiderpool_crds::pod::runtime_uid;
 use spiderpool_crds::records::Record;
+use spiderpool_crds::sticky::Keeper;
 use spiderpool_crds::{SpiderEndpoint, SpiderIPPool};
 use spiderpool_ipam::Owner;
-use spiderpool_ipam::reclaim::{Decision, EndpointSeen, PodSeen, decide};
+use spiderpool_ipam::reclaim::{Decision, EndpointSeen, PodSeen, Standing, decide};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::context::Context;
 use crate::write;
+
+pub mod kept;
+mod live;
 
 /// How long nobody must be found to own an address.
 pub const GRACE: Duration = Duration::from_secs(30);
@@ -98,10 +101,15 @@ fn suspects_of(context: &Context, pool: &SpiderIPPool) -> Vec<Suspect> {
 async fn reclaim(context: &Context, pool: &str, suspects: Vec<Suspect>) -> Result<(), write::Error> {
     let mut guilty = Vec::new();
     for suspect in suspects {
-        if is_free(context, &suspect.owner).await? {
+        if is_free(context, &suspect).await? {
             guilty.push(suspect);
         }
     }
+    free(context, pool, guilty).await
+}
+
+/// Takes records out of a pool, each only if it still has the owner that was looked at.
+async fn free(context: &Context, pool: &str, guilty: Vec<Suspect>) -> Result<(), write::Error> {
     if guilty.is_empty() {
         return Ok(());
     }
@@ -114,27 +122,57 @@ async fn reclaim(context: &Context, pool: &str, suspects: Vec<Suspect>) -> Resul
         tracing::warn!(
             pool,
             ?addresses,
-            "freed addresses whose pods are gone and that no agent gave back"
+            "freed addresses whose pods are gone and do not come again, and that no agent gave back"
         );
     }
     Ok(())
 }
 
-async fn is_free(context: &Context, owner: &Owner) -> Result<bool, write::Error> {
+async fn is_free(context: &Context, suspect: &Suspect) -> Result<bool, write::Error> {
+    let owner = &suspect.owner;
     let Some((namespace, name)) = owner.pod.split_once('/') else {
         return Ok(false);
     };
-    let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(context.client.clone(), namespace);
     let endpoints: Api<SpiderEndpoint> = Api::namespaced(context.client.clone(), namespace);
-    let pod = match write::look(&pods, name).await? {
-        Some(pod) if runtime_uid(&pod.metadata) == Some(&*owner.uid) => PodSeen::Alive,
-        Some(_) | None => PodSeen::Gone,
+    let endpoint = write::look(&endpoints, name).await?;
+    let keepers = match &endpoint {
+        Some(endpoint) => Keeper::of_endpoint(endpoint, context.config.sticky)
+            .into_iter()
+            .collect(),
+        None => Keeper::of_record(&owner.pod, context.config.sticky),
     };
-    let endpoint = match write::look(&endpoints, name).await? {
-        Some(endpoint) if endpoint.status.current.uid == owner.uid => EndpointSeen::NamesPod,
-        Some(_) | None => EndpointSeen::Absent,
+    let keepers = live::known(context, keepers);
+    let pod = match live::is_alive(context, namespace, name, &owner.uid, &keepers).await? {
+        true => PodSeen::Alive,
+        false => PodSeen::Gone,
     };
-    Ok(decide(pod, endpoint, true) == Decision::Free)
+    let mut standing = Standing::Ends;
+    for keeper in &keepers {
+        if keeper.stays(&live::Live(context)).await? {
+            standing = Standing::Stays;
+            break;
+        }
+    }
+    Ok(decide(pod, seen(endpoint.as_ref(), suspect), standing, true) == Decision::Free)
+}
+
+/// What an endpoint says of a record.
+fn seen(endpoint: Option<&SpiderEndpoint>, suspect: &Suspect) -> EndpointSeen {
+    let Some(endpoint) = endpoint else {
+        return EndpointSeen::Absent;
+    };
+    let current = &endpoint.status.current;
+    let address = |text: &String| text.split('/').next().and_then(|host| host.parse().ok()) == Some(suspect.address);
+    let named = current.ips.iter().any(|item| {
+        let both = [(&item.ipv4, &item.ipv4_pool), (&item.ipv6, &item.ipv6_pool)];
+        both.into_iter()
+            .any(|(ip, pool)| ip.as_ref().is_some_and(address) && pool.as_ref() == Some(&suspect.pool))
+    });
+    match named {
+        _ if current.uid == suspect.owner.uid => EndpointSeen::NamesPod,
+        true => EndpointSeen::NamesAddress,
+        false => EndpointSeen::NamesOthers,
+    }
 }
 
 /// The pool without these records; none if it has none of them any more.
@@ -186,6 +224,34 @@ mod tests {
         assert_eq!(ripe(&mut since, one(), start + GRACE)["p"], one());
         assert!(ripe(&mut since, Vec::new(), start + GRACE).is_empty());
         assert!(ripe(&mut since, one(), start + GRACE * 2).is_empty());
+    }
+
+    #[test]
+    fn an_endpoint_speaks_for_its_pod_and_for_its_addresses() {
+        use spiderpool_crds::{EndpointStatus, NicDetail, PodAllocation};
+        let endpoint = |uid: &str, pool: &str| {
+            let item = NicDetail {
+                ipv4: Some("10.0.0.1/24".to_owned()),
+                ipv4_pool: Some(pool.to_owned()),
+                ..NicDetail::default()
+            };
+            let current = PodAllocation {
+                uid: uid.to_owned(),
+                ips: vec![item],
+                ..PodAllocation::default()
+            };
+            let status = EndpointStatus {
+                current,
+                ..EndpointStatus::default()
+            };
+            SpiderEndpoint::new("ns", "pod", status)
+        };
+        let see = |uid, pool, address| seen(Some(&endpoint(uid, pool)), &suspect(address, "u"));
+        assert_eq!(see("u", "p", "10.0.0.9"), EndpointSeen::NamesPod);
+        assert_eq!(see("v", "p", "10.0.0.1"), EndpointSeen::NamesAddress);
+        assert_eq!(see("v", "p", "10.0.0.2"), EndpointSeen::NamesOthers);
+        assert_eq!(see("v", "q", "10.0.0.1"), EndpointSeen::NamesOthers);
+        assert_eq!(seen(None, &suspect("10.0.0.1", "u")), EndpointSeen::Absent);
     }
 
     #[test]

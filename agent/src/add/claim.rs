@@ -9,6 +9,7 @@ use crate::explain;
 use crate::look::Look;
 use crate::pods;
 use crate::pools::{Claimed, JobError};
+use crate::sticky::Keeping;
 use crate::tell;
 use crate::unnamed;
 use k8s_openapi::api::core::v1::Pod;
@@ -133,10 +134,22 @@ impl<'a> Claimant<'a> {
         let facts = read.as_ref().unwrap_or(&self.want.facts);
         let Verdicts { chosen, mut rejected } = self.judge(&considered, facts);
         // What an earlier ADD of this pod took comes first, also from a pool that it could not choose any more.
-        let own = self.recorded(&chosen, deadline).await?;
-        let others = chosen.iter().filter(|name| !own.contains(name));
-        for pool in own.iter().chain(others) {
-            match pools.claim(pool, self.owner(), self.exact, deadline).await {
+        let (context, identity) = (self.request.context, self.request.identity);
+        let own = match identity.keeper {
+            Some(_) => Keeping::of(context, identity, self.request.uid(), &self.slot(), facts),
+            None => Keeping {
+                first: self.recorded(&chosen, deadline).await?,
+                ..Keeping::default()
+            },
+        };
+        let others = chosen.iter().filter(|name| !own.first.contains(name));
+        let last = own.last.iter().filter(|_| reach == Reach::All);
+        for pool in own.first.iter().chain(others).chain(last) {
+            let leaving = own.leaving.clone();
+            match pools
+                .claim_beside(pool, self.owner(), self.exact, leaving, deadline)
+                .await
+            {
                 Ok(claimed) => return Ok(Tried::Claimed(Box::new(claimed))),
                 Err(JobError::Rejected { pool, rejection }) => {
                     let rejection = *rejection;
@@ -205,11 +218,7 @@ impl<'a> Claimant<'a> {
     }
 
     fn owner(&self) -> Owner {
-        Owner {
-            pod: self.request.pod_name(),
-            uid: self.request.uid().to_owned(),
-            nic: Some(self.want.nic.clone()),
-        }
+        self.request.owner(&self.want.nic)
     }
 
     async fn explained(&self) -> Vec<String> {

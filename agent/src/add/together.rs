@@ -22,6 +22,14 @@ pub(super) struct Granted<'a> {
     pub(super) claims: Vec<Claimed>,
 }
 
+impl Granted<'_> {
+    /// The NIC and its addresses.
+    pub(super) fn given(&self) -> (&str, Vec<IpAddr>) {
+        let addresses = self.claims.iter().map(|claimed| claimed.taken.ip);
+        (&self.want.nic, addresses.collect())
+    }
+}
+
 /// Claims an address of each family for each NIC, or none at all.
 pub(super) async fn claim<'a>(
     request: &Request<'_>,
@@ -78,21 +86,25 @@ pub(super) async fn give_back(request: &Request<'_>, granted: &[Granted<'_>]) {
     };
     kill::point(Point::GiveBackBefore);
     let deadline = Instant::now() + GIVE_BACK;
-    let earlier = claims().any(|(_, claimed)| !claimed.taken.new);
+    // A pod that keeps its addresses has them of an earlier one, which no endpoint need name.
+    let kept = request.identity.keeper.is_some();
+    let earlier = !kept && claims().any(|(_, claimed)| !claimed.taken.new);
     let named = if earlier {
         named(request, deadline).await
     } else {
         Some(Vec::new())
     };
-    let pod = request.pod_name();
     let loose = claims().filter(|(_, claimed)| {
         let ip = claimed.taken.ip;
         claimed.taken.new || named.as_ref().is_some_and(|named| !named.contains(&ip))
     });
     let releases = loose.map(|(nic, claimed)| {
-        let (name, pod, uid) = (claimed.pool.name_any(), &pod, request.uid());
+        let (name, ip) = (claimed.pool.name_any(), claimed.taken.ip);
+        let owner = request.owner(nic);
         async move {
-            if let Err(error) = request.context.pools.release(&name, pod, uid, nic, deadline).await {
+            let (pod, uid) = (owner.pod.clone(), request.uid());
+            let released = request.context.pools.release_some(&name, owner, Some(ip), deadline);
+            if let Err(error) = released.await {
                 // The next ADD of this pod takes the address up again, and its end frees it.
                 tracing::warn!(pool = name, pod, uid, nic, %error, "address not given back after a failed ADD");
             }
@@ -104,7 +116,7 @@ pub(super) async fn give_back(request: &Request<'_>, granted: &[Granted<'_>]) {
 
 /// The addresses that the endpoint of the pod's name has, whosever UID it carries; nothing if that cannot be told.
 async fn named(request: &Request<'_>, deadline: Instant) -> Option<Vec<IpAddr>> {
-    let (namespace, name) = (&request.args.pod_namespace, &request.args.pod_name);
+    let (namespace, name) = (&request.identity.namespace, &request.identity.name);
     match endpoints::read(request.context, namespace, name, deadline).await {
         Ok(endpoint) => {
             let items = endpoint.into_iter().flat_map(|endpoint| endpoint.status.current.ips);

@@ -40,7 +40,10 @@ pub(super) async fn wanted(request: &Request<'_>, deadline: Instant) -> Result<V
 /// record. Only this agent writes either of them for its pods.
 fn is_granted(request: &Request<'_>) -> bool {
     let (context, args) = (request.context, request.args);
-    let Some(endpoint) = context.endpoints.get(&args.pod_namespace, &args.pod_name) else {
+    let Some(endpoint) = context
+        .endpoints
+        .get(&request.identity.namespace, &request.identity.name)
+    else {
         return false;
     };
     let current = &endpoint.status.current;

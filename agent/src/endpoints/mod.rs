@@ -9,6 +9,7 @@ pub use routes::unreached;
 use crate::context::Context;
 use crate::error::RequestError;
 use crate::kill::{self, Point};
+use crate::sticky::Identity;
 use crate::tries::{self, Again, Attempt, Tries, attempt};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -50,32 +51,43 @@ pub async fn read(
 }
 
 /// What an ADD got.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Grant {
     /// The NICs.
     pub items: Vec<NicDetail>,
     /// Routes that the pod's annotation adds.
     pub routes: Vec<Route>,
+    /// Whose endpoint it is.
+    pub identity: Identity,
+    /// NICs that an earlier pod of the identity had, and whose own ADD is still to come.
+    pub inherited: Vec<NicDetail>,
 }
 
 /// Writes what an ADD got into the pod's endpoint, making it where there is none. The first try is made without a read, on what
-/// the cache has; an endpoint of an earlier pod of the same name is taken over in place.
+/// the cache has; an endpoint of an earlier pod of the same name is taken over in place; `known` is one that was just
+/// read.
 pub async fn publish(
     context: &Context,
     pod: &Pod,
     app: &AppKey,
     grant: &Grant,
+    known: Option<SpiderEndpoint>,
     deadline: Instant,
 ) -> Result<SpiderEndpoint, RequestError> {
-    let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
-    let api = api(context, &namespace);
+    let Identity { namespace, name, .. } = &grant.identity;
+    let api = api(context, namespace);
     let what = || format!("write SpiderEndpoint {namespace}/{name}");
     let fresh = fresh(context, pod, app, grant);
     let uid = runtime_uid(&pod.metadata).unwrap_or_default();
     let mut tries = Tries::new(what(), deadline);
     kill::point(Point::EndpointBefore);
-    let cached = context.endpoints.get(&namespace, &name);
-    let mut found = Attempt::Done(cached.map(|endpoint| SpiderEndpoint::clone(&endpoint)));
+    let cached = || {
+        context
+            .endpoints
+            .get(namespace, name)
+            .map(|endpoint| SpiderEndpoint::clone(&endpoint))
+    };
+    let mut found = Attempt::Done(known.or_else(cached));
     loop {
         let tried = match found {
             Attempt::Again(again) => Attempt::Again(again),
@@ -103,7 +115,7 @@ pub async fn publish(
             Attempt::Again(again) => tries.pause(again).await?,
         }
         // Also after a try of which nobody knows what became of it: it may have been served, and may be yet.
-        found = look(&tries, &api, &name, deadline).await?;
+        found = look(&tries, &api, name, deadline).await?;
     }
 }
 
@@ -268,31 +280,40 @@ fn is_namespace_ending(status: &Status) -> bool {
 }
 
 fn fresh(context: &Context, pod: &Pod, app: &AppKey, grant: &Grant) -> SpiderEndpoint {
-    let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+    let Identity {
+        namespace,
+        name,
+        keeper,
+    } = &grant.identity;
+    let pod_name = pod.name_any();
     let uid = runtime_uid(&pod.metadata).unwrap_or_default().to_owned();
     let status = EndpointStatus {
         current: PodAllocation {
             uid,
+            pod_name: Some(pod_name.clone()).filter(|pod_name| pod_name != name),
             node: context.node.clone(),
-            ips: grant.merged(Vec::new()),
+            ips: grant.merged(grant.inherited.clone()),
             ..PodAllocation::default()
         },
         owner_controller_type: app.kind.clone(),
         owner_controller_name: app.name.clone(),
+        owner_controller_api_version: keeper.is_some().then(|| app.api_version()),
         ..EndpointStatus::default()
     };
-    let mut endpoint = SpiderEndpoint::new(&namespace, &name, status);
+    let mut endpoint = SpiderEndpoint::new(namespace, name, status);
     endpoint.metadata.finalizers = Some(vec![names::FINALIZER.to_owned()]);
     endpoint
         .labels_mut()
         .insert(LABEL_NODE.to_owned(), node_label(&context.node));
-    endpoint.metadata.owner_references = Some(vec![OwnerReference {
+    // What is kept outlives the pod.
+    let owner = keeper.is_none().then(|| OwnerReference {
         api_version: "v1".to_owned(),
         kind: "Pod".to_owned(),
-        name,
+        name: pod_name,
         uid: pod.uid().unwrap_or_default(),
         ..OwnerReference::default()
-    }]);
+    });
+    endpoint.metadata.owner_references = owner.map(|owner| vec![owner]);
     endpoint
 }
 
@@ -338,7 +359,11 @@ fn merge(old: &mut SpiderEndpoint, fresh: &SpiderEndpoint, grant: &Grant) {
         old.metadata.owner_references = fresh.metadata.owner_references.clone();
     }
     old.status.current.uid.clone_from(&fresh.status.current.uid);
+    old.status.current.pod_name.clone_from(&fresh.status.current.pod_name);
     old.status.current.node.clone_from(&fresh.status.current.node);
+    old.status
+        .owner_controller_api_version
+        .clone_from(&fresh.status.owner_controller_api_version);
     old.status
         .owner_controller_type
         .clone_from(&fresh.status.owner_controller_type);

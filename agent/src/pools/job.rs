@@ -1,10 +1,11 @@
 //! What a pool's writer is asked for, and what it answers.
 
-use super::state::Taken;
+use super::state::{Succession, Taken};
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::records::HeldReason;
 use spiderpool_ipam::Owner;
 use spiderpool_ipam::candidates::Rejection;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -62,14 +63,22 @@ pub(super) enum Job {
     Claim {
         owner: Owner,
         exact: Option<IpAddr>,
+        leaving: Vec<IpAddr>,
         deadline: Instant,
         reply: oneshot::Sender<Result<Claimed, JobError>>,
     },
-    /// Give back what a pod's NIC has.
+    /// Take over what an earlier pod of the same identity had.
+    Succeed {
+        ip: IpAddr,
+        owner: Owner,
+        former: BTreeSet<String>,
+        deadline: Instant,
+        reply: oneshot::Sender<Result<Succession, JobError>>,
+    },
+    /// Give back what a pod's NIC has, or one address of that.
     Release {
-        pod: String,
-        uid: String,
-        nic: String,
+        owner: Owner,
+        only: Option<IpAddr>,
         deadline: Instant,
         reply: oneshot::Sender<Result<Vec<IpAddr>, JobError>>,
     },
@@ -86,9 +95,10 @@ pub(super) enum Job {
 impl Job {
     pub(super) const fn deadline(&self) -> Instant {
         match self {
-            Self::Claim { deadline, .. } | Self::Release { deadline, .. } | Self::Quarantine { deadline, .. } => {
-                *deadline
-            }
+            Self::Claim { deadline, .. }
+            | Self::Succeed { deadline, .. }
+            | Self::Release { deadline, .. }
+            | Self::Quarantine { deadline, .. } => *deadline,
         }
     }
 
@@ -96,6 +106,7 @@ impl Job {
     pub(super) fn is_abandoned(&self) -> bool {
         match self {
             Self::Claim { reply, .. } => reply.is_closed(),
+            Self::Succeed { reply, .. } => reply.is_closed(),
             Self::Release { reply, .. } => reply.is_closed(),
             Self::Quarantine { reply, .. } => reply.is_closed(),
         }
@@ -105,6 +116,7 @@ impl Job {
         // A caller that went away needs no answer.
         match self {
             Self::Claim { reply, .. } => drop(reply.send(Err(error))),
+            Self::Succeed { reply, .. } => drop(reply.send(Err(error))),
             Self::Release { reply, .. } => drop(reply.send(Err(error))),
             Self::Quarantine { reply, .. } => drop(reply.send(Err(error))),
         }
@@ -114,6 +126,7 @@ impl Job {
 /// What planning a batch gave to one job.
 pub(super) enum Outcome {
     Claim(Result<Taken, Rejection>),
+    Succeed(Succession),
     Release(Vec<IpAddr>),
     Quarantine(Option<HeldReason>),
 }
@@ -122,6 +135,7 @@ impl Outcome {
     pub(super) fn is_change(&self) -> bool {
         match self {
             Self::Claim(taken) => taken.as_ref().is_ok_and(|taken| taken.written),
+            Self::Succeed(succession) => *succession == Succession::Own { written: true },
             Self::Release(freed) => !freed.is_empty(),
             Self::Quarantine(held) => held.is_some(),
         }
@@ -131,9 +145,18 @@ impl Outcome {
     pub(super) const fn relies_on_records(&self) -> bool {
         match self {
             Self::Claim(taken) => taken.is_ok(),
+            Self::Succeed(succession) => matches!(succession, Succession::Own { .. }),
             Self::Release(_) => true,
             Self::Quarantine(_) => false,
         }
+    }
+
+    /// Whether it is a refusal, which an object of the cache cannot justify.
+    pub(super) const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Claim(Err(_)) | Self::Succeed(Succession::Other(_) | Succession::Lost(_))
+        )
     }
 }
 
@@ -148,11 +171,14 @@ pub(super) fn answer(batch: Vec<Job>, outcomes: Vec<Outcome>, pool: &Arc<SpiderI
                     pool: pool.clone(),
                 })));
             }
+            (Job::Succeed { reply, .. }, Outcome::Succeed(succession)) => drop(reply.send(Ok(succession))),
             (Job::Release { reply, .. }, Outcome::Release(freed)) => drop(reply.send(Ok(freed))),
             (Job::Quarantine { reply, .. }, Outcome::Quarantine(held)) => drop(reply.send(Ok(held))),
             (job, Outcome::Claim(Err(rejection))) => job.fail(rejected(name, rejection)),
             // Outcomes are made of the jobs they stand beside, so there are no other pairs.
-            (job, Outcome::Claim(Ok(_)) | Outcome::Release(_) | Outcome::Quarantine(_)) => drop(job),
+            (job, Outcome::Claim(Ok(_)) | Outcome::Succeed(_) | Outcome::Release(_) | Outcome::Quarantine(_)) => {
+                drop(job);
+            }
         }
     }
 }
@@ -172,6 +198,7 @@ pub(super) fn missing(batch: Vec<Job>, name: &str) {
             // A pool that is gone holds nothing, which is all that a release wants.
             Job::Release { reply, .. } => drop(reply.send(Ok(Vec::new()))),
             Job::Quarantine { reply, .. } => drop(reply.send(Ok(None))),
+            Job::Succeed { reply, .. } => drop(reply.send(Ok(Succession::Lost(Rejection::NotFound)))),
             claim @ Job::Claim { .. } => claim.fail(rejected(name, Rejection::NotFound)),
         }
     }

@@ -10,7 +10,7 @@ mod writer;
 
 pub use hold::about as about_held;
 pub use job::{Claimed, JobError};
-pub use state::{PoolState, Taken, Unusable};
+pub use state::{PoolState, Succession, Taken, Unusable};
 
 use crate::kill::{self, Point};
 use crate::metrics::PoolMetrics;
@@ -86,10 +86,23 @@ impl PoolStore {
         exact: Option<IpAddr>,
         deadline: Instant,
     ) -> Result<Claimed, JobError> {
+        self.claim_beside(pool, owner, exact, Vec::new(), deadline).await
+    }
+
+    /// Does what [`Self::claim`] does for an owner that is about to leave some of its addresses.
+    pub async fn claim_beside(
+        self: &Arc<Self>,
+        pool: &str,
+        owner: Owner,
+        exact: Option<IpAddr>,
+        leaving: Vec<IpAddr>,
+        deadline: Instant,
+    ) -> Result<Claimed, JobError> {
         let (reply, answer) = oneshot::channel();
         let job = Job::Claim {
             owner,
             exact,
+            leaving,
             deadline,
             reply,
         };
@@ -107,11 +120,48 @@ impl PoolStore {
         nic: &str,
         deadline: Instant,
     ) -> Result<Vec<IpAddr>, JobError> {
-        let (reply, answer) = oneshot::channel();
-        let job = Job::Release {
+        let owner = Owner {
             pod: pod.to_owned(),
             uid: uid.to_owned(),
-            nic: nic.to_owned(),
+            nic: Some(nic.to_owned()),
+        };
+        self.release_some(pool, owner, None, deadline).await
+    }
+
+    /// Does what [`Self::release`] does, or for one address only.
+    pub async fn release_some(
+        self: &Arc<Self>,
+        pool: &str,
+        owner: Owner,
+        only: Option<IpAddr>,
+        deadline: Instant,
+    ) -> Result<Vec<IpAddr>, JobError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Release {
+            owner,
+            only,
+            deadline,
+            reply,
+        };
+        self.send(pool, job, deadline).await?;
+        answer.await.unwrap_or_else(|_| Err(stopped(pool)))
+    }
+
+    /// Has an owner take over an address that its identity had under one of the `former` UIDs. Who asks has seen that no pod of
+    /// these exists.
+    pub async fn succeed(
+        self: &Arc<Self>,
+        pool: &str,
+        ip: IpAddr,
+        owner: Owner,
+        former: BTreeSet<String>,
+        deadline: Instant,
+    ) -> Result<Succession, JobError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Succeed {
+            ip,
+            owner,
+            former,
             deadline,
             reply,
         };
@@ -170,16 +220,18 @@ impl PoolStore {
     /// Names of the pools that record an address of a pod, as cached, and of those that a write to which was not answered: it may
     /// have recorded one.
     pub fn holding(&self, uid: &str) -> BTreeSet<String> {
-        let recorded = self
-            .cache
-            .list()
-            .into_iter()
-            .filter(|pool| {
-                let records = pool.status.as_ref().and_then(|status| status.allocated_ips.as_deref());
-                records.is_some_and(|text| memmem::find(text.as_bytes(), uid.as_bytes()).is_some())
-            })
-            .filter_map(|pool| pool.metadata.name.clone());
+        let recorded = self.recording(uid).into_iter();
+        let recorded = recorded.filter_map(|pool| pool.metadata.name.clone());
         recorded.chain(self.doubts.raised()).collect()
+    }
+
+    /// The cached pools in whose records a text stands. A pool without it need not be read.
+    pub fn recording(&self, needle: &str) -> Vec<Arc<SpiderIPPool>> {
+        let records = |pool: &Arc<SpiderIPPool>| {
+            let records = pool.status.as_ref().and_then(|status| status.allocated_ips.as_deref());
+            records.is_some_and(|text| memmem::find(text.as_bytes(), needle.as_bytes()).is_some())
+        };
+        self.cache.list().into_iter().filter(records).collect()
     }
 
     /// What the cached pools have on record for a pod's NIC, by pool.

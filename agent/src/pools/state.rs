@@ -129,8 +129,20 @@ impl PoolState {
 
     /// Takes the lowest free address, or one exact address, or gives the one that the owner already has.
     pub fn claim(&mut self, owner: &Owner, exact: Option<IpAddr>, reserved: &RangeSet) -> Result<Taken, Rejection> {
+        self.claim_beside(owner, exact, &[], reserved)
+    }
+
+    /// Does what [`Self::claim`] does for an owner that is about to leave some of its addresses.
+    pub fn claim_beside(
+        &mut self,
+        owner: &Owner,
+        exact: Option<IpAddr>,
+        leaving: &[IpAddr],
+        reserved: &RangeSet,
+    ) -> Result<Taken, Rejection> {
         let nic = owner.nic.as_deref().unwrap_or_default();
-        if let Some(bits) = self.ledger.owned_by(&owner.uid, nic) {
+        let leaving: Vec<u128> = leaving.iter().map(|ip| addr::to_bits(*ip).1).collect();
+        if let Some(bits) = self.ledger.owned_except(&owner.uid, nic, &leaving) {
             let ip = addr::from_bits(self.family(), bits);
             // A record without a NIC is the peer's. It becomes this NIC's, or the pod's next NIC would get it too.
             let named = self.ledger.name_nic(bits, &owner.uid, nic);
@@ -243,10 +255,18 @@ impl PoolState {
 
     /// Frees what a pod's NIC has, comparing the whole owner. Returns what was freed.
     pub fn release(&mut self, pod: &str, uid: &str, nic: &str) -> Vec<IpAddr> {
+        self.release_some(pod, uid, nic, None)
+    }
+
+    /// Does what [`Self::release`] does, or for one address only.
+    pub fn release_some(&mut self, pod: &str, uid: &str, nic: &str, only: Option<IpAddr>) -> Vec<IpAddr> {
+        let only = only.map(addr::to_bits);
+        let family = self.family();
+        let meant = |bits: u128| only.is_none_or(|only| only == (family, bits));
         let own: Vec<(u128, Owner)> = self
             .ledger
             .of_pod(uid)
-            .filter(|(_, owner)| owner.pod == pod && owner.is(uid, nic))
+            .filter(|(bits, owner)| owner.pod == pod && owner.is(uid, nic) && meant(*bits))
             .map(|(bits, owner)| (bits, owner.clone()))
             .collect();
         let mut freed = Vec::with_capacity(own.len());
@@ -385,6 +405,10 @@ pub struct Taken {
     /// Whether the pool's records changed.
     pub written: bool,
 }
+
+mod succession;
+
+pub use succession::Succession;
 
 #[cfg(test)]
 mod tests;

@@ -125,7 +125,7 @@ impl Writer {
             let version = state.object().resource_version().unwrap_or_default();
             let doubtful = store.doubts().concerns(&name, &version);
             if !outcomes.iter().any(Outcome::is_change) {
-                let refused = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Claim(Err(_))));
+                let refused = outcomes.iter().any(Outcome::is_refusal);
                 // "No free address" may be said only of an object that was read live: the cache may be behind a release.
                 if refused && source == Source::Cache {
                     continue;
@@ -220,12 +220,27 @@ fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome>
     let before: Vec<Option<Outcome>> = batch
         .iter()
         .map(|job| match job {
-            Job::Release { pod, uid, nic, .. } => Some(Outcome::Release(state.release(pod, uid, nic))),
+            Job::Release { owner, only, .. } => {
+                let nic = owner.nic.as_deref().unwrap_or_default();
+                let freed = state.release_some(&owner.pod, &owner.uid, nic, *only);
+                Some(Outcome::Release(freed))
+            }
             Job::Quarantine { ip, owner, by, .. } => {
                 let percent = store.quarantine_percent();
                 Some(Outcome::Quarantine(state.quarantine(*ip, owner, by, percent)))
             }
-            Job::Claim { .. } => None,
+            Job::Claim { .. } | Job::Succeed { .. } => None,
+        })
+        .collect();
+    // What a pod had goes before what another one picks.
+    let before: Vec<Option<Outcome>> = batch
+        .iter()
+        .zip(before)
+        .map(|(job, before)| match job {
+            Job::Succeed { ip, owner, former, .. } => {
+                Some(Outcome::Succeed(state.succeed(*ip, owner, former, &reserved)))
+            }
+            _ => before,
         })
         .collect();
     batch
@@ -233,8 +248,13 @@ fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome>
         .zip(before)
         .map(|(job, before)| match (job, before) {
             (_, Some(outcome)) => outcome,
-            (Job::Claim { owner, exact, .. }, None) => Outcome::Claim(state.claim(owner, *exact, &reserved)),
-            (Job::Release { .. } | Job::Quarantine { .. }, None) => Outcome::Release(Vec::new()),
+            (
+                Job::Claim {
+                    owner, exact, leaving, ..
+                },
+                None,
+            ) => Outcome::Claim(state.claim_beside(owner, *exact, leaving, &reserved)),
+            (Job::Succeed { .. } | Job::Release { .. } | Job::Quarantine { .. }, None) => Outcome::Release(Vec::new()),
         })
         .collect()
 }

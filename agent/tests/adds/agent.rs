@@ -36,11 +36,15 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// An agent in a cluster of these pools and one pod, retail/shop of StatefulSet store, with these annotations.
+    /// An agent in a cluster of these pools and one pod, retail/shop of DaemonSet store, with these annotations.
     pub(crate) fn start(pools: &[Value], annotations: &Value) -> Self {
+        Self::start_of("DaemonSet", pools, annotations)
+    }
+
+    /// An agent as [`Self::start`] makes it, where the pod is of another kind.
+    pub(crate) fn start_of(kind: &str, pools: &[Value], annotations: &Value) -> Self {
         let server = Server::default();
-        let owner =
-            json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "store", "uid": "s", "controller": true});
+        let owner = json!({"apiVersion": "apps/v1", "kind": kind, "name": "store", "uid": "s", "controller": true});
         for pool in pools {
             server.put(
                 &format!("{POOLS}/{}", pool["metadata"]["name"].as_str().unwrap_or_default()),

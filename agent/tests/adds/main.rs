@@ -8,6 +8,7 @@ mod endings;
 mod faults;
 mod lost_writes;
 mod nics;
+mod sticky;
 mod unused;
 mod upgraded;
 
@@ -208,9 +209,9 @@ async fn a_pod_without_a_pool_of_its_own_is_told_within_two_seconds_what_it_wait
     assert_eq!(
         note,
         "still waiting: no IPPool available for Pod retail/shop NIC eth0 IPv4:\n\
-         no matching auto-created IPPool candidate of StatefulSet retail/store for NIC eth0 IPv4 has a free address\n\
+         no matching auto-created IPPool candidate of DaemonSet retail/store for NIC eth0 IPv4 has a free address\n\
          the operator has not made the pool\n\
-         the Events of `kubectl -n retail describe statefulset store` show what the operator says\n\
+         the Events of `kubectl -n retail describe daemonset store` show what the operator says\n\
          SpiderSubnet lan does not exist; create it or correct the annotation"
     );
 }

@@ -165,7 +165,7 @@ async fn a_sandbox_that_is_made_again_finds_the_addresses_of_all_nics() {
 async fn families_of_a_nic_in_a_subnets_own_pools_are_claimed_together() {
     let owned = |name: &str, ips: &str, nic: &str, version: i64| {
         let labels = json!({
-            names::LABEL_OWNER_APP_GV: "apps_v1", names::LABEL_OWNER_APP_KIND: "StatefulSet",
+            names::LABEL_OWNER_APP_GV: "apps_v1", names::LABEL_OWNER_APP_KIND: "DaemonSet",
             names::LABEL_OWNER_APP_NAMESPACE: "retail", names::LABEL_OWNER_APP_NAME: "store",
             names::LABEL_OWNER_APP_UID: "s", names::LABEL_INTERFACE: nic,
             names::LABEL_IP_VERSION: format!("IPv{version}"), names::LABEL_OWNER_SUBNET: "lan",

@@ -5,6 +5,8 @@ fn defaults() -> Conf {
         socket: "/var/run/spidernet/spiderpool.sock".to_owned(),
         ipv4: true,
         ipv6: true,
+        stateful_sets: true,
+        virtual_machines: true,
         subnets: true,
         automatic_pools: true,
         redundant_addresses: 1,
@@ -73,7 +75,7 @@ fn every_key_of_the_peer_is_known() {
 
 #[test]
 fn values_are_read() {
-    let text = "ipamUnixSocketPath: /s\nenableIPv6: false\nenableAutoPoolForApplication: false\nautoPoolMaxAddresses: 9\n\
+    let text = "ipamUnixSocketPath: /s\nenableIPv6: false\nenableStatefulSet: false\nenableKubevirtStaticIP: false\nenableAutoPoolForApplication: false\nautoPoolMaxAddresses: 9\n\
                 enableIPConflictDetection: true\nenableGatewayDetection: true\nquarantineMaxPercent: 0\n\
                 workloadKinds: [{group: apps.kruise.io, kind: DaemonSet, replicasPath: .status.desiredNumberScheduled}]";
     let conf = Conf::parse(text).unwrap();
@@ -82,6 +84,8 @@ fn values_are_read() {
     let expected = Conf {
         socket: "/s".to_owned(),
         ipv6: false,
+        stateful_sets: false,
+        virtual_machines: false,
         automatic_pools: false,
         max_addresses: Some(9),
         conflict_detection: true,

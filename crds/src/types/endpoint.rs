@@ -46,6 +46,10 @@ pub struct EndpointStatus {
     #[serde(default)]
     pub owner_controller_name: String,
 
+    /// API version of the workload, for example apps/v1: kinds of several groups have the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_controller_api_version: Option<String>,
+
     /// Members this version does not know.
     #[serde(flatten)]
     #[schemars(skip)]
@@ -59,6 +63,10 @@ pub struct PodAllocation {
     /// UID of the pod.
     #[serde(default)]
     pub uid: String,
+
+    /// Name of the pod, where it is not the endpoint's: the pods of a virtual machine share the endpoint that has its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_name: Option<String>,
 
     /// Node the pod runs on.
     #[serde(default)]

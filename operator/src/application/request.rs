@@ -136,8 +136,13 @@ pub fn size(number: IpNumber, replicas: u128) -> u128 {
 mod tests {
     use super::*;
     use spiderpool_crds::names::{ANNOTATION_IP_NUMBER, ANNOTATION_RECLAIM, ANNOTATION_SUBNET, ANNOTATION_SUBNETS};
+    use spiderpool_crds::sticky::StickyKinds;
 
     const CONFIG: Config = Config {
+        sticky: StickyKinds {
+            sets: true,
+            machines: true,
+        },
         ipv4: true,
         ipv6: true,
         subnets: true,

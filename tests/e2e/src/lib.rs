@@ -13,6 +13,7 @@ pub mod dump;
 mod edit;
 pub mod event;
 pub mod figures;
+pub mod foreign;
 pub mod gate;
 pub mod golden;
 pub mod history;

@@ -33,7 +33,8 @@ pub struct Running {
 }
 
 impl Running {
-    fn of(pod: &Pod) -> Option<Self> {
+    /// A pod, if it runs.
+    pub fn of(pod: &Pod) -> Option<Self> {
         let status = pod.status.as_ref()?;
         let ready = |condition: &k8s_openapi::api::core::v1::PodCondition| {
             condition.type_ == "Ready" && condition.status == "True"

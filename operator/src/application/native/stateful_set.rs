@@ -19,6 +19,7 @@ impl Native for StatefulSet {
             trim_template(&mut spec.template);
             *spec = StatefulSetSpec {
                 replicas: spec.replicas,
+                ordinals: spec.ordinals.take(),
                 template: std::mem::take(&mut spec.template),
                 ..StatefulSetSpec::default()
             };

@@ -34,4 +34,5 @@ mod readiness;
 mod rights;
 mod rollouts;
 mod sandboxes;
+mod sticky;
 mod subnets;
