@@ -94,12 +94,16 @@ async fn an_add_that_is_given_up_after_a_conflict_takes_what_was_claimed_with_it
             ..IpamBatchDelArgs::default()
         };
         // Pods of a StatefulSet keep theirs.
+        let owner = |kind: &str| {
+            agent.server.edit(super::agent::ENDPOINT, |endpoint| {
+                endpoint["status"]["ownerControllerType"] = json!(kind);
+            });
+        };
+        owner("StatefulSet");
         let done = give_up::give_up(&agent.context, &args).await.unwrap();
         assert_eq!(done, GivenUp::Done);
         assert_eq!(used(&agent), [1, 1, 1], "{set_up:?}");
-        agent.server.edit(super::agent::ENDPOINT, |endpoint| {
-            endpoint["status"]["ownerControllerType"] = json!("Deployment")
-        });
+        owner("Deployment");
         assert_eq!(give_up::give_up(&agent.context, &args).await.unwrap(), GivenUp::Done);
         assert_eq!(used(&agent), left, "{set_up:?}");
     }
