@@ -21,7 +21,7 @@ const SOCKET_PATH: usize = 107;
 const SHOWN: usize = 80;
 
 /// Keys of spiderpool that have no effect here, with those of older versions.
-const WITHOUT_EFFECT: [&str; 14] = [
+const WITHOUT_EFFECT: [&str; 12] = [
     "agent",
     "clusterDefaultIPv4IPPool",
     "clusterDefaultIPv4Subnet",
