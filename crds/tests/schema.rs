@@ -143,7 +143,9 @@ fn endpoint_schema() {
         ".status.current.ips[].routes[].gw string required",
         ".status.current.ips[].vlan integer default=0 minimum=0.0 maximum=4094.0",
         ".status.current.node string required",
+        ".status.current.podName string",
         ".status.current.uid string required",
+        ".status.ownerControllerApiVersion string",
         ".status.ownerControllerName string required",
         ".status.ownerControllerType string required",
     ];

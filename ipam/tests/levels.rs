@@ -140,12 +140,11 @@ fn the_pools_of_an_application_keep_the_order_they_are_given_in() {
     let mut narrow = pool("b");
     narrow.namespaces = Some(Selector::default());
     let pools = [pool("c"), narrow, pool("a")];
-    let verdicts = verdicts(
-        &asked(Level::Subnets, &["lan"], &[]),
-        Family::V4,
-        &PodFacts::default(),
-        &pools,
-    );
+    let pod = PodFacts {
+        namespace_labels: Some(Default::default()),
+        ..PodFacts::default()
+    };
+    let verdicts = verdicts(&asked(Level::Subnets, &["lan"], &[]), Family::V4, &pod, &pools);
     assert_eq!(verdicts.chosen, ["c", "b", "a"]);
 }
 

@@ -217,6 +217,24 @@ async fn a_pod_without_a_pool_of_its_own_is_told_within_two_seconds_what_it_wait
 }
 
 #[tokio::test]
+async fn a_pool_with_thousands_of_addresses_in_use_gives_the_next_one() {
+    let mut used = pool("a", "10.77.0.1-10.77.63.254", &json!({}));
+    used["spec"]["subnet"] = json!("10.77.0.0/18");
+    let records = (1..=6000u32).map(|n| {
+        let ip = std::net::Ipv4Addr::from(0x0a4d_0000 + n).to_string();
+        let uid = format!("0d3f0f5e-5f0e-4a4b-9a36-{n:012}");
+        (
+            ip,
+            json!({"pod": format!("retail/shop-{n}"), "podUid": uid, "nic": "eth0"}),
+        )
+    });
+    let records: serde_json::Map<String, Value> = records.collect();
+    used["status"]["allocatedIPs"] = json!(Value::from(records).to_string());
+    let agent = Agent::start(&[used], &json!({names::ANNOTATION_IPPOOL: r#"{"ipv4":["a"]}"#}));
+    assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.23.113/18"]);
+}
+
+#[tokio::test]
 async fn a_pool_whose_object_cannot_grow_is_not_written_and_the_next_one_serves() {
     let mut large = pool("a", "10.77.1.1-10.77.1.9", &json!({}));
     large["metadata"]["annotations"] = json!({"note": "x".repeat(1_199_700)});
