@@ -198,7 +198,9 @@ impl Scene {
         let networks = [self.network(4), self.network(6)];
         let own = |pool: &SpiderIPPool| {
             let namespace = pool.label(spiderpool_crds::names::LABEL_OWNER_APP_NAMESPACE);
-            networks.contains(&pool.spec.subnet) || namespace == Some(self.namespace.as_str())
+            networks.contains(&pool.spec.subnet)
+                || namespace == Some(self.namespace.as_str())
+                || pool.name_any().starts_with(&self.own(""))
         };
         Ok(all.items.into_iter().filter(own).collect())
     }

@@ -11,7 +11,7 @@ use spiderpool_crds::names::ANNOTATION_MULTUS_DEFAULT_NETWORK;
 use spiderpool_e2e::golden::{Golden, Values};
 use spiderpool_e2e::scene::{Scene, scene};
 use spiderpool_e2e::told::{self, FAILED};
-use spiderpool_e2e::wait::LONG;
+use spiderpool_e2e::wait::{self, LONG, SOON};
 use spiderpool_e2e::workload::{from_pools, pod};
 
 const GOLDEN: &str = include_str!("golden/affinities.txt");
@@ -127,6 +127,13 @@ async fn pools(scene: &Scene, node: &str) -> Result<[String; 8]> {
         let ips = Some(vec![scene.ip(version, &(20 + place).to_string())]);
         let made = scene.create_pool(name, version, IPPoolSpec { ips, ..spec }).await?;
         names.push(made.name_any());
+    }
+    // A pool that nobody has looked at yet gives way to one that serves.
+    for name in names.iter().chain(&[scene.own("any4"), scene.own("any6")]) {
+        wait::object(&scene.pools(), name, "the pool to be ready", SOON, |pool| {
+            pool.filter(|pool| pool.is_ready()).map(drop)
+        })
+        .await?;
     }
     names.try_into().ok().context("eight names")
 }

@@ -192,7 +192,11 @@ async fn a_pool_with_unreadable_records_stops_only_itself() -> Result<()> {
             .create(&deployment("waiting", 1, &from_pools(&[&broken], &[]))?)
             .await?;
         scene
-            .sandbox_failure("waiting", &["NotReady", &broken, "condition Ready"], LONG)
+            .sandbox_failure(
+                "waiting",
+                &["NotReady", &broken, "status.allocatedIPs is corrupted"],
+                LONG,
+            )
             .await?;
         let wish = from_subnets(&[&scene.v4], &[&scene.v6], "+1");
         scene.create(&deployment("sound", 2, &wish)?).await?;

@@ -201,7 +201,7 @@ async fn a_set_whose_pools_change_gets_new_addresses_and_frees_the_old_ones() ->
         recorded(scene, &new, 2).await?;
 
         // The range of a pool moves on under the pods.
-        let moved = json!({"spec": range(scene, 6, "30", "31")});
+        let moved = json!({"spec": {"ips": range(scene, 6, "30", "31").ips}});
         scene
             .pools()
             .patch(
