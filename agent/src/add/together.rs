@@ -89,7 +89,9 @@ pub(super) async fn give_back(request: &Request<'_>, granted: &[Granted<'_>]) {
     // A pod that keeps its addresses has them of an earlier one, which no endpoint need name.
     let kept = request.identity.keeper.is_some();
     let earlier = !kept && claims().any(|(_, claimed)| !claimed.taken.new);
-    let named = if earlier {
+    let named = if kept {
+        None
+    } else if earlier {
         named(request, deadline).await
     } else {
         Some(Vec::new())
