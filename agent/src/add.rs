@@ -75,7 +75,7 @@ struct Want {
 
 /// Serves an ADD. It ends early when it is cancelled while it waits.
 pub async fn add(context: &Context, args: &IpamAddArgs, cancel: &Cancel) -> Result<IpamAddResponse, RequestError> {
-    let deadline = Instant::now() + BUDGET;
+    let deadline = Instant::now() + BUDGET - together::GIVE_BACK;
     let _known = context.turns.adds().enter(args, cancel);
     cancel.or(args, context.wait_ready(deadline)).await??;
     // A turn that comes too late is of no use: the API server would be blamed for what another request took.

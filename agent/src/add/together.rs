@@ -12,8 +12,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long giving back may take after a failure, in addition to the budget.
-const GIVE_BACK: Duration = Duration::from_secs(5);
+/// How much of an ADD's budget remains for giving back what a failing one took.
+pub(super) const GIVE_BACK: Duration = Duration::from_secs(5);
 
 /// What a NIC got.
 pub(super) struct Granted<'a> {

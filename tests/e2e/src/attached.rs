@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use spiderpool_crds::records::HeldRecords;
 use spiderpool_crds::{SpiderEndpoint, SpiderIPPool};
 
+use crate::node::Node;
 use crate::pod::Running;
 use crate::scene::Scene;
 use crate::wait::{self, LONG, SOON};
@@ -71,18 +72,37 @@ impl Scene {
         .await
     }
 
-    /// Ends the process of a pod that is terminating, and waits until the kubelet has taken it down. Another deletion would not
-    /// cut short the time that the kubelet gave it.
+    /// Ends the processes of a pod that is terminating until the kubelet has taken it down: one that ended before the kubelet saw
+    /// the deletion is started again. Another deletion would not cut short the time that the kubelet gave it.
     pub async fn finish(&self, pod: &Running) -> Result<()> {
-        let object = self.api::<Pod>().get(&pod.name).await?;
-        let statuses = object.status.and_then(|status| status.container_statuses);
-        let ids = statuses.into_iter().flatten().filter_map(|status| status.container_id);
-        for id in ids {
-            let id = id.rsplit('/').next().unwrap_or_default();
-            for process in self.cluster.node(&pod.node)?.container(id)? {
-                process.kill()?;
+        let node = self.cluster.node(&pod.node)?;
+        let mut ended = BTreeSet::new();
+        let what = "its processes to be ended and the pod to be gone";
+        wait::object(&self.api::<Pod>(), &pod.name, what, LONG, |found| {
+            let Some(found) = found else { return Some(Ok(())) };
+            let statuses = found
+                .status
+                .iter()
+                .flat_map(|status| &status.container_statuses)
+                .flatten();
+            let running = statuses.filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
+            for id in running.filter_map(|status| status.container_id.as_deref()) {
+                if ended.insert(id.to_owned())
+                    && let Err(error) = end(node, id)
+                {
+                    return Some(Err(error));
+                }
             }
-        }
-        wait::gone(&self.api::<Pod>(), &pod.name, LONG).await
+            None
+        })
+        .await?
     }
+}
+
+/// Kills the processes of a container, which the kubelet names with its runtime.
+fn end(node: &Node, container: &str) -> Result<()> {
+    for process in node.container(container.rsplit('/').next().unwrap_or_default())? {
+        process.kill()?;
+    }
+    Ok(())
 }

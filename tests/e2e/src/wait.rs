@@ -37,7 +37,7 @@ pub async fn object<K: Watched, T>(
     name: &str,
     what: &str,
     deadline: Duration,
-    look: impl Fn(Option<&K>) -> Option<T>,
+    mut look: impl FnMut(Option<&K>) -> Option<T>,
 ) -> Result<T> {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let look = |objects: &Objects<K>| Ok(look(objects.values().next()));
