@@ -111,12 +111,16 @@ pub struct Context {
 impl Context {
     /// A context whose caches are filled by hand. Its client has nobody to speak to. Within a runtime.
     pub fn detached() -> Self {
+        let config = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
+        Self::of(Client::try_from(config).unwrap())
+    }
+
+    /// As [`Self::detached`], with somebody to speak to.
+    pub fn of(client: Client) -> Self {
         use spiderpool_crds::sticky::StickyKinds;
         use spiderpool_kit::cache::Options;
         use spiderpool_kit::metrics::{Metrics, QueueMetrics};
 
-        let config = kube::Config::new("http://127.0.0.1:9".parse().unwrap());
-        let client = Client::try_from(config).unwrap();
         let leadership = Leadership::alone();
         let caches = Caches {
             subnets: Cache::detached(Options::default().index(index::keys_of_subnet)),

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use kube::Api;
 use spiderpool_crds::records::Record;
-use spiderpool_crds::sticky::Keeper;
 use spiderpool_crds::{SpiderEndpoint, SpiderIPPool};
 use spiderpool_ipam::Owner;
 use spiderpool_ipam::reclaim::{Decision, EndpointSeen, PodSeen, Standing, decide};
@@ -21,6 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::context::Context;
 use crate::write;
+use live::{ALL, Keepers, MachinePods};
 
 pub mod kept;
 mod live;
@@ -135,25 +135,40 @@ async fn is_free(context: &Context, suspect: &Suspect) -> Result<bool, write::Er
     };
     let endpoints: Api<SpiderEndpoint> = Api::namespaced(context.client.clone(), namespace);
     let endpoint = write::look(&endpoints, name).await?;
-    let keepers = match &endpoint {
-        Some(endpoint) => Keeper::of_endpoint(endpoint, context.config.sticky)
-            .into_iter()
-            .collect(),
-        None => Keeper::of_record(&owner.pod, context.config.sticky),
-    };
-    let keepers = live::known(context, keepers);
-    let pod = match live::is_alive(context, namespace, name, &owner.uid, &keepers).await? {
+    let pod = match is_alive(context, namespace, name, &owner.uid, endpoint.as_ref()).await? {
         true => PodSeen::Alive,
         false => PodSeen::Gone,
     };
-    let mut standing = Standing::Ends;
-    for keeper in &keepers {
-        if keeper.stays(&live::Live(context)).await? {
-            standing = Standing::Stays;
-            break;
-        }
+    let counting = Keepers::of(context, endpoint.as_ref(), &owner.pod, context.config.sticky);
+    // The address may be that of the machine, and what the endpoint names is not instead of it.
+    if live::stays(context, &counting.alike).await? {
+        return Ok(false);
     }
+    let standing = match live::stays(context, &counting.own).await? {
+        true => Standing::Stays,
+        false => Standing::Ends,
+    };
     Ok(decide(pod, seen(endpoint.as_ref(), suspect), standing, true) == Decision::Free)
+}
+
+/// Whether a pod exists that may use what is on record for a UID.
+async fn is_alive(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    endpoint: Option<&SpiderEndpoint>,
+) -> Result<bool, write::Error> {
+    if live::pod(context, namespace, name).await?.as_deref() == Some(uid) {
+        return Ok(true);
+    }
+    let keepers = Keepers::of(context, endpoint, &format!("{namespace}/{name}"), ALL);
+    let Some(pods) = MachinePods::read(context, &keepers).await? else {
+        return Ok(false);
+    };
+    // An endpoint of the machine says what its pods use, whichever of them the record names.
+    let told = endpoint.is_some() && keepers.alike.is_empty();
+    Ok(pods.has(uid) || pods.is_running && !told)
 }
 
 /// What an endpoint says of a record.
@@ -198,78 +213,4 @@ fn without(pool: &SpiderIPPool, guilty: &[Suspect]) -> Option<SpiderIPPool> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use spiderpool_crds::{IPPoolSpec, IPPoolStatus};
-
-    fn suspect(address: &str, uid: &str) -> Suspect {
-        Suspect {
-            pool: "p".to_owned(),
-            address: address.parse().unwrap(),
-            owner: Owner {
-                pod: "ns/pod".to_owned(),
-                uid: uid.to_owned(),
-                nic: None,
-            },
-        }
-    }
-
-    #[test]
-    fn a_suspicion_has_to_last() {
-        let mut since = HashMap::new();
-        let start = Instant::now();
-        let one = || vec![suspect("10.0.0.1", "u")];
-        assert!(ripe(&mut since, one(), start).is_empty());
-        assert!(ripe(&mut since, one(), start + GRACE / 2).is_empty());
-        assert_eq!(ripe(&mut since, one(), start + GRACE)["p"], one());
-        assert!(ripe(&mut since, Vec::new(), start + GRACE).is_empty());
-        assert!(ripe(&mut since, one(), start + GRACE * 2).is_empty());
-    }
-
-    #[test]
-    fn an_endpoint_speaks_for_its_pod_and_for_its_addresses() {
-        use spiderpool_crds::{EndpointStatus, NicDetail, PodAllocation};
-        let endpoint = |uid: &str, pool: &str| {
-            let item = NicDetail {
-                ipv4: Some("10.0.0.1/24".to_owned()),
-                ipv4_pool: Some(pool.to_owned()),
-                ..NicDetail::default()
-            };
-            let current = PodAllocation {
-                uid: uid.to_owned(),
-                ips: vec![item],
-                ..PodAllocation::default()
-            };
-            let status = EndpointStatus {
-                current,
-                ..EndpointStatus::default()
-            };
-            SpiderEndpoint::new("ns", "pod", status)
-        };
-        let see = |uid, pool, address| seen(Some(&endpoint(uid, pool)), &suspect(address, "u"));
-        assert_eq!(see("u", "p", "10.0.0.9"), EndpointSeen::NamesPod);
-        assert_eq!(see("v", "p", "10.0.0.1"), EndpointSeen::NamesAddress);
-        assert_eq!(see("v", "p", "10.0.0.2"), EndpointSeen::NamesOthers);
-        assert_eq!(see("v", "q", "10.0.0.1"), EndpointSeen::NamesOthers);
-        assert_eq!(seen(None, &suspect("10.0.0.1", "u")), EndpointSeen::Absent);
-    }
-
-    #[test]
-    fn only_the_whole_owner_is_freed() {
-        let mut pool = SpiderIPPool::new("p", IPPoolSpec::default());
-        let text = r#"{"10.0.0.1":{"pod":"ns/pod","podUid":"u"},"10.0.0.2":{"pod":"ns/pod","podUid":"other"}}"#;
-        pool.status = Some(IPPoolStatus {
-            allocated_ips: Some(text.to_owned()),
-            allocated_ip_count: Some(2),
-            ..IPPoolStatus::default()
-        });
-        let guilty = [suspect("10.0.0.1", "u"), suspect("10.0.0.2", "u")];
-        let status = without(&pool, &guilty).unwrap().status.unwrap();
-        assert_eq!(
-            status.allocated_ips.as_deref(),
-            Some(r#"{"10.0.0.2":{"pod":"ns/pod","podUid":"other"}}"#)
-        );
-        assert_eq!(status.allocated_ip_count, Some(1));
-        assert_eq!(without(&pool, &[suspect("10.0.0.9", "u")]), None);
-    }
-}
+mod tests;

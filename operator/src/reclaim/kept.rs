@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt};
-use spiderpool_crds::sticky::{Keeper, StickyKind, StickyKinds};
+use spiderpool_crds::sticky::{Keeper, StickyKind};
 use spiderpool_crds::{SpiderEndpoint, SpiderIPPool, names};
 use spiderpool_ipam::Owner;
 use spiderpool_ipam::reclaim::{PodSeen, Standing, may_end};
 use spiderpool_kit::deadline::within;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::live::{self, Live};
+use super::live::{self, ALL, Keepers, MachinePods};
 use super::{Suspect, free};
 use crate::context::Context;
 use crate::write::{self, DEADLINE};
@@ -31,16 +31,13 @@ const CALM: Duration = Duration::from_secs(1);
 /// Longest time without a look at the caches: that a pod goes is no change that is waited for here.
 const EVERY: Duration = Duration::from_secs(15);
 
-const ALL: StickyKinds = StickyKinds {
-    sets: true,
-    machines: true,
-};
-
 /// An endpoint without a pod.
 #[derive(Clone, Copy, Debug)]
 struct Orphan {
     next: Instant,
     pause: Duration,
+    /// Whether only a change of its set can make a difference.
+    settled: bool,
 }
 
 /// Which endpoint of which pod.
@@ -58,8 +55,7 @@ pub async fn run(context: Arc<Context>) {
             orphans.clear();
         }
         let now = Instant::now();
-        let due = orphans.values().map(|orphan| orphan.next).min();
-        let limit = due.unwrap_or(now + EVERY).clamp(now + CALM, now + EVERY);
+        let limit = next_look(&orphans, now);
         let change = async {
             tokio::select! {
                 change = sets.next() => change.is_some(),
@@ -77,6 +73,13 @@ pub async fn run(context: Arc<Context>) {
     }
 }
 
+/// When to look again, if nothing changes until then.
+fn next_look(orphans: &HashMap<Key, Orphan>, now: Instant) -> Instant {
+    let waiting = orphans.values().filter(|orphan| !orphan.settled);
+    let due = waiting.map(|orphan| orphan.next).min();
+    due.unwrap_or(now + EVERY).clamp(now + CALM, now + EVERY)
+}
+
 async fn look(context: &Context, orphans: &mut HashMap<Key, Orphan>) {
     let now = Instant::now();
     let before = std::mem::take(orphans);
@@ -92,8 +95,10 @@ async fn look(context: &Context, orphans: &mut HashMap<Key, Orphan>) {
         let mut orphan = before.get(&key).copied().unwrap_or(Orphan {
             next: now + FIRST,
             pause: FIRST,
+            settled: false,
         });
-        if orphan.next <= now && !is_settled(context, &keeper) {
+        orphan.settled = is_settled(context, &keeper);
+        if orphan.next <= now && !orphan.settled {
             if let Err(error) = end(context, &endpoint, &keeper).await {
                 tracing::info!(endpoint = keeper.key(), %error, "kept addresses not looked at, trying again");
             }
@@ -108,8 +113,10 @@ async fn look(context: &Context, orphans: &mut HashMap<Key, Orphan>) {
 fn orphaned(context: &Context, endpoint: &SpiderEndpoint) -> Option<Keeper> {
     // Also of kinds that were switched off: nobody else frees what their pods left.
     let keeper = Keeper::of_endpoint(endpoint, ALL)?;
-    // Kubernetes deletes an endpoint that a pod owns, and its node's agent frees what it has.
-    if endpoint.owner_references().iter().any(|owner| owner.kind == "Pod") {
+    // Kubernetes deletes an endpoint that a pod owns, and its node's agent frees what it has, unless pods of its kind keep their
+    // addresses by now.
+    let of_pod = endpoint.owner_references().iter().any(|owner| owner.kind == "Pod");
+    if of_pod && Keeper::of_endpoint(endpoint, context.config.sticky).is_none() {
         return None;
     }
     let current = &endpoint.status.current;
@@ -139,14 +146,11 @@ async fn end(context: &Context, endpoint: &SpiderEndpoint, keeper: &Keeper) -> R
         true => PodSeen::Gone,
         false => PodSeen::Alive,
     };
-    let counting = Keeper::of_endpoint(endpoint, context.config.sticky);
-    let counting = live::known(context, counting.into_iter().collect());
-    let mut standing = Standing::Ends;
-    for keeper in &counting {
-        if keeper.stays(&Live(context)).await? {
-            standing = Standing::Stays;
-        }
-    }
+    let counting = Keepers::of(context, Some(endpoint), &keeper.key(), context.config.sticky);
+    let standing = match live::stays(context, &counting.own).await? || live::stays(context, &counting.alike).await? {
+        true => Standing::Stays,
+        false => Standing::Ends,
+    };
     if !may_end(pod, standing) {
         return Ok(());
     }
@@ -166,21 +170,24 @@ async fn end(context: &Context, endpoint: &SpiderEndpoint, keeper: &Keeper) -> R
     Ok(())
 }
 
-/// Whether no pod of the identity exists. A set's pods have its name; those of a virtual machine are told by their UIDs.
+/// Whether no pod of the identity exists, nor any other that has addresses on record under its name. A set's pods have its name;
+/// those of a virtual machine are told by what controls them.
 async fn is_gone(
     context: &Context,
     endpoint: &SpiderEndpoint,
     keeper: &Keeper,
     records: &[Suspect],
 ) -> Result<bool, write::Error> {
-    if keeper.is_machine() {
-        let alive = live::pods(context, &keeper.namespace).await?;
-        let uids = records.iter().map(|record| &record.owner.uid);
-        return Ok(!uids
-            .chain([&endpoint.status.current.uid])
-            .any(|uid| alive.contains(uid)));
+    if !keeper.is_machine() && live::pod(context, &keeper.namespace, &keeper.name).await?.is_some() {
+        return Ok(false);
     }
-    Ok(live::pod(context, &keeper.namespace, &keeper.name).await?.is_none())
+    let keepers = Keepers::of(context, Some(endpoint), &keeper.key(), ALL);
+    let Some(pods) = MachinePods::read(context, &keepers).await? else {
+        return Ok(true);
+    };
+    let uids = records.iter().map(|record| &record.owner.uid);
+    let in_use = uids.chain([&endpoint.status.current.uid]).any(|uid| pods.has(uid));
+    Ok(!pods.is_running && !in_use)
 }
 
 /// Every record of an identity, as the caches have them.
@@ -232,3 +239,6 @@ async fn delete(context: &Context, endpoint: &SpiderEndpoint) -> Result<(), writ
         Err(failure) => Err(failure.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;
