@@ -82,19 +82,26 @@ pub async fn serve<C: Command>(context: &Context, command: &C, cancel: &Cancel) 
     result
 }
 
+/// All arguments name the sandbox alike.
+macro_rules! sandbox {
+    () => {
+        fn sandbox(&self) -> Sandbox<'_> {
+            Sandbox {
+                namespace: &self.pod_namespace,
+                pod: &self.pod_name,
+                uid: &self.pod_uid,
+                nic: &self.if_name,
+                container: &self.container_id,
+            }
+        }
+    };
+}
+
 impl Command for IpamAddArgs {
     const NAME: &'static str = "ADD";
     type Answer = IpamAddResponse;
 
-    fn sandbox(&self) -> Sandbox<'_> {
-        Sandbox {
-            namespace: &self.pod_namespace,
-            pod: &self.pod_name,
-            uid: &self.pod_uid,
-            nic: &self.if_name,
-            container: &self.container_id,
-        }
-    }
+    sandbox!();
 
     async fn run(&self, context: &Context, cancel: &Cancel) -> Result<IpamAddResponse, RequestError> {
         add::add(context, self, cancel).await
@@ -114,15 +121,7 @@ impl Command for IpamDelArgs {
     const NAME: &'static str = "DEL";
     type Answer = Released;
 
-    fn sandbox(&self) -> Sandbox<'_> {
-        Sandbox {
-            namespace: &self.pod_namespace,
-            pod: &self.pod_name,
-            uid: &self.pod_uid,
-            nic: &self.if_name,
-            container: &self.container_id,
-        }
-    }
+    sandbox!();
 
     async fn run(&self, context: &Context, _: &Cancel) -> Result<Released, RequestError> {
         del::del(context, self).await
@@ -141,15 +140,7 @@ impl Command for IpamBatchDelArgs {
     const NAME: &'static str = "addresses given up";
     type Answer = GivenUp;
 
-    fn sandbox(&self) -> Sandbox<'_> {
-        Sandbox {
-            namespace: &self.pod_namespace,
-            pod: &self.pod_name,
-            uid: &self.pod_uid,
-            nic: &self.if_name,
-            container: &self.container_id,
-        }
-    }
+    sandbox!();
 
     async fn run(&self, context: &Context, _: &Cancel) -> Result<GivenUp, RequestError> {
         give_up::give_up(context, self).await
