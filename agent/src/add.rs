@@ -10,7 +10,7 @@ mod claim;
 mod together;
 mod wanted;
 
-use crate::cancel::Cancel;
+use crate::cancel::{Caller, Cancel};
 use crate::choose::Choice;
 use crate::context::Context;
 use crate::endpoints::{self, Grant};
@@ -44,6 +44,8 @@ struct Request<'a> {
     pod: &'a Pod,
     app: &'a Application,
     identity: &'a Identity,
+    /// Whether the pod's virtual machine moves to it, and so may still run elsewhere.
+    migrating: bool,
     cancel: &'a Cancel,
 }
 
@@ -106,18 +108,19 @@ async fn serve(
 ) -> Result<IpamAddResponse, RequestError> {
     let app = cancel.or(args, context.owners.application(pod, deadline)).await??;
     let identity = Identity::of(&context.config, pod);
+    let migrating = Box::pin(sticky::is_migrating(context, pod, &identity, deadline)).await?;
     let request = Request {
         context,
         args,
         pod,
         app: &app,
         identity: &identity,
+        migrating,
         cancel,
     };
     let routes = custom_routes(pod)?;
     let wants = cancel.or(args, wanted::wanted(&request, deadline)).await??;
     kill::point(Point::AddChosen);
-    let migrating = Box::pin(sticky::is_migrating(context, pod, &identity, deadline)).await?;
     let nics: Vec<&str> = wants.iter().map(|want| want.nic.as_str()).collect();
     let inherit = sticky::inherit(context, pod, &identity, &nics, migrating, deadline);
     let mut inheritance = Box::pin(inherit).await?;
@@ -137,7 +140,8 @@ async fn serve(
         inherited: std::mem::take(&mut inheritance.nics),
     };
     kill::point(Point::EndpointPlanned);
-    let publish = endpoints::publish(context, pod, &app.key, &grant, inheritance.endpoint, deadline);
+    let caller = Caller { args, cancel };
+    let publish = endpoints::publish(context, pod, &app.key, &grant, inheritance.endpoint, caller, deadline);
     let endpoint = match Box::pin(publish).await {
         Ok(endpoint) => endpoint,
         Err(error) => {

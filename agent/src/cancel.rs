@@ -81,6 +81,22 @@ fn error(args: &IpamAddArgs, reason: Reason) -> RequestError {
     }
 }
 
+/// Who waits for the end of an ADD, and may stop waiting.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// What was asked for.
+    pub args: &'a IpamAddArgs,
+    /// Says that nobody waits any more.
+    pub cancel: &'a Cancel,
+}
+
+impl Caller<'_> {
+    /// Does what may be broken off at any point, and breaks it off.
+    pub async fn or<T>(&self, work: impl Future<Output = T>) -> Result<T, RequestError> {
+        self.cancel.or(self.args, work).await
+    }
+}
+
 /// Container ID and interface.
 type Attachment = (String, String);
 

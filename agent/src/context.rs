@@ -11,7 +11,6 @@ use k8s_openapi::api::core::v1::Pod;
 use spiderpool_crds::SpiderEndpoint;
 use spiderpool_kit::cache::Cache;
 use spiderpool_kit::events::Recorder;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -50,16 +49,6 @@ pub struct Context {
 }
 
 impl Context {
-    /// Runs one API call with a deadline. The error says what was attempted.
-    pub async fn call<T>(
-        &self,
-        deadline: Instant,
-        what: impl Fn() -> String,
-        attempt: impl Future<Output = Result<T, kube::Error>>,
-    ) -> Result<T, RequestError> {
-        call(deadline, what, attempt).await
-    }
-
     /// Waits for [`Self::ready`]: an agent that was just restarted is so within a moment, and a failed ADD is repeated by the
     /// kubelet only after ten seconds.
     pub async fn wait_ready(&self, deadline: Instant) -> Result<(), RequestError> {
@@ -87,23 +76,5 @@ impl Context {
                 missing: missing.to_owned(),
             }),
         }
-    }
-}
-
-/// Runs one API call with a deadline. The error says what was attempted.
-pub async fn call<T>(
-    deadline: Instant,
-    what: impl Fn() -> String,
-    attempt: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, RequestError> {
-    let failed = |reason: String| RequestError::Api { what: what(), reason };
-    match tokio::time::timeout_at(deadline, attempt).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(kube::Error::Api(status))) => Err(failed(format!(
-            "the API server refused: {} (code {})",
-            status.message, status.code
-        ))),
-        Ok(Err(error)) => Err(failed(format!("the API server cannot be reached: {error}"))),
-        Err(_) => Err(failed("the API server did not answer in time".to_owned())),
     }
 }

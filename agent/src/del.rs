@@ -12,6 +12,7 @@ use crate::kill::{self, Point};
 use crate::pods::{self, PodState};
 use crate::sticky::{self, Identity};
 use crate::unnamed;
+use spiderpool_crds::sticky::Keeper;
 use spiderpool_crds::{NicDetail, SpiderEndpoint};
 use spiderpool_wire::IpamDelArgs;
 use std::collections::BTreeSet;
@@ -60,9 +61,13 @@ pub async fn del(context: &Context, args: &IpamDelArgs) -> Result<Released, Requ
         PodState::Gone { .. } => Identity::of_gone(context, namespace, name, uid),
     };
     let found = endpoints::read(context, namespace, &identity.name, deadline).await?;
-    // Whichever pod of an identity an endpoint is about, it tells who keeps its addresses.
-    let of_endpoint = || found.as_ref().and_then(|found| sticky::keeper(&context.config, found));
-    let keeper = identity.keeper.clone().or_else(of_endpoint);
+    // Whichever pod of an identity an endpoint is about, it tells who keeps its addresses. A pod that is there tells itself: it may
+    // have the name of a virtual machine, and be none of its pods.
+    let of_endpoint = found
+        .as_ref()
+        .filter(|found| found.status.current.uid == *uid || matches!(pod, PodState::Gone { .. }))
+        .and_then(|found| sticky::keeper(&context.config, found));
+    let keeper = identity.keeper.clone().or(of_endpoint);
     let endpoint = found.filter(|endpoint| endpoint.status.current.uid == *uid);
     let item = endpoint
         .as_ref()
@@ -87,7 +92,7 @@ pub async fn del(context: &Context, args: &IpamDelArgs) -> Result<Released, Requ
     }
     let mut nics = vec![nic.clone()];
     if let Some(keeper) = &keeper {
-        if sticky::stays(context, keeper, deadline).await? {
+        if sticky::stays(context, keeper, deadline).await? || is_shared(context, keeper, uid, deadline).await? {
             if let (Some(sandbox), Some(endpoint)) = (sandbox.map(str::to_owned), endpoint.clone()) {
                 Box::pin(endpoints::clear_sandbox(context, endpoint, nic, &sandbox, deadline)).await?;
             }
@@ -101,6 +106,16 @@ pub async fn del(context: &Context, args: &IpamDelArgs) -> Result<Released, Requ
     free(context, &identity.key(), uid, &nics, endpoint, deadline).await?;
     kill::point(Point::DelAnswered);
     Ok(Released::Freed)
+}
+
+/// Whether another pod of the same virtual machine may still run. After a migration that failed, the machine has the addresses of
+/// the pod that it did not move to. The operator frees them when the last one is gone.
+async fn is_shared(context: &Context, keeper: &Keeper, uid: &str, deadline: Instant) -> Result<bool, RequestError> {
+    if !keeper.is_machine() {
+        return Ok(false);
+    }
+    let running = Box::pin(sticky::running(context, keeper, uid, deadline)).await?;
+    Ok(running.is_some())
 }
 
 /// Frees what NICs of a pod have in any pool, and then removes them from the endpoint. The pools come first: an address

@@ -6,6 +6,7 @@ use crate::automatic::Slot;
 use crate::context::Context;
 use crate::error::RequestError;
 use crate::look::Look;
+use crate::tries;
 use futures::future::join_all;
 use kube::Api;
 use spiderpool_crds::owner::is_native;
@@ -39,8 +40,8 @@ pub async fn no_pool(context: &Context, slot: &Slot<'_>, facts: &PodFacts, owner
     let subnets = slot.subnets().iter().map(|name| {
         let api = &api;
         async move {
-            let what = || format!("read SpiderSubnet {name}");
-            match context.call(deadline, what, api.get_opt(name)).await {
+            let what = format!("read SpiderSubnet {name}");
+            match tries::read(what, deadline, || api.get_opt(name)).await {
                 Ok(None) => vec![format!(
                     "SpiderSubnet {name} does not exist; create it or correct the annotation"
                 )],

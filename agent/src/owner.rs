@@ -2,8 +2,8 @@
 //!
 //! The rule is the operator's too ([`spiderpool_crds::owner`]), so that both speak of the same pool.
 
-use crate::context::call;
 use crate::error::RequestError;
+use crate::tries;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -170,9 +170,9 @@ impl Owners {
     {
         let (namespace, name) = (&child.key.namespace, &child.key.name);
         let api: Api<PartialObjectMeta<K>> = Api::namespaced(self.client.clone(), namespace);
-        let what = || format!("read {} {namespace}/{name}, the owner of the Pod", child.key.kind);
+        let what = format!("read {} {namespace}/{name}, the owner of the Pod", child.key.kind);
         let limit = deadline.min(Instant::now() + READ_TIMEOUT);
-        let found = call(limit, what, api.get_metadata_opt(name)).await?;
+        let found = tries::read(what, limit, || api.get_metadata_opt(name)).await?;
         // An owner that is gone leaves its pods orphaned: they are about to be deleted, or adopted by another.
         let found = found.filter(|object| object.metadata.uid.as_deref() == Some(&child.uid));
         Ok(found

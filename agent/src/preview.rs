@@ -9,6 +9,7 @@ use crate::look::Look;
 use crate::owner::Application;
 use crate::pools::{PoolState, about_held};
 use crate::sticky::{self, Heirloom, Identity};
+use crate::tries;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
 use spiderpool_crds::SpiderIPPool;
@@ -39,8 +40,8 @@ pub async fn preview(
         Some(pod) => pod,
         None => {
             let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-            let what = || format!("read Pod {namespace}/{name}");
-            match context.call(deadline, what, api.get_opt(name)).await? {
+            let what = format!("read Pod {namespace}/{name}");
+            match tries::read(what, deadline, || api.get_opt(name)).await? {
                 Some(pod) => Arc::new(pod),
                 None => return Ok(None),
             }

@@ -3,8 +3,8 @@
 //! Few requests need them, so they are read and not watched: a watch of all namespaces on every node costs the API server
 //! more than a read now and then.
 
-use crate::context::call;
 use crate::error::RequestError;
+use crate::tries;
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::serde::de::DeserializeOwned;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -85,7 +85,7 @@ impl Surroundings {
             return Ok(known.found.clone());
         }
         let api: Api<K> = Api::all(self.client.clone());
-        let object = call(limit, what, api.get_metadata(name)).await?;
+        let object = tries::read(what(), limit, || api.get_metadata(name)).await?;
         let found = Arc::new(Found {
             labels: object.labels().clone(),
             annotations: object.annotations().clone(),

@@ -7,7 +7,7 @@ use spiderpool_crds::{NicDetail, SpiderIPPool};
 use std::net::IpAddr;
 
 /// The addresses that a pool has on record for a pod without saying for which NIC.
-fn unnamed(pool: &SpiderIPPool, uid: &str) -> Vec<IpAddr> {
+pub fn unnamed(pool: &SpiderIPPool, uid: &str) -> Vec<IpAddr> {
     let own = |record: &Record| record.pod_uid == uid && record.nic.is_none();
     let records = pool.records().unwrap_or_default();
     records
@@ -15,11 +15,6 @@ fn unnamed(pool: &SpiderIPPool, uid: &str) -> Vec<IpAddr> {
         .filter(|(_, record)| own(record))
         .map(|(ip, _)| ip)
         .collect()
-}
-
-/// Whether a pool has an address on record for a pod without saying that it is this NIC's or another's.
-pub fn is_unnamed(pool: &SpiderIPPool, uid: &str, ip: IpAddr) -> bool {
-    unnamed(pool, uid).contains(&ip)
 }
 
 /// The NIC that has an address out of a pool.

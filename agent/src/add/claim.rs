@@ -9,14 +9,14 @@ use crate::explain;
 use crate::look::Look;
 use crate::pods;
 use crate::pools::{Claimed, JobError};
-use crate::sticky::Keeping;
+use crate::sticky::{Holder, Keeping};
 use crate::tell;
 use crate::unnamed;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use spiderpool_crds::SpiderIPPool;
+use spiderpool_crds::{NicDetail, SpiderIPPool};
 use spiderpool_ipam::candidates::{Level, PodFacts, PoolFacts, Rejection, Verdict, Verdicts, verdicts};
-use spiderpool_ipam::{Family, Owner};
+use spiderpool_ipam::{Family, Owner, addr};
 use spiderpool_kit::cache::{Key, Store};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -134,13 +134,9 @@ impl<'a> Claimant<'a> {
         let facts = read.as_ref().unwrap_or(&self.want.facts);
         let Verdicts { chosen, mut rejected } = self.judge(&considered, facts);
         // What an earlier ADD of this pod took comes first, also from a pool that it could not choose any more.
-        let (context, identity) = (self.request.context, self.request.identity);
-        let own = match identity.keeper {
-            Some(_) => Keeping::of(context, identity, self.request.uid(), &self.slot(), facts),
-            None => Keeping {
-                first: self.recorded(&chosen, deadline).await?,
-                ..Keeping::default()
-            },
+        let own = match self.request.identity.keeper {
+            Some(_) => self.kept(facts, deadline).await?,
+            None => self.recorded(&chosen, deadline).await?,
         };
         let others = chosen.iter().filter(|name| !own.first.contains(name));
         let last = own.last.iter().filter(|_| reach == Reach::All);
@@ -167,28 +163,64 @@ impl<'a> Claimant<'a> {
         Ok(Tried::Nowhere { versions, rejected })
     }
 
+    /// What the pod of a workload that keeps addresses has on record for the NIC.
+    async fn kept(&self, facts: &PodFacts, deadline: Instant) -> Result<Keeping, RequestError> {
+        let Request { context, identity, .. } = self.request;
+        let items = self.items(deadline).await?;
+        let holder = Holder {
+            identity,
+            uid: self.request.uid(),
+            migrating: self.request.migrating,
+            items: &items,
+        };
+        Ok(Keeping::of(context, holder, &self.slot(), facts))
+    }
+
     /// The pools that have an address on record for the NIC. A record of the peer names no NIC: it is this one's if the endpoint
     /// says so, and where the endpoint does not know the address, if the NIC might have chosen the pool.
-    async fn recorded(&self, chosen: &[String], deadline: Instant) -> Result<Vec<String>, RequestError> {
-        let Request { context, args, .. } = self.request;
+    async fn recorded(&self, chosen: &[String], deadline: Instant) -> Result<Keeping, RequestError> {
+        let context = self.request.context;
         let uid = self.request.uid();
+        let mut keeping = Keeping::default();
         let found = context.pools.recorded(uid, &self.want.nic, self.family);
-        let unnamed = |(pool, ip): &(String, IpAddr)| {
-            let cached = context.pools.cache().get("", pool);
-            cached.is_some_and(|pool| unnamed::is_unnamed(&pool, uid, *ip))
-        };
-        let (doubtful, mut own): (Vec<_>, Vec<_>) = found.into_iter().partition(unnamed);
-        if !doubtful.is_empty() {
-            let endpoint = endpoints::read(context, &args.pod_namespace, &args.pod_name, deadline).await?;
-            let current = endpoint.map(|endpoint| endpoint.status.current).unwrap_or_default();
-            let items = if current.uid == uid { current.ips } else { Vec::new() };
-            let mine = |(pool, ip): &(String, IpAddr)| match unnamed::nic_with(&items, pool, *ip) {
-                Some(nic) => nic == self.want.nic,
-                None => chosen.contains(pool),
-            };
-            own.extend(doubtful.into_iter().filter(mine));
+        if found.is_empty() {
+            return Ok(keeping);
         }
-        Ok(own.into_iter().map(|(pool, _)| pool).collect())
+        let items = self.items(deadline).await?;
+        for pool in context.pools.recording(uid) {
+            let name = pool.name_any();
+            let others = unnamed::unnamed(&pool, uid).into_iter().filter(|ip| {
+                let nic = unnamed::nic_with(&items, &name, *ip);
+                addr::to_bits(*ip).0 == self.family && nic.is_some_and(|nic| nic != self.want.nic)
+            });
+            keeping.leaving.extend(others);
+        }
+        for (pool, ip) in found {
+            let cached = context.pools.cache().get("", &pool);
+            let is_unnamed = cached.is_some_and(|pool| unnamed::unnamed(&pool, uid).contains(&ip));
+            let mine = match unnamed::nic_with(&items, &pool, ip) {
+                _ if !is_unnamed => true,
+                Some(nic) => nic == self.want.nic,
+                None => chosen.contains(&pool),
+            };
+            if mine {
+                keeping.first.push(pool);
+            }
+        }
+        Ok(keeping)
+    }
+
+    /// What the pod's endpoint says that its NICs have. It is read only where records say less than it.
+    async fn items(&self, deadline: Instant) -> Result<Vec<NicDetail>, RequestError> {
+        let Request { context, identity, .. } = self.request;
+        let uid = self.request.uid();
+        let mut pools = context.pools.recording(uid).into_iter();
+        if pools.all(|pool| unnamed::unnamed(&pool, uid).is_empty()) {
+            return Ok(Vec::new());
+        }
+        let endpoint = endpoints::read(context, &identity.namespace, &identity.name, deadline).await?;
+        let current = endpoint.map(|endpoint| endpoint.status.current).unwrap_or_default();
+        Ok(if current.uid == uid { current.ips } else { Vec::new() })
     }
 
     /// The pools that are asked for.

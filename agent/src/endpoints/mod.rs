@@ -2,10 +2,12 @@
 
 mod item;
 mod routes;
+mod takeover;
 
 pub use item::{addresses, answer, item, of_attachment};
 pub use routes::unreached;
 
+use crate::cancel::Caller;
 use crate::context::Context;
 use crate::error::RequestError;
 use crate::kill::{self, Point};
@@ -20,6 +22,7 @@ use spiderpool_crds::app::AppKey;
 use spiderpool_crds::pod::runtime_uid;
 use spiderpool_crds::{EndpointStatus, NicDetail, PodAllocation, Route, SpiderEndpoint, names};
 use std::time::Duration;
+use takeover::Takeover;
 use tokio::time::Instant;
 
 /// How long reading one may take.
@@ -65,13 +68,14 @@ pub struct Grant {
 
 /// Writes what an ADD got into the pod's endpoint, making it where there is none. The first try is made without a read, on what
 /// the cache has; an endpoint of an earlier pod of the same name is taken over in place; `known` is one that was just
-/// read.
+/// read, whose pod this one may follow. Between tries it ends when the caller stops waiting.
 pub async fn publish(
     context: &Context,
     pod: &Pod,
     app: &AppKey,
     grant: &Grant,
     known: Option<SpiderEndpoint>,
+    caller: Caller<'_>,
     deadline: Instant,
 ) -> Result<SpiderEndpoint, RequestError> {
     let Identity { namespace, name, .. } = &grant.identity;
@@ -80,6 +84,13 @@ pub async fn publish(
     let fresh = fresh(context, pod, app, grant);
     let uid = runtime_uid(&pod.metadata).unwrap_or_default();
     let mut tries = Tries::new(what(), deadline);
+    let takeover = Takeover {
+        context,
+        pod,
+        identity: &grant.identity,
+        uid,
+        followed: known.as_ref().map(|known| known.status.current.uid.clone()),
+    };
     kill::point(Point::EndpointBefore);
     let cached = || {
         context
@@ -87,8 +98,19 @@ pub async fn publish(
             .get(namespace, name)
             .map(|endpoint| SpiderEndpoint::clone(&endpoint))
     };
-    let mut found = Attempt::Done(known.or_else(cached));
+    let mut found = match known.or_else(cached) {
+        // A pod that keeps its addresses takes over nothing here, so what the cache says of another one is long past.
+        Some(old) if grant.identity.keeper.is_some() && takeover.is_unknown(&old) => {
+            look(&tries, &api, name, deadline).await?
+        }
+        found => Attempt::Done(found),
+    };
     loop {
+        if let Attempt::Done(Some(old)) = &found
+            && takeover.is_unknown(old)
+        {
+            takeover.check(old, deadline).await?;
+        }
         let tried = match found {
             Attempt::Again(again) => Attempt::Again(again),
             Attempt::Done(None) => create(&tries, &api, &fresh, deadline).await?,
@@ -112,7 +134,7 @@ pub async fn publish(
                 kill::point(Point::EndpointWritten);
                 return Ok(learn(context, endpoint));
             }
-            Attempt::Again(again) => tries.pause(again).await?,
+            Attempt::Again(again) => caller.or(tries.pause(again)).await??,
         }
         // Also after a try of which nobody knows what became of it: it may have been served, and may be yet.
         found = look(&tries, &api, name, deadline).await?;
@@ -356,8 +378,9 @@ fn merge(old: &mut SpiderEndpoint, fresh: &SpiderEndpoint, grant: &Grant) {
         old.status.current.ips = grant.merged(nics);
     } else {
         old.status.current.ips.clone_from(&fresh.status.current.ips);
-        old.metadata.owner_references = fresh.metadata.owner_references.clone();
     }
+    // Also of the same pod's: a version that did not keep its addresses tied the endpoint to the pod.
+    old.metadata.owner_references = fresh.metadata.owner_references.clone();
     old.status.current.uid.clone_from(&fresh.status.current.uid);
     old.status.current.pod_name.clone_from(&fresh.status.current.pod_name);
     old.status.current.node.clone_from(&fresh.status.current.node);

@@ -3,12 +3,12 @@
 //! A UID is first seen in an endpoint or a record, and then its pod is looked for by a live read. So a pod that is found gone was
 //! gone when the write that follows is made, and stays so: UIDs do not come back.
 
+use super::machine::{self, Seen};
 use super::{Identity, READ_TIMEOUT};
 use crate::context::Context;
 use crate::error::RequestError;
-use crate::pods::{has_uid, is_finished};
+use crate::tries;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt};
 use std::collections::BTreeSet;
@@ -51,13 +51,27 @@ impl<'a> Heir<'a> {
         if self.pod.uid().as_deref() == Some(uid) || self.former.contains(uid) {
             return Ok(());
         }
-        let machine = self.identity.keeper.as_ref().is_some_and(|keeper| keeper.is_machine());
-        if machine {
-            if !self.migrating {
-                self.is_gone(uid, name, deadline).await?;
+        let earlier = |pod: &Seen| pod.metadata.uid.as_deref() == Some(uid);
+        match self.identity.keeper.as_ref().filter(|keeper| keeper.is_machine()) {
+            // It moves from a pod of its own. One that only shares its name has nothing to do with that.
+            Some(machine) if self.migrating => {
+                let stranger = |pod: &Seen| earlier(pod) && !machine::is_of(machine, pod);
+                self.none_of(stranger, deadline).await?;
             }
-        } else {
-            self.is_present(deadline).await?;
+            // A record of one that is gone says nothing of the others: after a migration that failed, the machine runs where it
+            // was, with the addresses of a pod that it never moved to.
+            Some(machine) => {
+                let own = self.pod.uid();
+                let in_use = |pod: &Seen| earlier(pod) || (pod.metadata.uid != own && machine::is_of(machine, pod));
+                self.none_of(in_use, deadline).await?;
+            }
+            None => {
+                self.is_present(deadline).await?;
+                // What is not known to have been a pod of this name may be a virtual machine's.
+                if name != Some(&self.pod.name_any()) {
+                    self.none_of(earlier, deadline).await?;
+                }
+            }
         }
         self.former.insert(uid.to_owned());
         Ok(())
@@ -68,9 +82,9 @@ impl<'a> Heir<'a> {
         let (namespace, name) = (&self.identity.namespace, self.pod.name_any());
         let uid = self.pod.uid().unwrap_or_default();
         let api: Api<PartialObjectMeta<Pod>> = Api::namespaced(self.context.client.clone(), namespace);
-        let what = || format!("read Pod {namespace}/{name}, which takes over the addresses of an earlier pod");
+        let what = format!("read Pod {namespace}/{name}, which takes over the addresses of an earlier pod");
         let limit = deadline.min(Instant::now() + READ_TIMEOUT);
-        let found = self.context.call(limit, what, api.get_metadata_opt(&name)).await?;
+        let found = tries::read(what, limit, || api.get_metadata_opt(&name)).await?;
         if found
             .as_ref()
             .is_some_and(|pod| pod.metadata.uid.as_ref() == Some(&uid))
@@ -88,34 +102,16 @@ impl<'a> Heir<'a> {
         })
     }
 
-    /// The pods of a virtual machine have names of their own, so that the earlier one has to be looked for itself.
-    async fn is_gone(&self, uid: &str, name: Option<&str>, deadline: Instant) -> Result<(), RequestError> {
+    /// Fails while a pod may run that has what is to be taken over.
+    async fn none_of(&self, in_use: impl Fn(&Seen) -> bool, deadline: Instant) -> Result<(), RequestError> {
         let namespace = &self.identity.namespace;
-        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), namespace);
-        let limit = deadline.min(Instant::now() + READ_TIMEOUT);
-        let what = || format!("look for the earlier Pod of {}, UID {uid}", self.identity.key());
-        let found = match name {
-            Some(name) => self.context.call(limit, what, api.get_opt(name)).await?,
-            // The endpoint is the peer's, or the record is not that of the endpoint's pod.
-            None => {
-                let params = ListParams::default();
-                let all = self.context.call(limit, what, api.list_metadata(&params)).await?;
-                let same = |pod: &PartialObjectMeta<Pod>| pod.metadata.uid.as_deref() == Some(uid);
-                match all.items.into_iter().find(same).and_then(|pod| pod.metadata.name) {
-                    Some(name) => self.context.call(limit, what, api.get_opt(&name)).await?,
-                    None => None,
-                }
-            }
-        };
-        // One that is terminating may still answer for its addresses.
-        match found.filter(|pod| has_uid(pod, uid) && !is_finished(pod)) {
+        match machine::unfinished(self.context, namespace, in_use, deadline).await? {
             None => Ok(()),
             Some(earlier) => Err(RequestError::Unfit {
                 pod: format!("{namespace}/{}", self.pod.name_any()),
                 reason: format!(
-                    "its addresses are those of Pod {namespace}/{}, which still runs; they are taken over when that one is gone, \
-                     and the kubelet tries again until then",
-                    earlier.name_any()
+                    "its addresses are those of Pod {namespace}/{earlier}, which still runs; they are taken over when that one is \
+                     gone, and the kubelet tries again until then"
                 ),
             }),
         }

@@ -1,11 +1,11 @@
 //! What an heir takes over.
 
-use super::Identity;
 use super::former::Heir;
+use super::{Identity, machine};
 use crate::context::Context;
 use crate::endpoints;
 use crate::error::RequestError;
-use crate::pools::{PoolState, Succession};
+use crate::pools::{JobError, PoolState, Succession};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use spiderpool_crds::annotations::{self, Networks};
@@ -48,8 +48,18 @@ struct Had {
     ip: IpAddr,
 }
 
-/// Takes over what the earlier pods of an identity had. Nothing for a pod whose addresses are not kept, nor for one that took
-/// them over before.
+/// What became of an address that a pod is to have.
+enum Outcome {
+    /// It is on record for the pod.
+    Has,
+    /// It is on record for somebody else.
+    Taken(Owner),
+    /// It is on record for nobody, and not to be had.
+    Lost,
+}
+
+/// Takes over what the earlier pods of an identity had. Nothing for a pod whose addresses are not kept. One that took them over
+/// before gets back on record what a pool has forgotten since.
 pub async fn inherit(
     context: &Context,
     pod: &Pod,
@@ -63,16 +73,21 @@ pub async fn inherit(
     }
     let uid = pod.uid().unwrap_or_default();
     let own = |endpoint: &SpiderEndpoint| endpoint.status.current.uid == uid;
+    let mut heir = Heir::new(context, pod, identity, migrating);
     let cached = context.endpoints.get(&identity.namespace, &identity.name);
-    if cached.is_some_and(|endpoint| own(&endpoint)) {
+    if let Some(endpoint) = cached.filter(|endpoint| own(endpoint)) {
+        heir.restore(&endpoint.status.current.ips, nics, deadline).await?;
         return Ok(Inheritance::default());
     }
     // Live, since it may be that of a pod on another node.
     let endpoint = endpoints::read(context, &identity.namespace, &identity.name, deadline).await?;
-    let mut heir = Heir::new(context, pod, identity, migrating);
     match endpoint {
-        Some(endpoint) if own(&endpoint) => Ok(Inheritance::default()),
+        Some(endpoint) if own(&endpoint) => {
+            heir.restore(&endpoint.status.current.ips, nics, deadline).await?;
+            Ok(Inheritance::default())
+        }
         Some(endpoint) => {
+            machine::refuse_namesake(context, pod, identity, &endpoint, deadline).await?;
             let current = &endpoint.status.current;
             let name = current.pod_name.clone().or_else(|| {
                 // The peer does not say which pod of a virtual machine it was.
@@ -85,10 +100,11 @@ pub async fn inherit(
                 .iter()
                 .cloned()
                 .partition(|item| may_have(&networks, &item.interface, nics));
-            let mut inheritance = Inheritance {
-                left: recorded(context, identity, &uid, &gone),
-                ..Inheritance::default()
-            };
+            let mut inheritance = Inheritance::default();
+            // The pod that the machine moves from still has them.
+            if !migrating {
+                inheritance.left = recorded(context, identity, &uid, &gone);
+            }
             for item in kept {
                 inheritance.nics.extend(heir.take_over(item, deadline).await?);
             }
@@ -121,8 +137,13 @@ impl Heir<'_> {
         };
         for family in Family::ALL {
             let Some(had) = had(&item, family) else { continue };
-            if self.succeed(&had, deadline).await? {
-                continue;
+            match self.succeed(&had, deadline).await? {
+                Outcome::Has => continue,
+                Outcome::Taken(holder) => {
+                    let (pod, ip, pool) = (self.identity.key(), had.ip, had.pool);
+                    tracing::warn!(pod, nic = had.nic, %ip, pool, holder = holder.pod, "address lost to another pod");
+                }
+                Outcome::Lost => {}
             }
             match family {
                 Family::V4 => (item.ipv4, item.ipv4_pool, item.ipv4_gateway) = (None, None, None),
@@ -132,8 +153,40 @@ impl Heir<'_> {
         Ok((item.ipv4.is_some() || item.ipv6.is_some()).then_some(item))
     }
 
-    /// Takes over one address. False if it cannot be had: then the pod gets another one.
-    async fn succeed(&mut self, had: &Had, deadline: Instant) -> Result<bool, RequestError> {
+    /// Puts back on record what the pod's own endpoint names and its pool has forgotten. Where it forgot it, it may have given it to
+    /// somebody else; then a NIC that asks for it gets nothing, since nobody knows which of the two uses it.
+    async fn restore(&mut self, items: &[NicDetail], asking: &[&str], deadline: Instant) -> Result<(), RequestError> {
+        let uid = self.pod.uid().unwrap_or_default();
+        for item in items {
+            for had in Family::ALL.into_iter().filter_map(|family| had(item, family)) {
+                let holder = holder(self.context, &had);
+                if holder.is_some_and(|holder| holder.uid == uid) {
+                    continue;
+                }
+                let holder = match self.succeed(&had, deadline).await? {
+                    Outcome::Taken(holder) if holder.uid != uid => holder,
+                    Outcome::Has | Outcome::Taken(_) | Outcome::Lost => continue,
+                };
+                let Had { nic, pool, ip } = had;
+                if asking.contains(&nic.as_str()) {
+                    let Owner { pod, uid, .. } = holder;
+                    return Err(RequestError::Unfit {
+                        pod: format!("{}/{}", self.identity.namespace, self.pod.name_any()),
+                        reason: format!(
+                            "SpiderEndpoint {} gives its NIC {nic} {ip} of IPPool {pool}, which is on record for Pod {pod} (UID {uid}) \
+                             as well; delete the one of the two that shall have another address",
+                            self.identity.key()
+                        ),
+                    });
+                }
+                tracing::warn!(pod = self.identity.key(), nic, %ip, pool, holder = holder.pod, "address of a NIC is another pod's");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over one address. Where it cannot be had, the pod gets another one.
+    async fn succeed(&mut self, had: &Had, deadline: Instant) -> Result<Outcome, RequestError> {
         let owner = Owner {
             pod: self.identity.key(),
             uid: self.pod.uid().unwrap_or_default(),
@@ -143,24 +196,33 @@ impl Heir<'_> {
         for _ in 0..LOOKS {
             let pools = &self.context.pools;
             let succession = pools.succeed(pool, ip, owner.clone(), self.former().clone(), deadline);
-            match succession.await? {
+            let succession = match succession.await {
+                Ok(succession) => succession,
+                // The pool as a whole is of no use, and should not keep the pod from every other one.
+                Err(JobError::Rejected { pool, rejection }) => {
+                    let why = rejection.line(&pool);
+                    tracing::warn!(pod, nic = had.nic, %ip, why, "address not taken over");
+                    return Ok(Outcome::Lost);
+                }
+                Err(error) => return Err(error.into()),
+            };
+            match succession {
                 Succession::Own { written } => {
                     if written {
                         tracing::info!(pod, uid = owner.uid, nic = had.nic, %ip, pool, "address taken over");
                     }
-                    return Ok(true);
+                    return Ok(Outcome::Has);
                 }
+                // The pod has it already, for another NIC.
+                Succession::Other(holder) if holder.uid == owner.uid => return Ok(Outcome::Taken(holder)),
                 // An heir that ended before it had written its endpoint, or one that was faster.
                 Succession::Other(holder) if holder.pod == *pod && !self.former().contains(&holder.uid) => {
                     self.follow(&holder.uid, None, deadline).await?;
                 }
-                Succession::Other(holder) => {
-                    tracing::warn!(pod, nic = had.nic, %ip, pool, holder = holder.pod, "address lost to another pod");
-                    return Ok(false);
-                }
+                Succession::Other(holder) => return Ok(Outcome::Taken(holder)),
                 Succession::Lost(why) => {
                     tracing::warn!(pod, nic = had.nic, %ip, why = why.line(pool), "address not on record, and not to be had");
-                    return Ok(false);
+                    return Ok(Outcome::Lost);
                 }
             }
         }
@@ -184,6 +246,12 @@ fn had(item: &NicDetail, family: Family) -> Option<Had> {
     })
 }
 
+/// Who has an address on record, as cached.
+fn holder(context: &Context, had: &Had) -> Option<Owner> {
+    let state = PoolState::read(context.pools.cache().get("", &had.pool)?).ok()?;
+    state.ledger().owner(addr::to_bits(had.ip).1).cloned()
+}
+
 /// What the pools have on record for earlier pods, in the places that NICs of an endpoint name. The caches are enough: who frees
 /// compares.
 fn recorded(context: &Context, identity: &Identity, uid: &str, items: &[NicDetail]) -> Vec<Left> {
@@ -192,8 +260,7 @@ fn recorded(context: &Context, identity: &Identity, uid: &str, items: &[NicDetai
         .flat_map(|item| Family::ALL.into_iter().filter_map(|family| had(item, family)));
     places
         .filter_map(|had| {
-            let state = PoolState::read(context.pools.cache().get("", &had.pool)?).ok()?;
-            let owner = state.ledger().owner(addr::to_bits(had.ip).1)?.clone();
+            let owner = holder(context, &had)?;
             (owner.pod == identity.key() && owner.uid != uid).then_some(Left {
                 pool: had.pool,
                 ip: had.ip,

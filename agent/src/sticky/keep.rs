@@ -3,14 +3,16 @@
 //! The pod of a workload that keeps addresses is asked this at each ADD, since pools change between them: annotations, ranges, who
 //! may use them. Any other pod keeps what it has for as long as it lives.
 
-use super::Identity;
 use super::inherit::Left;
+use super::{Identity, machine};
 use crate::automatic::Slot;
 use crate::choose;
 use crate::context::Context;
 use crate::pools::PoolState;
+use crate::unnamed;
 use kube::ResourceExt;
-use spiderpool_crds::SpiderIPPool;
+use spiderpool_crds::sticky::Keeper;
+use spiderpool_crds::{NicDetail, SpiderIPPool};
 use spiderpool_ipam::candidates::{Level, PodFacts};
 use spiderpool_ipam::sticky::{Fate, Place, Recorded, fate};
 use spiderpool_ipam::{Owner, addr};
@@ -25,28 +27,47 @@ pub struct Keeping {
     pub first: Vec<String>,
     /// Pools that come after all others.
     pub last: Vec<String>,
-    /// Addresses that the NIC leaves for others.
+    /// Addresses that the NIC must not get although they are the pod's: it leaves them for others, or another NIC has them.
     pub leaving: Vec<IpAddr>,
+}
+
+/// Whose addresses are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Holder<'a> {
+    /// Its identity.
+    pub identity: &'a Identity,
+    /// Its UID.
+    pub uid: &'a str,
+    /// Whether its virtual machine moves to it. Until it has, the machine uses whatever is on record where it runs.
+    pub migrating: bool,
+    /// What its endpoint says that its NICs have. It is asked only about records that name no NIC.
+    pub items: &'a [NicDetail],
 }
 
 impl Keeping {
     /// Decides about what is on record for the NIC of a slot.
-    pub fn of(context: &Context, identity: &Identity, uid: &str, slot: &Slot<'_>, facts: &PodFacts) -> Self {
+    pub fn of(context: &Context, holder: Holder<'_>, slot: &Slot<'_>, facts: &PodFacts) -> Self {
         let mut keeping = Self::default();
-        for (pool, ip) in own(context, uid, slot.nic) {
+        for Own { pool, ip, nic } in own(context, holder.uid, slot.nic) {
             if addr::to_bits(ip).0 != slot.family {
                 continue;
             }
             let name = pool.name_any();
-            let fate = match identity.keeper {
-                Some(_) => judge(context, slot, facts, &pool, ip),
-                None => Fate::Keep,
+            let other = unnamed::nic_with(holder.items, &name, ip).filter(|other| *other != slot.nic);
+            if nic.is_none() && other.is_some() {
+                keeping.leaving.push(ip);
+                continue;
+            }
+            let fate = if holder.migrating {
+                Fate::Keep
+            } else {
+                judge(context, slot, facts, &pool, ip)
             };
             match fate {
                 Fate::Keep => keeping.first.push(name),
                 Fate::LastResort => keeping.last.push(name),
                 Fate::Leave(why) => {
-                    let (pod, nic) = (identity.key(), slot.nic);
+                    let (pod, uid, nic) = (holder.identity.key(), holder.uid, slot.nic);
                     tracing::info!(pod, uid, nic, %ip, why = why.line(&name), "address is left for another one");
                     keeping.leaving.push(ip);
                 }
@@ -124,19 +145,56 @@ fn place(slot: &Slot<'_>, pool: &SpiderIPPool) -> Place {
     }
 }
 
-/// Everything that the cached pools have on record for a NIC of a pod, in the order of the pools' names.
-fn own(context: &Context, uid: &str, nic: &str) -> Vec<(Arc<SpiderIPPool>, IpAddr)> {
+/// What a pool has on record for a pod's NIC.
+struct Own {
+    pool: Arc<SpiderIPPool>,
+    ip: IpAddr,
+    /// The NIC, if the record names it.
+    nic: Option<String>,
+}
+
+/// Everything that the cached pools have on record for a NIC of a pod, or without saying for which, in the order of the pools'
+/// names.
+fn own(context: &Context, uid: &str, nic: &str) -> Vec<Own> {
     let pools = context.pools.recording(uid).into_iter();
-    let mut own: Vec<(Arc<SpiderIPPool>, IpAddr)> = pools
+    let mut own: Vec<Own> = pools
         .filter_map(|pool| PoolState::read(pool).ok())
         .flat_map(|state| {
             let records = state.ledger().of_pod(uid).filter(|(_, owner)| owner.is(uid, nic));
-            let address = |(bits, _)| (state.object().clone(), addr::from_bits(state.family(), bits));
-            records.map(address).collect::<Vec<_>>()
+            let address = |(bits, owner): (u128, &Owner)| Own {
+                pool: state.object().clone(),
+                ip: addr::from_bits(state.family(), bits),
+                nic: owner.nic.clone(),
+            };
+            records.map(address).collect::<Vec<Own>>()
         })
         .collect();
-    own.sort_by_cached_key(|(pool, ip)| (pool.name_any(), *ip));
+    own.sort_by_cached_key(|own| (own.pool.name_any(), own.ip));
     own
+}
+
+/// Whether another pod of a virtual machine may still use what this one leaves.
+async fn is_shared(context: &Context, keeper: &Keeper, uid: &str, deadline: Instant) -> bool {
+    if !keeper.is_machine() {
+        return false;
+    }
+    let pod = keeper.key();
+    match machine::running(context, keeper, uid, deadline).await {
+        Ok(None) => false,
+        Ok(Some(running)) => {
+            tracing::info!(
+                pod,
+                uid,
+                running,
+                "addresses are left when no other pod of the virtual machine runs any more"
+            );
+            true
+        }
+        Err(error) => {
+            tracing::warn!(pod, uid, %error, "addresses that the pod left are not freed yet");
+            true
+        }
+    }
 }
 
 /// Frees what the pod of an identity has no use for any more: what is on record for these NICs beside what they were given, and
@@ -149,22 +207,23 @@ pub async fn leave(
     mut left: Vec<Left>,
     deadline: Instant,
 ) {
-    if identity.keeper.is_none() {
-        return;
-    }
+    let Some(keeper) = &identity.keeper else { return };
     for (nic, addresses) in given {
-        let beside = own(context, uid, nic)
-            .into_iter()
-            .filter(|(_, ip)| !addresses.contains(ip));
-        left.extend(beside.map(|(pool, ip)| Left {
-            pool: pool.name_any(),
-            ip,
+        // A record without a NIC may be that of another one.
+        let named = own(context, uid, nic).into_iter().filter(|own| own.nic.is_some());
+        let beside = named.filter(|own| !addresses.contains(&own.ip));
+        left.extend(beside.map(|own| Left {
+            pool: own.pool.name_any(),
+            ip: own.ip,
             owner: Owner {
                 pod: identity.key(),
                 uid: uid.to_owned(),
                 nic: Some((*nic).to_owned()),
             },
         }));
+    }
+    if left.is_empty() || is_shared(context, keeper, uid, deadline).await {
+        return;
     }
     let releases = left.into_iter().map(|Left { pool, ip, owner }| async move {
         let pod = owner.pod.clone();

@@ -11,15 +11,18 @@
 mod former;
 mod inherit;
 mod keep;
+mod machine;
 mod migration;
 
 pub use inherit::{Inheritance, inherit};
-pub use keep::{Heirloom, Keeping, heirlooms, leave};
+pub use keep::{Heirloom, Holder, Keeping, heirlooms, leave};
+pub use machine::{refuse_namesake, running};
 pub use migration::is_migrating;
 
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::RequestError;
+use crate::tries;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, ResourceExt};
@@ -134,13 +137,18 @@ impl ReadObject for Live<'_> {
         name: &str,
     ) -> Result<Option<DynamicObject>, RequestError> {
         let api: Api<DynamicObject> = Api::namespaced_with(self.context.client.clone(), namespace, resource);
-        let what = || {
-            format!(
-                "read {} {namespace}/{name}, which keeps the addresses of its pods",
-                resource.kind
-            )
-        };
+        let what = format!(
+            "read {} {namespace}/{name}, which keeps the addresses of its pods",
+            resource.kind
+        );
         let limit = self.deadline.min(Instant::now() + READ_TIMEOUT);
-        self.context.call(limit, what, api.get_opt(name)).await
+        let read = || async {
+            match api.get_opt(name).await {
+                // Where there is no such kind, there is no object of it either. The API server says that in plain text.
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+                found => found,
+            }
+        };
+        tries::read(what, limit, read).await
     }
 }

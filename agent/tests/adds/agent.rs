@@ -108,6 +108,15 @@ impl Agent {
         done.map_err(|error| error.to_string())
     }
 
+    /// Writes a pool once the agent knows the pools of before.
+    pub(crate) async fn write_later(&self, pool: &Value) -> Result<(), WaitError> {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        self.context.pools.cache().synced(deadline).await?;
+        let name = pool["metadata"]["name"].as_str().unwrap_or_default();
+        self.server.put(&format!("{POOLS}/{name}"), pool.clone());
+        Ok(())
+    }
+
     /// Has the pod end: it is deleted and still there. Waits until the agent has seen it.
     pub(crate) async fn end_pod(&self) -> Result<(), WaitError> {
         self.server.edit(POD, |pod| {
@@ -177,6 +186,13 @@ pub(crate) fn full(name: &str, ip: &str) -> Value {
     let mut pool = pool(name, ip, &json!({}));
     pool["status"]["allocatedIPs"] =
         json!(json!({ip: {"pod": "retail/other", "podUid": "o", "nic": "eth0"}}).to_string());
+    pool
+}
+
+/// A pool in which a pod has an address for a NIC.
+pub(crate) fn held(name: &str, ips: &str, ip: &str, (pod, uid, nic): (&str, &str, &str)) -> Value {
+    let mut pool = pool(name, ips, &json!({}));
+    pool["status"]["allocatedIPs"] = json!(json!({ip: {"pod": pod, "podUid": uid, "nic": nic}}).to_string());
     pool
 }
 

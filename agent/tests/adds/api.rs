@@ -16,6 +16,8 @@ pub(crate) const POOLS: &str = "/apis/spiderpool.spidernet.io/v2beta1/spiderippo
 pub(crate) enum Fault {
     /// It is refused with this code and text, and after how many seconds to try again.
     Refuse(u16, &'static str, u32),
+    /// It is refused with this code and a text that is no Status.
+    Plain(u16, &'static str),
     /// The connection breaks after it was served.
     Cut,
     /// No answer comes. It is served when [`Server::land`] is called.
@@ -65,6 +67,11 @@ impl Server {
                 match fault {
                     None => Ok::<_, io::Error>(own.lock().answer(&head.method, &path, watch, &bytes)),
                     Some(Fault::Refuse(code, text, after)) => Ok(refuse_for_now(code, text, after)),
+                    Some(Fault::Plain(code, text)) => {
+                        let mut response = Response::new(Body::from(text));
+                        *response.status_mut() = StatusCode::from_u16(code).unwrap_or_default();
+                        Ok(response)
+                    }
                     Some(Fault::Cut) => {
                         own.lock().answer(&head.method, &path, watch, &bytes);
                         Err(io::Error::from(io::ErrorKind::ConnectionReset))

@@ -6,7 +6,9 @@ mod api;
 mod cancelled;
 mod endings;
 mod faults;
+mod kept;
 mod lost_writes;
+mod machines;
 mod nics;
 mod sticky;
 mod unused;
@@ -119,17 +121,8 @@ async fn a_pool_that_was_just_made_is_waited_for_until_the_operator_has_checked_
     let annotations = json!({names::ANNOTATION_IPPOOL: r#"{"ipv4":["a"]}"#});
     let agent = Agent::start(std::slice::from_ref(&made), &annotations);
     // The operator's write comes while the request waits.
-    let operator = async {
-        agent
-            .context
-            .pools
-            .cache()
-            .synced(tokio::time::Instant::now() + Duration::from_secs(10))
-            .await
-            .unwrap();
-        agent.server.put(&format!("{POOLS}/a"), checked.clone());
-    };
-    let (added, ()) = tokio::join!(agent.add("eth0", &[]), operator);
+    let (added, written) = tokio::join!(agent.add("eth0", &[]), agent.write_later(&checked));
+    written.unwrap();
     assert_eq!(added.unwrap(), ["eth0 10.77.1.1/20"]);
     let agent = Agent::start(&[made], &annotations);
     let error = agent.add("eth0", &[]).await.unwrap_err();
@@ -146,17 +139,8 @@ async fn a_pool_that_asks_for_labels_only_while_a_request_waits_for_it_is_judged
     agent.server.put("/api/v1/nodes/n1", node);
     let elsewhere = json!({"matchExpressions": [{"key": "rack", "operator": "NotIn", "values": ["7"]}]});
     edited["spec"]["nodeAffinity"] = elsewhere;
-    let administrator = async {
-        agent
-            .context
-            .pools
-            .cache()
-            .synced(tokio::time::Instant::now() + Duration::from_secs(10))
-            .await
-            .unwrap();
-        agent.server.put(&format!("{POOLS}/a"), edited);
-    };
-    let (added, ()) = tokio::join!(agent.add("eth0", &[]), administrator);
+    let (added, written) = tokio::join!(agent.add("eth0", &[]), agent.write_later(&edited));
+    written.unwrap();
     let error = added.unwrap_err();
     assert!(
         error.contains("labels of Node n1 do not meet its nodeAffinity rack notin (7)"),

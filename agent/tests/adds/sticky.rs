@@ -1,22 +1,12 @@
 //! A pod of a StatefulSet comes again: what it takes over, and what it leaves.
 
-use super::agent::{Agent, args, pool};
+use super::agent::{Agent, ENDPOINT, args, held, pool};
 use super::api::POOLS;
 use serde_json::{Value, json};
 use spiderpool_agent::cancel::Cancel;
 use spiderpool_agent::del::{self, Released};
 use spiderpool_crds::names;
 use spiderpool_wire::IpamDelArgs;
-
-const ENDPOINT: &str = "/apis/spiderpool.spidernet.io/v2beta1/namespaces/retail/spiderendpoints/shop";
-
-/// A pool in which an earlier pod has an address.
-fn held(name: &str, ips: &str, ip: &str, owner: (&str, &str, &str)) -> Value {
-    let (pod, uid, nic) = owner;
-    let mut pool = pool(name, ips, &json!({}));
-    pool["status"]["allocatedIPs"] = json!(json!({ip: {"pod": pod, "podUid": uid, "nic": nic}}).to_string());
-    pool
-}
 
 /// The endpoint that an earlier pod left on another node.
 fn endpoint(items: &Value) -> Value {
@@ -29,21 +19,28 @@ fn endpoint(items: &Value) -> Value {
     })
 }
 
-fn item(nic: &str, ip: &str, pool: &str) -> Value {
+pub(super) fn item(nic: &str, ip: &str, pool: &str) -> Value {
     json!({"interface": nic, "ipv4": format!("{ip}/20"), "ipv4Pool": pool, "containerID": "gone"})
 }
 
-fn start(pools: &[Value], items: &Value, annotations: &Value) -> Agent {
+pub(super) fn start(pools: &[Value], items: &Value, annotations: &Value) -> Agent {
     let agent = Agent::start_of("StatefulSet", pools, annotations);
     agent.server.put(ENDPOINT, endpoint(items));
     agent
 }
 
-fn asks(pools: &str) -> Value {
+/// A pod that comes after one that had 10.77.1.5 of pool a.
+fn heir() -> Agent {
+    let owner = ("retail/shop", "old", "eth0");
+    let pools = [held("a", "10.77.1.1-10.77.1.9", "10.77.1.5", owner)];
+    start(&pools, &json!([item("eth0", "10.77.1.5", "a")]), &asks(r#"["a"]"#))
+}
+
+pub(super) fn asks(pools: &str) -> Value {
     json!({names::ANNOTATION_IPPOOL: format!(r#"{{"ipv4":{pools}}}"#)})
 }
 
-fn records(agent: &Agent, pool: &str) -> Value {
+pub(super) fn records(agent: &Agent, pool: &str) -> Value {
     let pool = agent.server.get(&format!("{POOLS}/{pool}")).unwrap_or_default();
     let text = pool["status"]["allocatedIPs"].as_str().unwrap_or("{}");
     serde_json::from_str(text).unwrap_or_default()
@@ -51,13 +48,7 @@ fn records(agent: &Agent, pool: &str) -> Value {
 
 #[tokio::test]
 async fn an_heir_takes_over_with_four_requests_and_moves_the_endpoint() {
-    let pools = [held(
-        "a",
-        "10.77.1.1-10.77.1.9",
-        "10.77.1.5",
-        ("retail/shop", "old", "eth0"),
-    )];
-    let agent = start(&pools, &json!([item("eth0", "10.77.1.5", "a")]), &asks(r#"["a"]"#));
+    let agent = heir();
     assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.5/20"]);
     assert_eq!(
         agent.server.asked(),
@@ -172,13 +163,7 @@ async fn an_heir_that_died_before_it_wrote_its_endpoint_is_followed() {
 
 #[tokio::test]
 async fn a_pod_that_the_api_server_does_not_have_any_more_takes_over_nothing() {
-    let pools = [held(
-        "a",
-        "10.77.1.1-10.77.1.9",
-        "10.77.1.5",
-        ("retail/shop", "old", "eth0"),
-    )];
-    let agent = start(&pools, &json!([item("eth0", "10.77.1.5", "a")]), &asks(r#"["a"]"#));
+    let agent = heir();
     agent
         .context
         .wait_ready(tokio::time::Instant::now() + del::BUDGET)
