@@ -119,6 +119,7 @@ async fn serve(
         cancel,
     };
     let routes = custom_routes(pod)?;
+    cancel.or(args, wanted::look_again(&request, deadline)).await??;
     let wants = cancel.or(args, wanted::wanted(&request, deadline)).await??;
     kill::point(Point::AddChosen);
     let nics: Vec<&str> = wants.iter().map(|want| want.nic.as_str()).collect();

@@ -109,14 +109,10 @@ fn unused(status: &EndpointStatus, given_up: &[String]) -> Vec<String> {
 fn conflicts(items: &[NicDetail], told: &[Conflict]) -> Vec<(IpAddr, String, String, String)> {
     let mut found = Vec::new();
     for item in items {
-        for (address, pool) in [(&item.ipv4, &item.ipv4_pool), (&item.ipv6, &item.ipv6_pool)] {
-            let (Some(address), Some(pool)) = (address, pool) else {
-                continue;
-            };
-            let own: Option<IpAddr> = address.split('/').next().and_then(|host| host.parse().ok());
-            let Some(own) = own else { continue };
-            if let Some(conflict) = told.iter().find(|told| told.address.parse() == Ok(own)) {
-                found.push((own, pool.clone(), item.interface.clone(), conflict.mac.clone()));
+        for (own, pool) in item.addresses() {
+            let conflict = told.iter().find(|told| told.address.parse() == Ok(own));
+            if let (Some(conflict), Some(pool)) = (conflict, pool) {
+                found.push((own, pool.to_owned(), item.interface.clone(), conflict.mac.clone()));
             }
         }
     }

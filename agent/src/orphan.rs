@@ -89,11 +89,6 @@ async fn is_recorded(
 
 /// What an endpoint says that its NICs have, with the pools.
 fn addresses(items: &[NicDetail]) -> impl Iterator<Item = (&str, IpAddr)> {
-    let pairs = items
-        .iter()
-        .flat_map(|item| [(&item.ipv4_pool, &item.ipv4), (&item.ipv6_pool, &item.ipv6)]);
-    pairs.filter_map(|(pool, address)| {
-        let host = address.as_deref()?.split('/').next()?;
-        Some((pool.as_deref()?, host.parse().ok()?))
-    })
+    let all = items.iter().flat_map(NicDetail::addresses);
+    all.filter_map(|(ip, pool)| Some((pool?, ip)))
 }

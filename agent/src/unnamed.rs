@@ -19,11 +19,7 @@ pub fn unnamed(pool: &SpiderIPPool, uid: &str) -> Vec<IpAddr> {
 
 /// The NIC that has an address out of a pool.
 pub fn nic_with<'a>(items: &'a [NicDetail], pool: &str, ip: IpAddr) -> Option<&'a str> {
-    let has = |named: &Option<String>, address: &Option<String>| {
-        let host = address.as_deref().and_then(|address| address.split('/').next());
-        named.as_deref() == Some(pool) && host.and_then(|host| host.parse().ok()) == Some(ip)
-    };
-    let own = |item: &&NicDetail| has(&item.ipv4_pool, &item.ipv4) || has(&item.ipv6_pool, &item.ipv6);
+    let own = |item: &&NicDetail| item.addresses().any(|address| address == (ip, Some(pool)));
     items.iter().find(own).map(|item| item.interface.as_str())
 }
 

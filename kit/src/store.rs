@@ -17,7 +17,8 @@
 //! * **Forgotten object**: its deletion was acknowledged but has no revision we know. Reports about that UID,
 //!   and about predecessors of it, are ignored until the watch or a list has shown it gone.
 //! * **Storage restored from a backup**: a list reads the newest state, so it cannot be older than what was stored when it
-//!   began. If it is, history was rewound; revisions mean nothing any more and the list replaces everything.
+//!   began. If it is, history was rewound; revisions mean nothing any more and the list replaces everything. Since that takes
+//!   away what was learnt, who lists asks again before believing it ([`Store::is_rewound`]).
 //!
 //! A new object under an old name (other UID) is reported as a deletion followed by an addition, as nobody may take one
 //! for the other.
@@ -229,10 +230,15 @@ impl<K: Resource> Store<K> {
         }
     }
 
+    /// Whether a list whose snapshot has revision `at` is older than what was stored when it began.
+    pub fn is_rewound(start: ListStart, at: u64) -> bool {
+        at < start.highest
+    }
+
     /// Takes in a complete list whose snapshot has revision `at`.
     pub fn finish_list(&mut self, start: ListStart, at: u64, items: Vec<Decoded<K>>) -> Vec<Change<K>> {
         let mut changes = Vec::new();
-        let rewound = at < start.highest;
+        let rewound = Self::is_rewound(start, at);
         if rewound {
             self.forgotten.clear();
         }

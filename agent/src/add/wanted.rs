@@ -5,7 +5,6 @@ use crate::choose::{self, Defaults};
 use crate::error::RequestError;
 use spiderpool_crds::NicDetail;
 use spiderpool_ipam::Family;
-use std::net::IpAddr;
 use tokio::time::Instant;
 
 /// The NICs that are claimed for, in the order of their items. Where several belong together, that is all of them until an ADD
@@ -49,12 +48,28 @@ fn is_granted(request: &Request<'_>) -> bool {
     let current = &endpoint.status.current;
     let own = |item: &&NicDetail| current.uid == request.uid() && item.interface == args.if_name;
     current.ips.iter().find(own).is_some_and(|item| {
-        let given = [(Family::V4, &item.ipv4), (Family::V6, &item.ipv6)];
-        given.into_iter().all(|(family, address)| {
-            let host = address.as_deref().and_then(|address| address.split('/').next());
-            let given: Option<IpAddr> = host.and_then(|host| host.parse().ok());
-            let recorded = context.pools.recorded(request.uid(), &args.if_name, family);
-            given.is_none_or(|given| recorded.iter().any(|(_, ip)| *ip == given))
+        item.addresses().all(|(given, _)| {
+            let recorded = context.pools.recorded(request.uid(), &args.if_name, Family::of(given));
+            recorded.iter().any(|(_, ip)| *ip == given)
         })
     })
+}
+
+/// Reads the pools live that do not have on record what the endpoint says that an earlier ADD of this pod got. The cache of a pool
+/// may have gone back (an API server listed an older state), and the pod would get other addresses beside those it has.
+pub(super) async fn look_again(request: &Request<'_>, deadline: Instant) -> Result<(), RequestError> {
+    let (context, identity) = (request.context, request.identity);
+    let endpoint = context.endpoints.get(&identity.namespace, &identity.name);
+    let current = endpoint.as_ref().map(|endpoint| &endpoint.status.current);
+    let own = current.filter(|current| current.uid == request.uid());
+    for item in own.into_iter().flat_map(|current| &current.ips) {
+        let owner = request.owner(&item.interface);
+        for (ip, pool) in item.addresses() {
+            if let Some(pool) = pool {
+                // It is read live if the cache does not have the record; what that shows is in the cache from then on.
+                context.pools.fault(pool, ip, &owner, deadline).await?;
+            }
+        }
+    }
+    Ok(())
 }

@@ -47,10 +47,7 @@ pub fn of_attachment(item: NicDetail, container: &str, network: &str) -> NicDeta
 
 /// The addresses of an item, without their prefix lengths.
 pub fn addresses(item: &NicDetail) -> Vec<IpAddr> {
-    let written = [&item.ipv4, &item.ipv6].into_iter().flatten();
-    written
-        .filter_map(|address| address.split('/').next()?.parse().ok())
-        .collect()
+    item.addresses().map(|(ip, _)| ip).collect()
 }
 
 /// The answer for a pod: all its NICs, IPv4 before IPv6.

@@ -1,9 +1,12 @@
-//! Writes that arrive long after whoever sent them gave up.
+//! Writes that arrive long after whoever sent them gave up, and writes that the cache does not know of.
 
+use super::agent::held;
 use super::{Agent, pool};
+use crate::agent::ENDPOINT;
 use crate::api::POOLS;
 use serde_json::{Value, json};
-use spiderpool_crds::names;
+use spiderpool_crds::{SpiderEndpoint, names};
+use spiderpool_kit::cache::{Key, Store};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -81,4 +84,28 @@ async fn what_the_process_before_left_on_its_way_does_not_free_an_address() {
         .map(|pool| pool["metadata"]["resourceVersion"].clone());
     assert_ne!(version, after, "a write of the process before would still land");
     assert_eq!(records(&agent), ["10.77.1.4"]);
+}
+
+#[tokio::test]
+async fn a_pod_keeps_the_address_that_the_cache_of_its_pool_does_not_know() {
+    let pools = [
+        pool("a", "10.77.1.1-10.77.1.9", &json!({})),
+        pool("b", "10.77.2.1-10.77.2.9", &json!({})),
+    ];
+    let agent = Agent::start(&pools, &json!({names::ANNOTATION_IPPOOL: r#"{"ipv4":["a","b"]}"#}));
+    let endpoint = json!({"apiVersion": names::API_VERSION, "kind": "SpiderEndpoint",
+        "metadata": {"name": "shop", "namespace": "retail", "uid": "e"},
+        "status": {"current": {"uid": "u", "node": "n1", "ips":
+            [{"interface": "eth0", "ipv4": "10.77.2.1/20", "ipv4Pool": "b"}]}}});
+    agent.server.put(ENDPOINT, endpoint);
+    let key = Key::new("retail", "shop");
+    let known = |store: &Store<SpiderEndpoint>| store.get(&key).map(drop);
+    let soon = Instant::now() + Duration::from_secs(20);
+    agent.context.endpoints.wait(soon, known).await.unwrap();
+    let owner = ("retail/shop", UID, "eth0");
+    let mut written = held("b", "10.77.2.1-10.77.2.9", "10.77.2.1", owner);
+    written["metadata"]["resourceVersion"] = json!("900");
+    agent.server.replace_silently(&format!("{POOLS}/b"), written);
+    assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.2.1/20"]);
+    assert_eq!(agent.records("a"), Vec::<String>::new());
 }

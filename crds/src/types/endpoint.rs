@@ -4,6 +4,7 @@
 //! subresource of every status, so the traits it would give are written out here.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiext;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -143,6 +144,17 @@ pub struct NicDetail {
     #[serde(flatten)]
     #[schemars(skip)]
     pub other: UnknownMembers,
+}
+
+impl NicDetail {
+    /// The addresses without their prefix lengths and the pools they come from, IPv4 first. What is not an address is left out.
+    pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, Option<&str>)> {
+        let written = [(&self.ipv4, &self.ipv4_pool), (&self.ipv6, &self.ipv6_pool)].into_iter();
+        written.filter_map(|(address, pool)| {
+            let host = address.as_deref()?.split('/').next()?;
+            Some((host.parse().ok()?, pool.as_deref()))
+        })
+    }
 }
 
 impl SpiderEndpoint {

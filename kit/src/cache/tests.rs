@@ -187,6 +187,26 @@ async fn an_expired_position_is_followed_by_a_list() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_older_list_is_believed_when_it_comes_twice() {
+    let server = Server::start(Options::default());
+    server.reply(Reply::Json(list(7, &[map("a", "u", 5), map("b", "v", 6)])));
+    server.reply(Reply::Status(410));
+    server.reply(Reply::Json(list(5, &[map("a", "u", 5)])));
+    server.reply(Reply::Json(list(90, &[map("a", "u", 80), map("b", "v", 6)])));
+    server.has("a", 80).await;
+    assert!(
+        server.cache.get("ns", "b").is_some(),
+        "one stale list took an object away"
+    );
+    server.reply(Reply::Status(410));
+    server.reply(Reply::Json(list(4, &[map("a", "u", 3)])));
+    server.reply(Reply::Json(list(4, &[map("a", "u", 3)])));
+    let _events = server.watch();
+    server.has("a", 3).await;
+    assert!(server.cache.get("ns", "b").is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_is_told_and_ends_within_seconds_of_the_return() {
     let server = Server::start(Options::default());
     let started = server.cache.outage().unwrap();

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::{Cache, Held};
 use crate::backoff::Backoff;
 use crate::deadline::{Failure, within};
-use crate::store::{Decoded, Key, Malformed, parse_revision};
+use crate::store::{Decoded, Key, ListStart, Malformed, Store, parse_revision};
 
 const REQUEST: Duration = Duration::from_secs(30);
 const WATCH_MARGIN: Duration = Duration::from_secs(5);
@@ -59,6 +59,30 @@ impl<K: Held> Watched<K> {
     }
 
     async fn list(&self, cache: &Cache<K>) -> Result<String, Broken> {
+        let (start, at, items) = self.believable(cache).await?;
+        cache.change(|store| store.finish_list(start, parse_revision(&at), items));
+        cache.inner.health.works();
+        cache.inner.synced.send_replace(true);
+        Ok(at)
+    }
+
+    /// A list. One that says that history was rewound is believed only when it says so twice: a single stale answer would take
+    /// away what our own writes returned.
+    async fn believable(&self, cache: &Cache<K>) -> Result<(ListStart, String, Vec<Decoded<K>>), Broken> {
+        let first = self.pages(cache).await?;
+        let (start, at, _) = &first;
+        if !Store::<K>::is_rewound(*start, parse_revision(at)) {
+            return Ok(first);
+        }
+        tracing::warn!(
+            kind = cache.label(),
+            revision = at,
+            "the API server listed an older state than it told of before; it is asked again"
+        );
+        self.pages(cache).await
+    }
+
+    async fn pages(&self, cache: &Cache<K>) -> Result<(ListStart, String, Vec<Decoded<K>>), Broken> {
         let options = &cache.inner.options;
         let start = cache.read(|store| store.begin_list());
         let mut params = ListParams {
@@ -68,7 +92,7 @@ impl<K: Held> Watched<K> {
         params.label_selector.clone_from(&options.labels);
         params.field_selector.clone_from(&options.fields);
         let mut items = Vec::new();
-        let at = loop {
+        loop {
             let what = format!("listing {}", cache.label());
             let page = within(REQUEST, what, self.api.list(&params))
                 .await
@@ -76,13 +100,9 @@ impl<K: Held> Watched<K> {
             items.extend(page.items.into_iter().map(|item| decoded(cache, item)));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params.continue_token = Some(token),
-                None => break page.metadata.resource_version.unwrap_or_default(),
+                None => return Ok((start, page.metadata.resource_version.unwrap_or_default(), items)),
             }
-        };
-        cache.change(|store| store.finish_list(start, parse_revision(&at), items));
-        cache.inner.health.works();
-        cache.inner.synced.send_replace(true);
-        Ok(at)
+        }
     }
 
     async fn watch(&self, cache: &Cache<K>, at: &mut String) -> Result<Infallible, Broken> {
