@@ -9,6 +9,7 @@ use spiderpool_crds::{SpiderEndpoint, SpiderIPPool, SpiderReservedIP, SpiderSubn
 use spiderpool_kit::cache::Cache;
 use spiderpool_kit::lease::Leadership;
 use spiderpool_kit::queue::Queue;
+use tokio::sync::Mutex;
 
 use crate::application::Applications;
 use crate::config::Config;
@@ -95,6 +96,8 @@ pub struct Context {
     pub placements: Placements,
     /// Who waits for addresses.
     pub waiting: Waiting,
+    /// Held by the pass over a subnet that shares addresses with others, until its accounting is written.
+    pub neighbours: Mutex<()>,
     /// Which pool lays claim to which addresses.
     pub board: Board,
     /// Pools that wait for the accounting of a subnet.
@@ -164,6 +167,7 @@ impl Context {
             recorder: Recorder::silent(),
             placements: Placements::default(),
             waiting: Waiting::default(),
+            neighbours: Mutex::default(),
             board: Board::default(),
             unaccounted: Unaccounted::default(),
             shrinking: Marks::default(),

@@ -98,6 +98,7 @@ pub async fn run(options: &Daemon) -> anyhow::Result<()> {
         },
         placements: Placements::default(),
         waiting: Waiting::default(),
+        neighbours: tokio::sync::Mutex::default(),
         board: Board::default(),
         unaccounted: Unaccounted::default(),
         shrinking: Marks::default(),

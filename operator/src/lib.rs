@@ -28,5 +28,7 @@ pub mod metrics;
 pub mod pool;
 pub mod reclaim;
 pub mod subnet;
+#[cfg(test)]
+mod testing;
 pub mod triggers;
 pub mod write;

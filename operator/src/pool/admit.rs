@@ -7,21 +7,22 @@
 //! admitted only after the accounting of its subnets was read live: one of the two sees the other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Resource;
+use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::conditions::{self, READY};
-use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
-use spiderpool_ipam::autopool::{Plan, Verdict};
+use spiderpool_ipam::autopool::Plan;
 use spiderpool_ipam::claims::Rival;
-use spiderpool_ipam::{Cidr, Family, RangeSet, text};
+use spiderpool_ipam::{Family, RangeSet, text};
 use tokio::time::Instant;
 
 use super::index;
 use crate::context::Context;
 use crate::events::{Reason, tell};
+use crate::subnet::neighbours;
 use crate::subnet::observe::Seen;
 use crate::write;
 
@@ -191,7 +192,7 @@ async fn accounted(
     offered: &RangeSet,
 ) -> Result<Admission, write::Error> {
     let name = pool.metadata.name.as_deref().unwrap_or_default();
-    for subnet in around(context, &pool.spec.subnet) {
+    for subnet in index::subnets_around(&context.caches.subnets, &pool.spec.subnet) {
         // Before the look: what changes after it must be heard of.
         context.unaccounted.add(&subnet, name);
         let Some(live) = context.subnets.read(&subnet).await? else {
@@ -235,32 +236,12 @@ fn awaits(context: &Context, pool: &str, subnet: &str) -> Admission {
     Admission::Refused(AWAITS_SUBNET, why)
 }
 
-/// The subnets with a network, or with another that overlaps it.
-fn around(context: &Context, network: &str) -> BTreeSet<String> {
-    let key = index::network(network);
-    context.caches.subnets.read(|store| {
-        let cidr = Cidr::parse(network).ok().into_iter();
-        let overlapping = cidr.flat_map(|cidr| index::overlapping(store, network, cidr));
-        let name = |subnet: &Arc<SpiderSubnet>| subnet.metadata.name.clone();
-        store.indexed(&key).chain(overlapping).filter_map(name).collect()
-    })
-}
-
 /// Whether no other pool has an address that the plan of a subnet is about to give an automatic pool. To be asked when the
 /// accounting is written: a user's pool that came since the subnet was looked at may have been admitted without it.
 pub fn is_clear(context: &Context, seen: &Seen, plan: &Plan) -> bool {
-    plan.verdicts.iter().all(|(name, verdict)| {
-        let (Verdict::Create(ranges) | Verdict::Grow { ranges, .. }) = verdict else {
-            return true;
-        };
-        let has = seen
-            .pools
-            .get(name)
-            .and_then(|pool| pool.total().ok())
-            .unwrap_or_default();
-        let given = ranges.difference(&has);
-        context.board.holder(seen.cidr.family(), &given, name).is_none()
-    })
+    let family = seen.cidr.family();
+    let mut given = neighbours::given(seen, plan).into_iter();
+    given.all(|(name, ranges)| context.board.holder(family, &ranges, name).is_none())
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 //!
 //! The keys are those of the cache's own index, which has a pool the moment that a write of ours made it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
 use spiderpool_ipam::Cidr;
-use spiderpool_kit::cache::{Object, Store};
+use spiderpool_kit::cache::{Cache, Object, Store};
 
 use crate::application::{AppId, SlotId};
 
@@ -26,6 +27,17 @@ pub fn overlapping<'a, K: Object>(store: &'a Store<K>, text: &'a str, cidr: Cidr
         other != text && Cidr::parse(other).is_ok_and(|other| other.overlaps(&cidr))
     });
     others.flat_map(|key| store.indexed(key))
+}
+
+/// The names of the subnets with a network, or with another that overlaps it.
+pub fn subnets_around(subnets: &Cache<SpiderSubnet>, text: &str) -> BTreeSet<String> {
+    let key = network(text);
+    subnets.read(|store| {
+        let cidr = Cidr::parse(text).ok().into_iter();
+        let overlapping = cidr.flat_map(|cidr| overlapping(store, text, cidr));
+        let name = |subnet: &Arc<SpiderSubnet>| subnet.metadata.name.clone();
+        store.indexed(&key).chain(overlapping).filter_map(name).collect()
+    })
 }
 
 /// What the pools of one part of an application are indexed under. Neither the API version nor a name of the pool is part

@@ -3,7 +3,6 @@
 use super::*;
 use spiderpool_crds::{IPPoolSpec, IPPoolStatus};
 
-mod cluster;
 mod named_alike;
 pub(super) mod scene;
 

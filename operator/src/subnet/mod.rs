@@ -5,7 +5,8 @@
 //! 1. [`observe`]: what there is, from caches, and [`judge`]: who is to have which pool
 //! 2. [`spiderpool_ipam::autopool::plan`]: what is to be done
 //! 3. [`confirm`]: whoever is to lose addresses in the accounting is looked at live
-//! 4. [`status`]: the accounting is written, before any pool gets an address of it
+//! 4. [`status`]: the accounting is written, before any pool gets an address of it, and [`neighbours`]: what other subnets
+//!    with the same addresses have given is not given again
 //! 5. [`apply`]: pools are made, resized, deleted
 //! 6. [`tell`]: users learn what happened, and what did not and why
 //!
@@ -18,6 +19,7 @@ pub mod elsewhere;
 pub mod fate;
 pub mod hold;
 pub mod judge;
+pub mod neighbours;
 pub mod object;
 pub mod observe;
 pub mod pace;
@@ -75,6 +77,7 @@ async fn pass(context: &Context, name: &str) -> Result<Outcome, write::Error> {
             }
         };
         let subnet = identify(context, subnet, cidr).await?;
+        let turn = neighbours::turn(context, &subnet).await;
         let seen = observe::look(context, subnet, cidr);
         adopt::wake(context, &seen.subnet, seen.pools.values());
         let plan = autopool::plan(&seen.facts);
@@ -84,9 +87,10 @@ async fn pass(context: &Context, name: &str) -> Result<Outcome, write::Error> {
         let Some(recorded) = status::publish(context, &seen, &plan, confirmed).await? else {
             continue;
         };
-        if !admit::is_clear(context, &seen, &plan) {
+        if !admit::is_clear(context, &seen, &plan) || !neighbours::is_clear(context, &seen, &plan).await? {
             continue;
         }
+        drop(turn);
         let done = apply::run(context, &seen, &plan, &recorded).await;
         context.pace.written(name, done.written.len());
         let waiting = tell::outcome(context, &seen, &plan, &done);

@@ -11,6 +11,7 @@ use spiderpool_ipam::{Cidr, RangeSet};
 use spiderpool_kit::cache::Key;
 
 use super::judge;
+use super::neighbours;
 use super::placement::Room;
 use super::room::{limits, reserved};
 use super::world::world;
@@ -102,6 +103,7 @@ pub fn look(context: &Context, subnet: Arc<SpiderSubnet>, cidr: Cidr) -> Seen {
         .and_then(|pools| pools.entries(family));
     let (controlled, entries) = readable(&subnet, controlled, entries);
     let world = world(context, &subnet, cidr);
+    let booked = neighbours::booked(context, &subnet, |name| world.mine.get(name).map(|pool| &**pool));
     let limits = limits(&controlled, &entries);
     let mut seen = Seen {
         cidr,
@@ -111,6 +113,7 @@ pub fn look(context: &Context, subnet: Arc<SpiderSubnet>, cidr: Cidr) -> Seen {
             total,
             reserved: reserved(context, family)
                 .union(&world.overlapping)
+                .union(&booked)
                 .union(&context.board.beyond(family)),
             limits,
             entries,

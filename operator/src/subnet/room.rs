@@ -8,6 +8,7 @@ use spiderpool_ipam::autopool::{self, Blocked, Facts, Limits, Want};
 use spiderpool_ipam::{Family, RangeSet};
 use spiderpool_kit::cache::Key;
 
+use super::neighbours;
 use super::placement::Room;
 use super::refused::Offer;
 use super::world::overlapping;
@@ -40,7 +41,9 @@ pub fn room(context: &Context, name: &str, app: &AppKey, slot: &Slot, size: u128
     let entries = controlled.entries(slot.family).unwrap_or_default();
     let facts = Facts {
         total,
-        reserved: reserved(context, slot.family).union(&overlapping(&context.caches.pools, &subnet.spec.subnet, cidr)),
+        reserved: reserved(context, slot.family)
+            .union(&overlapping(&context.caches.pools, &subnet.spec.subnet, cidr))
+            .union(&neighbours::booked(context, &subnet, |_| None)),
         limits: limits(&controlled, &entries),
         entries,
         ..Facts::default()

@@ -14,6 +14,8 @@ use super::*;
 use crate::application::{Application, Asked, Request, Slot};
 use crate::events::Reason;
 
+mod neighbours;
+
 fn app(name: &str, size: u128, subnets: &[&str]) -> Application {
     let slot = Slot {
         nic: "eth0".to_owned(),

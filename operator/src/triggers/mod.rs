@@ -12,7 +12,6 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP, SpiderSubnet};
-use spiderpool_ipam::Cidr;
 use spiderpool_kit::cache::{Cache, Change, Store};
 
 use crate::context::Context;
@@ -82,6 +81,11 @@ fn subnet_changed(context: &Context, subnet: &SpiderSubnet, accounting: bool) {
     let name = subnet.metadata.name.clone().unwrap_or_default();
     if accounting {
         look_at_pools(context, context.unaccounted.take(&name));
+        // What it gave back others may give.
+        look_at(
+            context,
+            index::subnets_around(&context.caches.subnets, &subnet.spec.subnet),
+        );
     }
     context.queues.subnets.add(name);
 }
@@ -165,15 +169,7 @@ pub(crate) fn subnets_of(context: &Context, pool: &SpiderIPPool) -> BTreeSet<Str
 }
 
 fn subnets_around(subnets: &Cache<SpiderSubnet>, pool: &SpiderIPPool) -> BTreeSet<String> {
-    let network = &pool.spec.subnet;
-    let key = index::network(network);
-    let mut names: BTreeSet<String> = subnets.read(|store| {
-        let same = store.indexed(&key);
-        let cidr = Cidr::parse(network).ok().into_iter();
-        let overlapping = cidr.flat_map(|cidr| index::overlapping(store, network, cidr));
-        let name = |subnet: &Arc<SpiderSubnet>| subnet.metadata.name.clone();
-        same.chain(overlapping).filter_map(name).collect()
-    });
+    let mut names = index::subnets_around(subnets, &pool.spec.subnet);
     names.extend(pool.owner_subnet().map(str::to_owned));
     names
 }
@@ -235,5 +231,34 @@ mod tests {
         assert_eq!(around(pool("10.0.1.0/24", None)), ["narrow", "same", "wide"]);
         assert_eq!(around(pool("10.9.0.0/24", Some("former"))), ["former"]);
         assert_eq!(around(pool("oops", None)), ["broken"]);
+    }
+
+    #[tokio::test]
+    async fn what_a_subnet_gives_back_concerns_those_that_overlap_it() {
+        let context = Context::detached();
+        let subnets = [
+            ("wide", "10.0.0.0/16"),
+            ("narrow", "10.0.1.0/24"),
+            ("apart", "10.1.0.0/24"),
+        ];
+        for (name, network) in subnets {
+            let subnet = json!({
+                "apiVersion": "spiderpool.spidernet.io/v2beta1", "kind": "SpiderSubnet",
+                "metadata": {"name": name, "uid": name, "resourceVersion": "1"}, "spec": {"subnet": network},
+            });
+            context.caches.subnets.learn(serde_json::from_value(subnet).unwrap());
+        }
+        let wide = context.caches.subnets.get("", "wide").unwrap();
+        for (accounting, expected) in [(false, vec!["wide"]), (true, vec!["narrow", "wide"])] {
+            subnet_changed(&context, &wide, accounting);
+            let mut queued = Vec::new();
+            while context.queues.subnets.depth() > 0 {
+                let name = context.queues.subnets.next().await;
+                context.queues.subnets.finish(&name);
+                queued.push(name);
+            }
+            queued.sort();
+            assert_eq!(queued, expected);
+        }
     }
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 use spiderpool_crds::{SpiderEndpoint, SpiderIPPool};
 
-use super::cluster::Cluster;
 use crate::context::Context;
+use crate::testing::Cluster;
 
 const POOL: &str = "/apis/spiderpool.spidernet.io/v2beta1/spiderippools/p";
 const ENDPOINTS: &str = "/apis/spiderpool.spidernet.io/v2beta1/namespaces/ns/spiderendpoints";

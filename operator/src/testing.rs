@@ -1,4 +1,4 @@
-//! As much of an API server as reclaiming talks to: objects by path.
+//! As much of an API server as the operator talks to beside its watches: objects by path.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -51,6 +51,15 @@ impl Cluster {
         self.with(|state| state.objects.get(path).cloned())
     }
 
+    /// The objects of a collection.
+    pub(crate) fn list(&self, collection: &str) -> Vec<Value> {
+        let inside = format!("{collection}/");
+        self.with(|state| {
+            let objects = state.objects.iter().filter(|(path, _)| path.starts_with(&inside));
+            objects.map(|(_, object)| object.clone()).collect()
+        })
+    }
+
     /// Nobody has defined the kind of this plural.
     pub(crate) fn undefine(&self, plural: &str) {
         self.with(|state| state.undefined.insert(plural.to_owned()));
@@ -85,13 +94,20 @@ impl State {
         if *method == Method::GET && path.ends_with("/pods") {
             return self.pods(path, query);
         }
+        if *method == Method::POST {
+            return self.create(path, body);
+        }
         let found = self.objects.get(path).cloned();
         match (method, found) {
             (_, None) => refusal(404, "NotFound"),
             (&Method::GET, Some(object)) => (200, object.to_string()),
-            (&Method::PUT, Some(_)) => {
-                let sent = serde_json::from_slice(body).unwrap();
-                (200, self.store(path, sent).to_string())
+            (&Method::PUT, Some(known)) => {
+                let sent: Value = serde_json::from_slice(body).unwrap();
+                let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+                match version(&sent) == version(&known) {
+                    true => (200, self.store(path, sent).to_string()),
+                    false => refusal(409, "Conflict"),
+                }
             }
             (&Method::DELETE, Some(object)) => {
                 self.objects.remove(path);
@@ -99,6 +115,16 @@ impl State {
             }
             _ => refusal(405, "MethodNotAllowed"),
         }
+    }
+
+    fn create(&mut self, collection: &str, body: &[u8]) -> (u16, String) {
+        let mut sent: Value = serde_json::from_slice(body).unwrap();
+        let path = format!("{collection}/{}", sent["metadata"]["name"].as_str().unwrap());
+        if self.objects.contains_key(&path) {
+            return refusal(409, "AlreadyExists");
+        }
+        sent["metadata"]["uid"] = json!(path);
+        (201, self.store(&path, sent).to_string())
     }
 
     /// The pods of a namespace that a field selector lets through.
