@@ -7,6 +7,7 @@
 //! A string that does not parse is never repaired by guessing: an address that looks free because its record was unreadable
 //! would be given out twice.
 
+mod by_address;
 mod controlled;
 mod held;
 mod pool;
@@ -17,6 +18,7 @@ use std::net::IpAddr;
 /// Longest text of a subnet's accounting. The store takes objects of 1.5 MB, and the rest of the subnet needs some of that.
 pub const ACCOUNTING_BYTES: usize = 1_200_000;
 
+pub use by_address::{ByAddress, OfAddress};
 pub use controlled::{ControlledPool, ControlledPools};
 pub use held::{Held, HeldReason, HeldRecords};
 pub use pool::{PoolRecords, Record};

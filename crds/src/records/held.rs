@@ -7,12 +7,9 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::pool::parse_key;
-use super::read::{Members, document};
-use super::{Problem, RecordsError};
+use super::by_address::{ByAddress, OfAddress};
+use super::read::Members;
 use crate::types::UnknownMembers;
-
-const FIELD: &str = "status.heldIPs";
 
 /// Why an address is held.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,44 +88,14 @@ impl<'de> Deserialize<'de> for Held {
     }
 }
 
+impl OfAddress for Held {
+    const FIELD: &'static str = "status.heldIPs";
+}
+
 /// The held addresses of one pool.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct HeldRecords(BTreeMap<IpAddr, Held>);
+pub type HeldRecords = ByAddress<Held>;
 
 impl HeldRecords {
-    /// Nothing held.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Parses the text of the status field.
-    pub fn parse(text: &str) -> Result<Self, RecordsError> {
-        let corrupted = |problem| RecordsError { field: FIELD, problem };
-        let mut records = BTreeMap::new();
-        for (key, held) in document::<Held>(text).map_err(corrupted)? {
-            let address = parse_key(&key).map_err(corrupted)?;
-            if records.insert(address, held).is_some() {
-                return Err(corrupted(Problem::Duplicate(key)));
-            }
-        }
-        Ok(Self(records))
-    }
-
-    /// Parses the status field; an absent one holds nothing.
-    pub fn parse_opt(text: Option<&str>) -> Result<Self, RecordsError> {
-        text.map_or_else(|| Ok(Self::default()), Self::parse)
-    }
-
-    /// The text of the status field; none when nothing is held.
-    pub fn to_status(&self) -> Option<String> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let by_text: BTreeMap<String, &Held> = self.0.iter().map(|(ip, held)| (ip.to_string(), held)).collect();
-        // Serialising string keys and plain values cannot fail.
-        serde_json::to_string(&by_text).ok()
-    }
-
     /// Takes out what no longer counts, and gives it. It is not worth a write of its own, and goes with the next one.
     pub fn expire(&mut self, now: Timestamp) -> Vec<(IpAddr, Held)> {
         let (left, gone) = std::mem::take(&mut self.0)
@@ -136,35 +103,5 @@ impl HeldRecords {
             .partition::<BTreeMap<_, _>, _>(|(_, held)| held.in_force(now));
         self.0 = left;
         gone.into_iter().collect()
-    }
-
-    /// All held addresses.
-    pub fn iter(&self) -> impl Iterator<Item = (IpAddr, &Held)> {
-        self.0.iter().map(|(&ip, held)| (ip, held))
-    }
-
-    /// How an address is held.
-    pub fn get(&self, address: IpAddr) -> Option<&Held> {
-        self.0.get(&address)
-    }
-
-    /// Holds an address; gives back how it was held before.
-    pub fn insert(&mut self, address: IpAddr, held: Held) -> Option<Held> {
-        self.0.insert(address, held)
-    }
-
-    /// Holds an address no more.
-    pub fn remove(&mut self, address: IpAddr) -> Option<Held> {
-        self.0.remove(&address)
-    }
-
-    /// Number of held addresses.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether nothing is held.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }

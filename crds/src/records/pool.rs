@@ -1,18 +1,14 @@
 //! `status.allocatedIPs` of a pool.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use spiderpool_ipam::{Family, Owner, addr};
 
-use super::read::document;
+use super::by_address::{ByAddress, OfAddress};
 use super::{Problem, RecordsError};
 use crate::types::UnknownMembers;
-
-const FIELD: &str = "status.allocatedIPs";
 
 /// Who has one address.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -128,50 +124,14 @@ impl From<&Record> for Owner {
     }
 }
 
+impl OfAddress for Record {
+    const FIELD: &'static str = "status.allocatedIPs";
+}
+
 /// Who has which address of one pool.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PoolRecords(BTreeMap<IpAddr, Record>);
+pub type PoolRecords = ByAddress<Record>;
 
 impl PoolRecords {
-    /// No address in use.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Parses the text of the status field.
-    pub fn parse(text: &str) -> Result<Self, RecordsError> {
-        let corrupted = |problem| RecordsError { field: FIELD, problem };
-        let mut records = BTreeMap::new();
-        for (key, record) in document::<Record>(text).map_err(corrupted)? {
-            let address = parse_key(&key).map_err(corrupted)?;
-            if records.insert(address, record).is_some() {
-                return Err(corrupted(Problem::Duplicate(key)));
-            }
-        }
-        Ok(Self(records))
-    }
-
-    /// Parses the status field; an absent one has no records.
-    pub fn parse_opt(text: Option<&str>) -> Result<Self, RecordsError> {
-        text.map_or_else(|| Ok(Self::default()), Self::parse)
-    }
-
-    /// The text of the status field; none when there are no records.
-    pub fn to_status(&self) -> Option<String> {
-        if self.0.is_empty() {
-            return None;
-        }
-        // Keys are ordered as text, not as numbers: 10.0.0.10 goes before 10.0.0.9.
-        let by_text: BTreeMap<String, &Record> = self.0.iter().map(|(ip, record)| (ip.to_string(), record)).collect();
-        // Serialising string keys and plain values cannot fail.
-        serde_json::to_string(&by_text).ok()
-    }
-
-    /// All records, by address.
-    pub fn iter(&self) -> impl Iterator<Item = (IpAddr, &Record)> {
-        self.0.iter().map(|(&ip, record)| (ip, record))
-    }
-
     /// All records in the form a ledger is built from. A record of the other family is an error, not ignored: it shows that
     /// the string is not this pool's.
     pub fn owners(&self, family: Family) -> Result<Vec<(u128, Owner)>, RecordsError> {
@@ -182,49 +142,11 @@ impl PoolRecords {
                     Ok((bits, record.into()))
                 } else {
                     Err(RecordsError {
-                        field: FIELD,
+                        field: Record::FIELD,
                         problem: Problem::Family { address, family },
                     })
                 }
             })
             .collect()
-    }
-
-    /// The record of an address.
-    pub fn get(&self, address: IpAddr) -> Option<&Record> {
-        self.0.get(&address)
-    }
-
-    /// Puts a record in; gives back the one it replaced.
-    pub fn insert(&mut self, address: IpAddr, record: Record) -> Option<Record> {
-        self.0.insert(address, record)
-    }
-
-    /// Takes a record out.
-    pub fn remove(&mut self, address: IpAddr) -> Option<Record> {
-        self.0.remove(&address)
-    }
-
-    /// Number of addresses in use.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether no address is in use.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-pub(super) fn parse_key(key: &str) -> Result<IpAddr, Problem> {
-    let address: IpAddr = key.parse().map_err(|_| Problem::Address(key.to_owned()))?;
-    let canonical = address.to_canonical();
-    if canonical == address && address.to_string() == key {
-        Ok(address)
-    } else {
-        Err(Problem::NotCanonical {
-            key: key.to_owned(),
-            canonical,
-        })
     }
 }
