@@ -146,7 +146,7 @@ async fn serve(
     let endpoint = match Box::pin(publish).await {
         Ok(endpoint) => endpoint,
         Err(error) => {
-            together::give_back(&request, &granted).await;
+            together::give_back(&request, &granted, deadline + together::GIVE_BACK).await;
             return Err(error);
         }
     };

@@ -3,6 +3,7 @@
 use crate::cancel;
 use crate::pools::JobError;
 use spiderpool_crds::annotations::AnnotationError;
+use spiderpool_ipam::candidates::Rejection;
 use spiderpool_kit::discovery::Unknown;
 
 /// Why a request failed. Every text says what was attempted, on what, and what the reader can do.
@@ -161,14 +162,14 @@ impl RequestError {
     }
 
     /// The class for logs and metrics: a closed set.
-    pub const fn class(&self) -> &'static str {
+    pub fn class(&self) -> &'static str {
         match self {
             Self::UnknownPod { .. } | Self::OtherNode { .. } | Self::DeadPod { .. } | Self::NamespaceEnds { .. } => {
                 "pod"
             }
             Self::Annotation { .. } | Self::NamespaceAnnotation { .. } | Self::Unfit { .. } => "wrong_input",
-            Self::NoPool { .. } => "no_available_pool",
-            Self::Pool(JobError::Rejected { .. }) => "ip_used_out",
+            Self::NoPool { reasons, .. } if reasons.iter().any(|reason| is_used_out(reason)) => "ip_used_out",
+            Self::NoPool { .. } | Self::Pool(JobError::Rejected { .. }) => "no_available_pool",
             Self::Pool(JobError::Refused { .. } | JobError::Unread { .. } | JobError::Deadline { .. })
             | Self::Api { .. }
             | Self::Owner { .. } => "api",
@@ -176,5 +177,37 @@ impl RequestError {
             Self::Cancelled { .. } => "cancelled",
             Self::Busy { .. } => "busy",
         }
+    }
+}
+
+/// Whether a reason is that a pool has no room.
+fn is_used_out(reason: &str) -> bool {
+    let word = reason.split([' ', ':']).next();
+    word.is_some_and(|word| Rejection::USED_OUT.contains(&word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools_without_room_are_counted_apart() {
+        let no_pool = |reasons: &[&str]| RequestError::NoPool {
+            pod: "retail/shop".to_owned(),
+            nic: "eth0".to_owned(),
+            family: "IPv4".to_owned(),
+            reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+        };
+        let full = Rejection::Exhausted {
+            used: 2,
+            total: 2,
+            held: 0,
+        };
+        let line = format!("{}: all IP addresses used out", full.head());
+        assert_eq!(no_pool(&["asked for by annotation", &line]).class(), "ip_used_out");
+        assert_eq!(
+            no_pool(&["Disabled: IPPool off is disabled"]).class(),
+            "no_available_pool"
+        );
     }
 }

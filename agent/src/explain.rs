@@ -33,7 +33,8 @@ pub async fn no_pool(context: &Context, slot: &Slot<'_>, facts: &PodFacts, owner
     let pools = slot.shortcomings(&context.pools.cache().indexed(&facts.application), facts, &look);
     let mut reasons = about_application(slot, pools);
     if let Some(outage) = context.pools.cache().outage() {
-        reasons.push(format!("the watch of IPPools is broken: {outage}"));
+        // Without its seconds: an Event whose text changes each time is not counted as one.
+        reasons.push(format!("the watch of IPPools is broken: {}", outage.error));
     }
     let deadline = Instant::now() + TIMEOUT;
     let api: Api<SpiderSubnet> = Api::all(context.client.clone());

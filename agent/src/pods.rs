@@ -159,8 +159,10 @@ pub async fn live(
     let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
     let what = format!("read Pod {namespace}/{name}");
     let limit = deadline.min(Instant::now() + READ_TIMEOUT);
+    // What the cache learns while the answer is on its way is newer than the answer.
+    let before = context.pods.get(namespace, name);
     let found = tries::read(what, limit, || api.get_opt(name)).await?;
-    learn(context, namespace, name, found.as_ref());
+    learn(context, before, found.as_ref());
     Ok(match found {
         None => PodState::Gone {
             seen: "the API server has no Pod of that name".to_owned(),
@@ -176,9 +178,8 @@ pub async fn live(
 }
 
 /// Takes a live read into the cache, which may be behind: an ADD that is on its way must not find a pod alive whose DEL was served.
-fn learn(context: &Context, namespace: &str, name: &str, found: Option<&Pod>) {
-    let cached = context.pods.get(namespace, name);
-    if let Some(old) = cached.filter(|old| found.is_none_or(|pod| pod.metadata.uid != old.metadata.uid)) {
+fn learn(context: &Context, before: Option<Arc<Pod>>, found: Option<&Pod>) {
+    if let Some(old) = before.filter(|old| found.is_none_or(|pod| pod.metadata.uid != old.metadata.uid)) {
         context.pods.forget(&old);
     }
     let node = |pod: &&Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) == Some(&context.node);

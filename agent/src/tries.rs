@@ -38,7 +38,7 @@ impl Again {
     /// The object is not what the request was planned on.
     pub fn stale() -> Self {
         Self {
-            reason: "other writers were faster each time".to_owned(),
+            reason: "exhaust all retries: other writers were faster each time".to_owned(),
             after: Duration::ZERO,
             is_stale: true,
         }

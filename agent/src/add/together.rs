@@ -71,7 +71,7 @@ pub(super) async fn claim<'a>(
     match cancelled.or_else(|| explain::failed(failures, &asked)) {
         None => Ok(granted),
         Some(error) => {
-            give_back(request, &granted).await;
+            give_back(request, &granted, deadline + GIVE_BACK).await;
             Err(error)
         }
     }
@@ -79,13 +79,12 @@ pub(super) async fn claim<'a>(
 
 /// Gives back what a failed request claimed. What the pod's endpoint names stays the pod's own: an earlier ADD got it. What no
 /// endpoint names was claimed by an ADD that never came to its end, and is no use of the pod either.
-pub(super) async fn give_back(request: &Request<'_>, granted: &[Granted<'_>]) {
+pub(super) async fn give_back(request: &Request<'_>, granted: &[Granted<'_>], deadline: Instant) {
     let claims = || {
         let all = granted.iter();
         all.flat_map(|granted| granted.claims.iter().map(|claimed| (&granted.want.nic, claimed)))
     };
     kill::point(Point::GiveBackBefore);
-    let deadline = Instant::now() + GIVE_BACK;
     // A pod that keeps its addresses has them of an earlier one, which no endpoint need name.
     let kept = request.identity.keeper.is_some();
     let earlier = !kept && claims().any(|(_, claimed)| !claimed.taken.new);

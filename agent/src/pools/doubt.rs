@@ -58,6 +58,14 @@ impl Doubts {
         }
     }
 
+    /// A pool was read live at this version: no write that was planned on an older one can land.
+    pub(super) fn seen(&self, pool: &str, version: &str) {
+        let mut pools = self.lock();
+        if matches!(pools.get(pool), Some(Mark::At(doubtful)) if is_older(doubtful, version)) {
+            pools.remove(pool);
+        }
+    }
+
     /// The pool does not exist, so nothing can land.
     pub(super) fn forget(&self, pool: &str) {
         self.lock().remove(pool);
@@ -117,6 +125,11 @@ mod tests {
         assert!(!doubts.concerns("p", "3"));
         assert_eq!(doubts.raised(), ["p"]);
         doubts.settle("p", "3");
+        assert!(!doubts.is_raised("p"));
+        doubts.raise("p", "3");
+        doubts.seen("p", "3");
+        assert!(doubts.is_raised("p"), "the write may still land on what was read");
+        doubts.seen("p", "4");
         assert!(!doubts.is_raised("p"));
         tokio::time::advance(INHERITED).await;
         assert!(

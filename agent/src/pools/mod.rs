@@ -144,6 +144,7 @@ impl PoolStore {
             reply,
         };
         self.send(pool, job, deadline).await?;
+        kill::point(Point::ReleaseQueued);
         answer.await.unwrap_or_else(|_| Err(stopped(pool)))
     }
 
@@ -166,7 +167,6 @@ impl PoolStore {
             reply,
         };
         self.send(pool, job, deadline).await?;
-        kill::point(Point::ReleaseQueued);
         answer.await.unwrap_or_else(|_| Err(stopped(pool)))
     }
 
@@ -210,9 +210,9 @@ impl PoolStore {
         match writer::read(self, pool, deadline).await {
             Ok(Some(object)) => Ok(look(&object)),
             Ok(None) => Ok(Some(format!("IPPool {pool} of {ip} does not exist"))),
-            Err(message) => Err(JobError::Unread {
+            Err(unread) => Err(JobError::Unread {
                 pool: pool.to_owned(),
-                message,
+                message: unread.message,
             }),
         }
     }

@@ -14,6 +14,7 @@ use crate::kill::{self, Point};
 use crate::pause::{pause, pauses};
 use kube::ResourceExt;
 use kube::api::PostParams;
+use kube::core::Status;
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_ipam::candidates::Rejection;
 use spiderpool_kit::backoff::Backoff;
@@ -105,9 +106,9 @@ impl Writer {
                         store.doubts().forget(&name);
                         return job::missing(batch, &name);
                     }
-                    Err(message) => {
-                        last_error = message;
-                        pause(&mut backoff).await;
+                    Err(unread) => {
+                        last_error = unread.message;
+                        hold_off(unread.after, latest, &mut backoff).await;
                         continue;
                     }
                 },
@@ -163,9 +164,13 @@ impl Writer {
                 }
                 Write::Conflict => {
                     store.metrics().conflicts.inc();
-                    last_error = "other writers were faster each time".to_owned();
+                    last_error = "exhaust all retries: other writers were faster each time".to_owned();
                     self.pace.lost(Instant::now());
                     from = self.news(&version, limit, &mut backoff).await;
+                }
+                Write::Busy { after, message } => {
+                    last_error = message;
+                    hold_off(after, latest, &mut backoff).await;
                 }
                 Write::Unknown(message) => {
                     store.doubts().raise(&name, &version);
@@ -264,6 +269,11 @@ enum Write {
     Conflict,
     Missing,
     Refused(String),
+    /// It was turned away unseen, and should not come again for so long.
+    Busy {
+        after: Duration,
+        message: String,
+    },
     Unknown(String),
 }
 
@@ -281,20 +291,60 @@ async fn write(store: &PoolStore, name: &str, state: &PoolState, limit: Instant)
         }
         Ok(Err(kube::Error::Api(status))) if status.is_conflict() => Write::Conflict,
         Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Write::Missing,
-        Ok(Err(kube::Error::Api(status))) if (400..500).contains(&status.code) && status.code != 429 => {
-            Write::Refused(status.message)
-        }
+        Ok(Err(kube::Error::Api(status))) if status.code == 429 => Write::Busy {
+            after: asked_for(&status),
+            message: format!("the API server did not take the write: {}", status.message),
+        },
+        Ok(Err(kube::Error::Api(status))) if (400..500).contains(&status.code) => Write::Refused(status.message),
         Ok(Err(error)) => Write::Unknown(format!("the API server did not take the write: {error}")),
         Err(_) => Write::Unknown("the API server did not answer".to_owned()),
     }
 }
 
+/// Why a pool could not be read.
+pub(super) struct Unread {
+    pub(super) message: String,
+    /// How long the server wants to be left alone.
+    after: Duration,
+}
+
 /// Reads a pool live.
-pub(super) async fn read(store: &PoolStore, name: &str, limit: Instant) -> Result<Option<Arc<SpiderIPPool>>, String> {
+pub(super) async fn read(store: &PoolStore, name: &str, limit: Instant) -> Result<Option<Arc<SpiderIPPool>>, Unread> {
+    let unread = |message: String, after: Duration| Err(Unread { message, after });
     match tokio::time::timeout_at(limit, store.api().get_opt(name)).await {
-        Ok(Ok(Some(object))) => Ok(Some(store.learn(object))),
+        Ok(Ok(Some(object))) => {
+            let version = object.resource_version().unwrap_or_default();
+            store.doubts().seen(name, &version);
+            Ok(Some(store.learn(object)))
+        }
         Ok(Ok(None)) => Ok(None),
-        Ok(Err(error)) => Err(format!("the API server did not answer a read: {error}")),
-        Err(_) => Err("the API server did not answer a read in time".to_owned()),
+        Ok(Err(error)) => {
+            let after = match &error {
+                kube::Error::Api(status) => asked_for(status),
+                _ => Duration::ZERO,
+            };
+            unread(format!("the API server did not answer a read: {error}"), after)
+        }
+        Err(_) => unread(
+            "the API server did not answer a read in time".to_owned(),
+            Duration::ZERO,
+        ),
+    }
+}
+
+/// How long a server that refuses for want of time wants to be left alone.
+fn asked_for(status: &Status) -> Duration {
+    let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    Duration::from_secs(seconds.into())
+}
+
+/// Pauses for as long as the server asked for, with jitter on top; not past the last deadline of those who wait.
+async fn hold_off(after: Duration, latest: Instant, backoff: &mut Backoff) {
+    tokio::select! {
+        () = tokio::time::sleep_until(latest) => {}
+        () = async {
+            tokio::time::sleep(after).await;
+            pause(backoff).await;
+        } => {}
     }
 }

@@ -174,3 +174,31 @@ async fn an_add_that_waits_for_an_earlier_one_says_so_in_time_and_leaves_nothing
     assert!(scene.agent.context.turns.is_empty());
     assert_eq!(scene.agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_record_write_that_the_server_has_no_time_for_waits_as_long_as_it_says_and_leaves_no_doubt() {
+    let scene = Scene::new();
+    let put = format!("PUT {POOLS}/a/status");
+    scene
+        .agent
+        .server
+        .meet(&put, Fault::Refuse(429, "too many requests", 2), 1);
+    let start = Instant::now();
+    let added = scene.agent.add("eth0", &[]);
+    let looked = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        scene.agent.context.pools.holding("nobody")
+    };
+    let (added, held) = tokio::join!(added, looked);
+    assert_eq!(added.unwrap(), ["eth0 10.77.1.1/20"]);
+    assert!(held.is_empty(), "{held:?}");
+    let took = start.elapsed();
+    assert!(
+        took > Duration::from_secs(2) && took < Duration::from_secs(3),
+        "{took:?}"
+    );
+    assert_eq!(
+        scene.agent.server.asked().iter().filter(|asked| **asked == put).count(),
+        2
+    );
+}

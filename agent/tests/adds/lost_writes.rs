@@ -109,3 +109,21 @@ async fn a_pod_keeps_the_address_that_the_cache_of_its_pool_does_not_know() {
     assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.2.1/20"]);
     assert_eq!(agent.records("a"), Vec::<String>::new());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_breaks_while_in_doubt_stops_no_del_of_others() {
+    let agent = one_pool();
+    agent.server.lose(&path());
+    agent.add("eth0", &[]).await.unwrap_err();
+    agent.server.lose_no_more();
+    assert!(
+        agent.context.pools.holding("other").contains("a"),
+        "nothing is in doubt"
+    );
+    agent
+        .server
+        .edit(&path(), |pool| pool["status"]["allocatedIPs"] = json!("{"));
+    assert!(agent.add("eth0", &[]).await.unwrap_err().contains("broken"));
+    let held = agent.context.pools.holding("other");
+    assert!(held.is_empty(), "{held:?}");
+}

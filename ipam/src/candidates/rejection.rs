@@ -144,6 +144,9 @@ impl Term {
 }
 
 impl Rejection {
+    /// The words of a pool that has no room.
+    pub const USED_OUT: [&str; 2] = ["PoolExhausted", "RecordLimit"];
+
     /// The reason as one word that stays.
     pub const fn word(&self) -> &'static str {
         match self {
@@ -155,8 +158,8 @@ impl Rejection {
             Self::Broken(_) => "Broken",
             Self::NotReady | Self::Refused(_) => "NotReady",
             Self::Affinity(_) => "AffinityRejected",
-            Self::Exhausted { .. } => "PoolExhausted",
-            Self::RecordLimit { .. } => "RecordLimit",
+            Self::Exhausted { .. } => Self::USED_OUT[0],
+            Self::RecordLimit { .. } => Self::USED_OUT[1],
             Self::AddressOutside(_) => "AddressOutside",
             Self::AddressTaken { .. } => "AddressTaken",
             Self::AddressHeld { .. } => "AddressHeld",
