@@ -1,7 +1,7 @@
 //! ADDs that nobody waits for any more.
 
 use super::agent::{Agent, POD, args, del_args, pool};
-use super::api::POOLS;
+use super::api::{Fault, POOLS};
 use axum::body::Body;
 use serde_json::json;
 use spiderpool_agent::cancel::{Cancel, Reason};
@@ -117,6 +117,25 @@ async fn a_cancelled_add_gives_back_what_it_took() {
     assert_eq!(agent.records("a"), Vec::<String>::new());
     let writes = agent.server.history(&format!("{POOLS}/a")).len();
     assert_eq!((writes, agent.nics()), (3, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_add_whose_endpoint_is_not_taken_ends_between_two_tries() {
+    let agent = Agent::start(
+        &[pool("a", "10.77.1.1-10.77.1.9", &json!({}))],
+        &json!({names::ANNOTATION_IPPOOL: r#"{"ipv4":["a"]}"#}),
+    );
+    let create = "POST /apis/spiderpool.spidernet.io/v2beta1/namespaces/retail/spiderendpoints";
+    agent.server.meet(create, Fault::Refuse(429, "busy", 9), usize::MAX);
+    let started = Instant::now();
+    let deleting = after(Duration::from_secs(1), async {
+        assert_eq!(agent.records("a"), ["10.77.1.1 eth0"]);
+        agent.del("eth0", "c").await
+    });
+    let (added, _) = tokio::join!(agent.add("eth0", &[]), deleting);
+    assert!(added.unwrap_err().contains("cancelled by DEL"));
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert_eq!(agent.records("a"), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]

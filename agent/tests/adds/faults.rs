@@ -1,5 +1,6 @@
 //! What an API server that is overloaded, cut off or slow does to requests.
 
+use super::agent::{Agent, pool};
 use super::api::{Fault, POOLS};
 use super::endings::{ENDPOINT, Scene};
 use serde_json::{Value, json};
@@ -55,6 +56,39 @@ async fn an_endpoint_write_that_is_refused_for_now_cut_off_or_unanswered_is_read
     scene.agent.server.land();
     let endpoint = scene.agent.server.get(ENDPOINT).unwrap();
     assert_eq!(endpoint["status"]["current"]["ips"][0]["ipv4"], json!("10.77.1.1/20"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_read_of_nodes_namespaces_and_owners_is_asked_for_again() {
+    let rack = json!({"matchLabels": {"rack": "7"}});
+    let pools = [pool("a", "10.77.1.1", &json!({"nodeAffinity": rack}))];
+    let agent = Agent::start_of("ReplicaSet", &pools, &json!({}));
+    let meta = |name: &str| json!({"name": name, "uid": "s", "labels": {"rack": "7"}});
+    let objects = [
+        ("/api/v1/nodes/n1", "v1", "Node"),
+        ("/api/v1/namespaces/retail", "v1", "Namespace"),
+        (
+            "/apis/apps/v1/namespaces/retail/replicasets/store",
+            "apps/v1",
+            "ReplicaSet",
+        ),
+    ];
+    for (path, version, kind) in objects {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        agent.server.put(
+            path,
+            json!({"apiVersion": version, "kind": kind, "metadata": meta(name)}),
+        );
+        agent
+            .server
+            .meet(&format!("GET {path}"), Fault::Refuse(503, "starting", 1), 1);
+    }
+    assert_eq!(agent.add("eth0", &["a"]).await.unwrap(), ["eth0 10.77.1.1/20"]);
+    let asked = agent.server.asked();
+    for (path, ..) in objects {
+        let get = format!("GET {path}");
+        assert_eq!(asked.iter().filter(|asked| **asked == get).count(), 2, "{asked:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
