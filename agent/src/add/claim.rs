@@ -57,6 +57,29 @@ impl<'a> Claimant<'a> {
         }
     }
 
+    /// What the cache lets expect. What is held back or on record for the NIC is not counted, so this is a guess. An
+    /// application's own pools grow.
+    pub(super) fn outlook(&self) -> Outlook {
+        if self.want.choice.asked.level == Level::Subnets {
+            return Outlook::Fair;
+        }
+        let is_full = |pool: &SpiderIPPool| {
+            let status = pool.status.as_ref();
+            let counts = status.and_then(|status| status.allocated_ip_count.zip(status.total_ip_count));
+            counts.is_some_and(|(used, total)| used >= total)
+        };
+        let considered = self.considered(Reach::All);
+        let chosen = self.judge(&considered, &self.want.facts).chosen;
+        let mut candidates = considered.iter().filter(|pool| chosen.contains(&pool.name_any()));
+        if chosen.is_empty() {
+            Outlook::NoPool
+        } else if candidates.all(|pool| is_full(pool)) {
+            Outlook::Full
+        } else {
+            Outlook::Fair
+        }
+    }
+
     /// Claims an address from the first candidate that has one. An automatic pool is waited for.
     pub(super) async fn claim(&self, deadline: Instant) -> Result<Claimed, RequestError> {
         if self.want.choice.asked.level != Level::Subnets {
@@ -306,6 +329,17 @@ impl<'a> Claimant<'a> {
         };
         cancel.or(args, waiting).await
     }
+}
+
+/// What a claim may come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outlook {
+    /// There is an address.
+    Fair,
+    /// The counters of all candidates say that they are full.
+    Full,
+    /// No pool may serve, as far as is known without reading anything.
+    NoPool,
 }
 
 /// Versions of pools, by name.

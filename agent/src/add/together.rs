@@ -1,6 +1,6 @@
 //! All or nothing: the addresses of all NICs and families of a request.
 
-use super::claim::Claimant;
+use super::claim::{Claimant, Outlook};
 use super::{Request, Want};
 use crate::endpoints;
 use crate::error::RequestError;
@@ -30,7 +30,9 @@ impl Granted<'_> {
     }
 }
 
-/// Claims an address of each family for each NIC, or none at all.
+/// Claims an address of each family for each NIC, or none at all. Where one of them is not to be had, as far as the cache knows, it
+/// is asked for first: most likely all the others would be taken, written and given back for nothing. What no pool can serve is asked
+/// for all the same, since who repairs one should not be told of the other only afterwards.
 pub(super) async fn claim<'a>(
     request: &Request<'_>,
     wants: &'a [Want],
@@ -43,8 +45,14 @@ pub(super) async fn claim<'a>(
             families.map(move |family| Claimant::new(request, want, *family))
         })
         .collect();
-    let tries = slots.iter().map(|slot| slot.claim(deadline));
-    let results = futures::future::join_all(tries).await;
+    let (full, mut others): (Vec<&Claimant<'_>>, Vec<_>) =
+        slots.iter().partition(|slot| slot.outlook() == Outlook::Full);
+    let mut results = claim_all(&full, deadline).await;
+    if results.iter().any(Result::is_err) {
+        others.retain(|slot| slot.outlook() == Outlook::NoPool);
+    }
+    results.extend(claim_all(&others, deadline).await);
+    let tried = full.into_iter().chain(others);
     let mut granted: Vec<Granted<'_>> = wants
         .iter()
         .map(|want| Granted {
@@ -53,7 +61,7 @@ pub(super) async fn claim<'a>(
         })
         .collect();
     let mut failures = Vec::new();
-    for (slot, result) in slots.iter().zip(results) {
+    for (slot, result) in tried.zip(results) {
         match result {
             Ok(claimed) => {
                 let own = granted.iter_mut().find(|granted| granted.want.nic == slot.want.nic);
@@ -66,6 +74,9 @@ pub(super) async fn claim<'a>(
             }),
         }
     }
+    for own in &mut granted {
+        own.claims.sort_by_key(|claimed| claimed.taken.ip.is_ipv6());
+    }
     let asked: Vec<_> = slots.iter().map(|slot| (slot.want.nic.as_str(), slot.family)).collect();
     let cancelled = request.cancel.check(request.args).err();
     match cancelled.or_else(|| explain::failed(failures, &asked)) {
@@ -75,6 +86,10 @@ pub(super) async fn claim<'a>(
             Err(error)
         }
     }
+}
+
+async fn claim_all(slots: &[&Claimant<'_>], deadline: Instant) -> Vec<Result<Claimed, RequestError>> {
+    futures::future::join_all(slots.iter().map(|slot| slot.claim(deadline))).await
 }
 
 /// Gives back what a failed request claimed. What the pod's endpoint names stays the pod's own: an earlier ADD got it. What no

@@ -80,6 +80,38 @@ async fn while_a_further_nic_gets_nothing_no_address_is_used_up() {
 }
 
 #[tokio::test]
+async fn where_a_pool_counts_as_full_it_is_looked_at_before_others_are_written() {
+    let mut counted = full("b", "10.77.2.1");
+    counted["status"]["allocatedIPCount"] = json!(1);
+    counted["status"]["totalIPCount"] = json!(1);
+    let pools = [
+        pool("a", "10.77.1.1-10.77.1.9", &json!({})),
+        pool("a6", "fd77::1-fd77::9", &json!({})),
+        counted.clone(),
+    ];
+    let items = json!({names::ANNOTATION_IPPOOLS: r#"[{"ipv4":["a"],"ipv6":["a6"]},{"ipv4":["b"]}]"#});
+    let agent = Agent::start(&pools, &items);
+    let error = agent.add("eth0", &[]).await.unwrap_err();
+    assert!(error.contains("only NIC net1 IPv4 is missing"), "{error}");
+    assert_eq!(agent.server.asked(), [format!("GET {POOLS}/b")]);
+    // What else is missing is told as well.
+    let mut more = items.clone();
+    more[names::ANNOTATION_IPPOOLS] = json!(r#"[{"ipv4":["a"]},{"ipv4":["b"]},{"ipv4":["none"]}]"#);
+    let lacking = Agent::start(&pools, &more);
+    let error = lacking.add("eth0", &[]).await.unwrap_err();
+    for told in ["used out in IPPool b", "IPPool none does not exist"] {
+        assert!(error.contains(told), "{error}");
+    }
+    assert_eq!(lacking.server.asked(), [format!("GET {POOLS}/b")]);
+    // The counter is wrong, or somebody has given back an address of which this node does not know yet.
+    agent
+        .server
+        .replace_silently(&format!("{POOLS}/b"), pool("b", "10.77.2.1", &json!({})));
+    let all = ["eth0 10.77.1.1/20", "eth0 fd77::1/64", "net1 10.77.2.1/20"];
+    assert_eq!(agent.add("eth0", &[]).await.unwrap(), all);
+}
+
+#[tokio::test]
 async fn what_an_add_left_that_never_ended_is_given_back_by_the_next_one_that_fails() {
     let mut left = pool("a", "10.77.1.1-10.77.1.9", &json!({}));
     left["status"]["allocatedIPs"] =

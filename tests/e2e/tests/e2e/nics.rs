@@ -269,7 +269,7 @@ async fn a_second_interface_without_addresses_uses_up_none_of_the_first() -> Res
         }
         let seen = seen.map(|seen| seen.load(Ordering::SeqCst));
         ensure!(
-            seen == [1, 1],
+            seen.iter().all(|most| *most <= 1),
             "so many addresses of the first interface's pools were in use at once: {seen:?}"
         );
         scene.delete::<Pod>("wants").await?;
