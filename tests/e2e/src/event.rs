@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use k8s_openapi::api::core::v1::Event;
+use kube::Api;
 use kube::runtime::watcher;
 
 use crate::scene::Scene;
@@ -19,22 +20,13 @@ impl Scene {
         texts: &[&str],
         deadline: Duration,
     ) -> Result<Event> {
-        let fields = format!("involvedObject.kind={kind},involvedObject.name={name}");
-        let what = format!("an Event {reason} about {kind} {name} with {texts:?}");
-        wait::objects(
-            &self.api(),
-            watcher::Config::default().fields(&fields),
-            &what,
-            deadline,
-            |events| {
-                let fits = |event: &&Event| {
-                    let message = event.message.as_deref().unwrap_or_default();
-                    event.reason.as_deref() == Some(reason) && texts.iter().all(|text| message.contains(text))
-                };
-                Ok(events.values().find(fits).cloned())
-            },
-        )
-        .await
+        event_of(&self.api(), (kind, name), reason, texts, deadline).await
+    }
+
+    /// As [`Self::event`], about a pool. Events of what has no namespace are in a namespace that is none of the scene's.
+    pub async fn pool_event(&self, pool: &str, reason: &str, texts: &[&str], deadline: Duration) -> Result<Event> {
+        let events = Api::all(self.cluster.client.clone());
+        event_of(&events, ("SpiderIPPool", pool), reason, texts, deadline).await
     }
 
     /// Waits until the kubelet says about one of the pods of a workload why it has no address.
@@ -52,4 +44,24 @@ impl Scene {
         })
         .await
     }
+}
+
+async fn event_of(
+    events: &Api<Event>,
+    (kind, name): (&str, &str),
+    reason: &str,
+    texts: &[&str],
+    deadline: Duration,
+) -> Result<Event> {
+    let fields = format!("involvedObject.kind={kind},involvedObject.name={name},reason={reason}");
+    let what = format!("an Event {reason} about {kind} {name} with {texts:?}");
+    let config = watcher::Config::default().fields(&fields);
+    wait::objects(events, config, &what, deadline, |events| {
+        let fits = |event: &&Event| {
+            let message = event.message.as_deref().unwrap_or_default();
+            texts.iter().all(|text| message.contains(text))
+        };
+        Ok(events.values().find(fits).cloned())
+    })
+    .await
 }

@@ -3,13 +3,12 @@
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
-use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
+use crate::definition;
 use crate::scene::Scene;
 use crate::wait::{SOON, until};
 use crate::workload::{self, Annotations};
@@ -23,39 +22,9 @@ pub struct Foreign<'a> {
 impl<'a> Foreign<'a> {
     /// Makes the definition where there is none, and waits until the kind is served. It stays, since other tests may use it.
     pub async fn define(scene: &'a Scene, resource: ApiResource) -> Result<Self> {
-        let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-        let name = format!("{}.{}", resource.plural, resource.group);
-        let object = json!({
-            "metadata": {"name": name},
-            "spec": {
-                "group": resource.group,
-                "scope": "Namespaced",
-                "names": {
-                    "kind": resource.kind,
-                    "listKind": format!("{}List", resource.kind),
-                    "plural": resource.plural,
-                    "singular": resource.kind.to_ascii_lowercase(),
-                },
-                "versions": [{
-                    "name": resource.version,
-                    "served": true,
-                    "storage": true,
-                    "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": open, "status": open}}},
-                }],
-            },
-        });
-        let what = || format!("defining {name}");
-        let object: CustomResourceDefinition = serde_json::from_value(object).with_context(what)?;
-        let definitions: Api<CustomResourceDefinition> = Api::all(scene.cluster.client.clone());
-        match definitions.create(&PostParams::default(), &object).await {
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            outcome => drop(outcome.with_context(what)?),
-        }
-        let served = await_condition(definitions, &name, conditions::is_crd_established());
-        tokio::time::timeout(SOON, served)
-            .await
-            .with_context(|| format!("{} took more than {SOON:?}", what()))?
-            .with_context(what)?;
+        let definitions = Api::all(scene.cluster.client.clone());
+        definition::define(definitions, &resource, &definition::anything(), &Value::Null).await?;
+        let name = definition::name(&resource);
         let kind = Self { scene, resource };
         // The API server begins to serve a kind a moment after it says so.
         until(&format!("{name} to be served"), SOON, async || {

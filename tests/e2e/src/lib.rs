@@ -9,6 +9,7 @@ pub mod agents;
 pub mod answers;
 pub mod attached;
 pub mod cluster;
+pub mod definition;
 pub mod dump;
 mod edit;
 pub mod event;

@@ -5,15 +5,15 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, PostParams};
-use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
+use crate::definition;
 use crate::leave::delete_if_there;
 use crate::life::Workload;
 use crate::scene::Scene;
 use crate::shape::WorkloadKind;
-use crate::wait::{LONG, SOON};
+use crate::wait::LONG;
 use crate::workload::{self, Annotations};
 
 /// Label of ClusterRoles whose rules the operator gets.
@@ -42,54 +42,18 @@ impl<'a> OwnKind<'a> {
     }
 
     fn definition(&self) -> String {
-        format!("{}.{}", self.kind.resource.plural, self.kind.resource.group)
+        definition::name(&self.kind.resource)
     }
 
     /// Makes its definition, with a scale subresource, and waits until it is served.
     pub async fn define(&self) -> Result<()> {
-        let resource = &self.kind.resource;
-        let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-        let object = json!({
-            "metadata": {"name": self.definition()},
-            "spec": {
-                "group": resource.group,
-                "scope": "Namespaced",
-                "names": {
-                    "kind": resource.kind,
-                    "listKind": format!("{}List", resource.kind),
-                    "plural": resource.plural,
-                    "singular": resource.kind.to_ascii_lowercase(),
-                },
-                "versions": [{
-                    "name": resource.version,
-                    "served": true,
-                    "storage": true,
-                    "schema": {"openAPIV3Schema": {"type": "object", "properties": {
-                        "spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {
-                            "replicas": {"type": "integer", "format": "int32"},
-                        }},
-                        "status": open,
-                    }}},
-                    "subresources": {
-                        "status": {},
-                        "scale": {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"},
-                    },
-                }],
-            },
+        let mut spec = definition::anything();
+        spec["properties"] = json!({"replicas": {"type": "integer", "format": "int32"}});
+        let subresources = json!({
+            "status": {},
+            "scale": {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"},
         });
-        let what = || format!("defining {}", self.kind);
-        let object: CustomResourceDefinition = serde_json::from_value(object).with_context(what)?;
-        self.definitions()
-            .create(&PostParams::default(), &object)
-            .await
-            .with_context(what)?;
-        let name = self.definition();
-        let served = await_condition(self.definitions(), &name, conditions::is_crd_established());
-        tokio::time::timeout(SOON, served)
-            .await
-            .with_context(|| format!("{} took more than {SOON:?}", what()))?
-            .with_context(what)
-            .map(drop)
+        definition::define(self.definitions(), &self.kind.resource, &spec, &subresources).await
     }
 
     /// Removes its definition, and with it all objects.

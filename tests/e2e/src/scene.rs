@@ -188,6 +188,14 @@ impl Scene {
         }
     }
 
+    /// A pool of these addresses of the scene's network, by their last parts.
+    pub fn range(&self, version: u8, first: &str, last: &str) -> IPPoolSpec {
+        IPPoolSpec {
+            ips: Some(vec![format!("{}-{}", self.ip(version, first), self.ip(version, last))]),
+            ..IPPoolSpec::default()
+        }
+    }
+
     /// The scene's pools as they are now, by name.
     pub async fn own_pools(&self) -> Result<Vec<SpiderIPPool>> {
         let all = self

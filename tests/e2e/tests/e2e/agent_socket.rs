@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
-use spiderpool_crds::{IPPoolSpec, SpiderEndpoint};
+use spiderpool_crds::SpiderEndpoint;
 use spiderpool_e2e::cluster::Cluster;
 use spiderpool_e2e::node::{AGENT, Node};
 use spiderpool_e2e::pod::Running;
@@ -117,10 +117,7 @@ async fn bad_requests_are_refused_with_a_reason() -> Result<()> {
 
 /// A pool of the scene and a pod that runs with an address of it.
 async fn running_pod(scene: &Scene, node: &Node, name: &str) -> Result<Running> {
-    let spec = IPPoolSpec {
-        ips: Some(vec![format!("{}-{}", scene.ip(4, "10"), scene.ip(4, "20"))]),
-        ..IPPoolSpec::default()
-    };
+    let spec = scene.range(4, "10", "20");
     let pool = scene.create_pool(name, 4, spec).await?.name_any();
     scene
         .create(&pod(name, &node.name, &from_pools(&[&pool], &[]))?)

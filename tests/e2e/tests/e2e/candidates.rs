@@ -23,21 +23,9 @@ const GOLDEN: &str = include_str!("golden/candidates.txt");
 const SECOND_NIC: &str = "e2e.spiderpool.io/second-nic";
 const SECOND_NIC_IPAM: &str = "e2e.spiderpool.io/second-nic-ipam";
 
-/// Addresses of a network of the scene by their last parts.
-fn range(scene: &Scene, version: u8, first: &str, last: &str) -> IPPoolSpec {
-    IPPoolSpec {
-        ips: Some(vec![format!(
-            "{}-{}",
-            scene.ip(version, first),
-            scene.ip(version, last)
-        )]),
-        ..IPPoolSpec::default()
-    }
-}
-
 /// Makes an IPv4 pool; its whole name.
 async fn pool(scene: &Scene, name: &str, first: &str, last: &str) -> Result<String> {
-    let made = scene.create_pool(name, 4, range(scene, 4, first, last)).await?;
+    let made = scene.create_pool(name, 4, scene.range(4, first, last)).await?;
     Ok(made.name_any())
 }
 
@@ -85,7 +73,7 @@ async fn of_network_or_default(scene: &Scene, node: &Node, network: &str) -> Res
             default: Some(true),
             // The default of all namespaces would be that of other tests too.
             namespace_name: Some(vec![scene.namespace.clone()]),
-            ..range(scene, version, "70", "79")
+            ..scene.range(version, "70", "79")
         };
         scene.create_pool(&format!("default{version}"), version, spec).await?;
     }
@@ -196,13 +184,13 @@ async fn pools_are_tried_in_turn_and_give_what_may_be_given() -> Result<()> {
         // Of four addresses one is taken out and two are reserved.
         let kept = IPPoolSpec {
             exclude_ips: Some(vec![scene.ip(4, "61")]),
-            ..range(scene, 4, "60", "63")
+            ..scene.range(4, "60", "63")
         };
         let kept = scene.create_pool("kept", 4, kept).await?.name_any();
         let reserved = [scene.ip(4, "60"), scene.ip(4, "62")];
         scene.reserve("reserved", reserved.to_vec()).await?;
         let v6 = scene
-            .create_pool("six", 6, range(scene, 6, "20", "2f"))
+            .create_pool("six", 6, scene.range(6, "20", "2f"))
             .await?
             .name_any();
 

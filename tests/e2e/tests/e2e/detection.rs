@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::runtime::watcher;
-use kube::{Api, ResourceExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use serde_json::{Value, json};
 use spiderpool_crds::conditions::{FOREIGN_HOSTS, find};
 use spiderpool_crds::records::{Held, HeldReason, HeldRecords};
@@ -140,7 +139,9 @@ async fn an_address_that_a_foreign_host_uses_is_kept_from_all_pods() -> Result<(
             "the quarantine has {left} left"
         );
         foreign_hosts(scene, &shared, "True", &[&ip(10), &host.mac]).await?;
-        told(scene, &shared, &[&ip(10), &host.mac]).await?;
+        scene
+            .pool_event(&shared, FOREIGN_HOSTS, &[&ip(10), &host.mac], SOON)
+            .await?;
 
         // The pod itself is no foreign host when its sandbox is made again.
         make_sandbox_again(scene, node, &pod).await?;
@@ -268,25 +269,6 @@ async fn foreign_hosts(scene: &Scene, pool: &str, status: &str, texts: &[&str]) 
         let found = find(conditions, FOREIGN_HOSTS)?;
         (found.status == status && texts.iter().all(|text| found.message.contains(text))).then_some(())
     })
-    .await
-}
-
-/// Waits for the Event about the pool.
-async fn told(scene: &Scene, pool: &str, texts: &[&str]) -> Result<()> {
-    let events: Api<Event> = Api::all(scene.cluster.client.clone());
-    let fields = format!("involvedObject.name={pool},reason={FOREIGN_HOSTS}");
-    let what = format!("an Event {FOREIGN_HOSTS} about pool {pool} with {texts:?}");
-    wait::objects(
-        &events,
-        watcher::Config::default().fields(&fields),
-        &what,
-        SOON,
-        |events| {
-            let message = |event: &Event| event.message.clone().unwrap_or_default();
-            let fits = |event: &Event| texts.iter().all(|text| message(event).contains(text));
-            Ok(events.values().any(fits).then_some(()))
-        },
-    )
     .await
 }
 

@@ -8,12 +8,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::PropagationPolicy;
 use serde_json::json;
+use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::conditions::find;
 use spiderpool_crds::names::{
     ANNOTATION_IPPOOL, ANNOTATION_IPPOOLS, ANNOTATION_RECLAIM, ANNOTATION_SUBNET, ANNOTATION_SUBNETS,
     LABEL_OWNER_APP_UID, LABEL_OWNER_SUBNET,
 };
-use spiderpool_crds::{IPPoolSpec, SpiderIPPool};
 use spiderpool_e2e::life::{Workload, size};
 use spiderpool_e2e::scene::{Scene, scene};
 use spiderpool_e2e::shape::WorkloadKind;
@@ -182,10 +182,7 @@ async fn a_family_that_is_no_longer_asked_for_drains() -> Result<()> {
 async fn an_annotation_that_is_taken_away_drains_the_pools() -> Result<()> {
     scene("annotation_removed", async |scene: &Scene| {
         let kind = WorkloadKind::deployment();
-        let spec = IPPoolSpec {
-            ips: Some(vec![format!("{}-{}", scene.ip(4, "200"), scene.ip(4, "209"))]),
-            ..IPPoolSpec::default()
-        };
+        let spec = scene.range(4, "200", "209");
         let named = scene.create_pool("named", 4, spec).await?.name_any();
         let wish = from_subnets(&[&scene.v4], &[], "+1");
         let kept = {

@@ -27,50 +27,38 @@ const WITHIN: Duration = Duration::from_secs(2);
 /// The same of the last one, on a machine whose cores are busy with other tests.
 const LAST_WITHIN: Duration = Duration::from_secs(6);
 
-/// A pool of one to three addresses.
-fn of(scene: &Scene, version: u8, first: &str, last: &str) -> IPPoolSpec {
-    IPPoolSpec {
-        ips: Some(vec![format!(
-            "{}-{}",
-            scene.ip(version, first),
-            scene.ip(version, last)
-        )]),
-        ..IPPoolSpec::default()
-    }
-}
-
 /// Makes the pools that serve nobody, each for another reason.
 async fn useless_pools(scene: &Scene, node: &str) -> Result<()> {
-    scene.create_pool("full", 4, of(scene, 4, "20", "20")).await?;
-    let going = scene.create_pool("going", 6, of(scene, 6, "20", "2f")).await?;
+    scene.create_pool("full", 4, scene.range(4, "20", "20")).await?;
+    let going = scene.create_pool("going", 6, scene.range(6, "20", "2f")).await?;
     let off = IPPoolSpec {
         disable: Some(true),
-        ..of(scene, 4, "22", "23")
+        ..scene.range(4, "22", "23")
     };
     scene.create_pool("off", 4, off).await?;
-    scene.create_pool("six", 6, of(scene, 6, "30", "3f")).await?;
+    scene.create_pool("six", 6, scene.range(6, "30", "3f")).await?;
     let excluded = IPPoolSpec {
         exclude_ips: Some(vec![scene.ip(4, "24")]),
-        ..of(scene, 4, "24", "24")
+        ..scene.range(4, "24", "24")
     };
     scene.create_pool("excluded", 4, excluded).await?;
-    scene.create_pool("reserved", 4, of(scene, 4, "26", "27")).await?;
+    scene.create_pool("reserved", 4, scene.range(4, "26", "27")).await?;
     scene
         .reserve("reserved", vec![scene.ip(4, "26"), scene.ip(4, "27")])
         .await?;
     let foreign = IPPoolSpec {
         node_name: Some(vec!["elsewhere".to_owned()]),
-        ..of(scene, 4, "28", "28")
+        ..scene.range(4, "28", "28")
     };
     scene.create_pool("foreign", 4, foreign).await?;
-    scene.create_pool("sound", 4, of(scene, 4, "30", "35")).await?;
+    scene.create_pool("sound", 4, scene.range(4, "30", "35")).await?;
     // The older one of two with the same addresses serves.
     let sound = scene.own("sound");
     wait::object(&scene.pools(), &sound, "the pool to serve", SOON, |pool| {
         pool?.is_ready().then_some(())
     })
     .await?;
-    let overlap = scene.create_pool("overlap", 4, of(scene, 4, "34", "38")).await?;
+    let overlap = scene.create_pool("overlap", 4, scene.range(4, "34", "38")).await?;
     let overlap = overlap.name_any();
     wait::object(&scene.pools(), &overlap, "the pool to be refused", SOON, |pool| {
         pool?.refusal().map(drop)

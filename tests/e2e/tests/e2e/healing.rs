@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use spiderpool_crds::IPPoolSpec;
 use spiderpool_e2e::life::Workload;
 use spiderpool_e2e::property;
 use spiderpool_e2e::scene::{Scene, scene};
@@ -32,10 +31,7 @@ async fn healed(scene: &Scene, began: Instant) -> Result<()> {
 async fn lost_accounting_is_derived_from_the_pools() -> Result<()> {
     scene("lost_accounting", async |scene: &Scene| {
         let kind = WorkloadKind::deployment();
-        let spec = IPPoolSpec {
-            ips: Some(vec![format!("{}-{}", scene.ip(4, "20"), scene.ip(4, "24"))]),
-            ..IPPoolSpec::default()
-        };
+        let spec = scene.range(4, "20", "24");
         scene.create_pool("manual", 4, spec).await?;
         let wish = from_subnets(&[&scene.v4], &[], "+1");
         let shop = Workload::new(scene, &kind, "shop");

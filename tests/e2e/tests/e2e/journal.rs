@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
 use serde_json::Value;
-use spiderpool_crds::IPPoolSpec;
 use spiderpool_e2e::gate::{Gate, Way};
 use spiderpool_e2e::node::Node;
 use spiderpool_e2e::plugin::{Attachment, Ended, network, spiderpool};
@@ -25,10 +24,7 @@ const NOT_AVAILABLE: u64 = 50;
 async fn what_nobody_can_serve_waits_in_the_journal() -> Result<()> {
     scene("journal", async |scene: &Scene| {
         let node = scene.cluster.first_node()?;
-        let spec = IPPoolSpec {
-            ips: Some(vec![format!("{}-{}", scene.ip(4, "10"), scene.ip(4, "29"))]),
-            ..IPPoolSpec::default()
-        };
+        let spec = scene.range(4, "10", "29");
         let pool = scene.create_pool("journal", 4, spec).await?.name_any();
         let wish = from_pools(&[&pool], &[]);
         scene.create(&lingering(pod("noted", &node.name, &wish)?)).await?;

@@ -14,16 +14,11 @@ use spiderpool_e2e::wait::{self, LONG, SOON};
 use spiderpool_e2e::workload::{deployment, from_pools, from_subnets};
 use spiderpool_ipam::{Family, addr};
 
-/// Addresses of a network of the scene by their last parts.
+/// Addresses of a network of the scene by their last parts, with its gateway.
 fn range(scene: &Scene, version: u8, first: &str, last: &str) -> IPPoolSpec {
     IPPoolSpec {
-        ips: Some(vec![format!(
-            "{}-{}",
-            scene.ip(version, first),
-            scene.ip(version, last)
-        )]),
         gateway: Some(scene.ip(version, "1")),
-        ..IPPoolSpec::default()
+        ..scene.range(version, first, last)
     }
 }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::runtime::watcher;
-use kube::{Api, ResourceExt};
 use serde_json::json;
 use spiderpool_crds::conditions::{READY, find};
 use spiderpool_crds::{IPPoolSpec, SpiderIPPool};
@@ -65,20 +65,7 @@ async fn stands_back(scene: &Scene, pool: &str, text: &str) -> Result<()> {
         (status.as_str(), reason.as_str()) == ("False", "Overlap"),
         "{pool}: {status} {reason}"
     );
-    // Events of what has no namespace are in this one.
-    let events: Api<Event> = Api::namespaced(scene.cluster.client.clone(), "default");
-    let fields = format!("involvedObject.kind=SpiderIPPool,involvedObject.name={pool},reason=Overlap");
-    wait::objects(
-        &events,
-        watcher::Config::default().fields(&fields),
-        &what,
-        SOON,
-        |events| {
-            let says = |event: &&Event| event.message.as_deref().is_some_and(|message| message.contains(text));
-            Ok(events.values().find(says).map(drop))
-        },
-    )
-    .await
+    scene.pool_event(pool, "Overlap", &[text], SOON).await.map(drop)
 }
 
 async fn set_ips(scene: &Scene, pool: &str, ips: &[String]) -> Result<SpiderIPPool> {

@@ -10,9 +10,9 @@ use kube::ResourceExt;
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::watcher;
 use serde_json::{Value, json};
+use spiderpool_crds::SpiderEndpoint;
 use spiderpool_crds::names::ANNOTATION_IPPOOL;
 use spiderpool_crds::sticky::{self, StickyKind};
-use spiderpool_crds::{IPPoolSpec, SpiderEndpoint};
 use spiderpool_e2e::foreign::Foreign;
 use spiderpool_e2e::kruise;
 use spiderpool_e2e::life::Workload;
@@ -28,14 +28,6 @@ type Addresses = BTreeMap<String, BTreeSet<IpAddr>>;
 fn addresses(pods: &[Running]) -> Addresses {
     let of = |pod: &Running| (pod.name.clone(), pod.addresses.iter().copied().collect());
     pods.iter().map(of).collect()
-}
-
-fn range(scene: &Scene, version: u8, first: &str, last: &str) -> IPPoolSpec {
-    let (first, last) = (scene.ip(version, first), scene.ip(version, last));
-    IPPoolSpec {
-        ips: Some(vec![format!("{first}-{last}")]),
-        ..IPPoolSpec::default()
-    }
 }
 
 /// Changes the pod template of the set `web`.
@@ -80,11 +72,11 @@ async fn no_endpoints(scene: &Scene) -> Result<()> {
 async fn pods_of_a_set_keep_their_addresses_over_restart_move_and_scaling() -> Result<()> {
     scene("set_keeps", async |scene: &Scene| {
         let v4 = scene
-            .create_pool("web4", 4, range(scene, 4, "10", "14"))
+            .create_pool("web4", 4, scene.range(4, "10", "14"))
             .await?
             .name_any();
         let v6 = scene
-            .create_pool("web6", 6, range(scene, 6, "10", "14"))
+            .create_pool("web6", 6, scene.range(6, "10", "14"))
             .await?
             .name_any();
         let (first, second) = two_nodes(scene)?;
@@ -171,15 +163,15 @@ fn two_nodes(scene: &Scene) -> Result<(String, String)> {
 async fn a_set_whose_pools_change_gets_new_addresses_and_frees_the_old_ones() -> Result<()> {
     scene("set_pools_change", async |scene: &Scene| {
         let old = scene
-            .create_pool("old4", 4, range(scene, 4, "10", "11"))
+            .create_pool("old4", 4, scene.range(4, "10", "11"))
             .await?
             .name_any();
         let new = scene
-            .create_pool("new4", 4, range(scene, 4, "20", "21"))
+            .create_pool("new4", 4, scene.range(4, "20", "21"))
             .await?
             .name_any();
         let v6 = scene
-            .create_pool("same6", 6, range(scene, 6, "10", "11"))
+            .create_pool("same6", 6, scene.range(6, "10", "11"))
             .await?
             .name_any();
         let kind = WorkloadKind::stateful_set();
@@ -201,7 +193,7 @@ async fn a_set_whose_pools_change_gets_new_addresses_and_frees_the_old_ones() ->
         recorded(scene, &new, 2).await?;
 
         // The range of a pool moves on under the pods.
-        let moved = json!({"spec": {"ips": range(scene, 6, "30", "31").ips}});
+        let moved = json!({"spec": {"ips": scene.range(6, "30", "31").ips}});
         scene
             .pools()
             .patch(
@@ -306,11 +298,11 @@ async fn end(scene: &Scene, pod: &str) -> Result<()> {
 async fn a_virtual_machine_keeps_its_addresses_over_restart_and_migration() -> Result<()> {
     scene("machine_keeps", async |scene: &Scene| {
         let v4 = scene
-            .create_pool("vm4", 4, range(scene, 4, "10", "19"))
+            .create_pool("vm4", 4, scene.range(4, "10", "19"))
             .await?
             .name_any();
         let v6 = scene
-            .create_pool("vm6", 6, range(scene, 6, "10", "19"))
+            .create_pool("vm6", 6, scene.range(6, "10", "19"))
             .await?
             .name_any();
         let machine = |kind: &str, plural: &str| {
@@ -391,7 +383,7 @@ async fn a_virtual_machine_keeps_its_addresses_over_restart_and_migration() -> R
 async fn an_advanced_set_keeps_the_addresses_of_its_ordinals() -> Result<()> {
     scene("advanced_set_keeps", async |scene: &Scene| {
         let v4 = scene
-            .create_pool("adv4", 4, range(scene, 4, "10", "19"))
+            .create_pool("adv4", 4, scene.range(4, "10", "19"))
             .await?
             .name_any();
         let wish = from_pools(&[&v4], &[]);

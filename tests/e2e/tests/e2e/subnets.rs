@@ -5,7 +5,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
 use spiderpool_crds::names::{ANNOTATION_RECLAIM, LABEL_RECLAIM};
-use spiderpool_crds::{IPPoolSpec, ReservedIPSpec, SpiderReservedIP};
+use spiderpool_crds::{ReservedIPSpec, SpiderReservedIP};
 use spiderpool_e2e::scene::{Scene, scene};
 use spiderpool_e2e::wait::{self, LONG, SOON};
 use spiderpool_e2e::workload::{deployment, from_pools, from_subnets};
@@ -50,10 +50,7 @@ async fn without_reserved(scene: &Scene) -> Result<()> {
     scene.pool_of("shop", 4, "without the reserved addresses", fits).await?;
     scene.running("shop", 2, LONG).await?;
     // A pool that a user made may contain them, and its pods do not get them all the same.
-    let spec = IPPoolSpec {
-        ips: Some(vec![format!("{}-{}", scene.ip(4, "201"), scene.ip(4, "202"))]),
-        ..IPPoolSpec::default()
-    };
+    let spec = scene.range(4, "201", "202");
     let pool = scene.create_pool("with-reserved", 4, spec).await?.name_any();
     scene
         .create(&deployment("named", 1, &from_pools(&[&pool], &[]))?)
