@@ -2,7 +2,7 @@
 //! however old what they observed is.
 
 use proptest::prelude::*;
-use spiderpool_ipam::claims::{Claim, Claims, Contest, Standing};
+use spiderpool_ipam::claims::{Claim, Claims, Contest, Rival, Standing};
 use spiderpool_ipam::{Family, Range, RangeSet};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,9 +32,11 @@ fn standing() -> impl Strategy<Value = Standing> {
 }
 
 fn claim() -> impl Strategy<Value = Claim> {
-    (any::<bool>(), addresses(), standing(), 0..3i64).prop_map(|(v4, addresses, standing, made)| Claim {
+    let held = prop_oneof![Just(Addresses::new()), addresses()];
+    (any::<bool>(), addresses(), held, standing(), 0..3i64).prop_map(|(v4, offered, held, standing, made)| Claim {
         family: if v4 { Family::V4 } else { Family::V6 },
-        ranges: set(&addresses),
+        offered: set(&offered),
+        held: set(&held),
         standing,
         made,
     })
@@ -42,33 +44,53 @@ fn claim() -> impl Strategy<Value = Claim> {
 
 type Model = BTreeMap<String, Claim>;
 
-fn common(a: &Claim, b: &Claim) -> Addresses {
-    if a.family != b.family {
-        return Addresses::new();
+fn both(a: &RangeSet, b: &RangeSet) -> Addresses {
+    members(a).intersection(&members(b)).copied().collect()
+}
+
+fn serves(claim: &Claim) -> bool {
+    matches!(claim.standing, Standing::Automatic | Standing::Admitted)
+}
+
+/// A rival: its name, what both offer, and what of this the pods of the first have.
+type Told = (String, Addresses, Addresses);
+
+/// What makes one pool stand back for another.
+fn ahead(first: (&String, &Claim), second: (&String, &Claim)) -> Option<(Addresses, Addresses)> {
+    let ((a, first), (b, second)) = (first, second);
+    if first.family != second.family {
+        return None;
     }
-    members(&a.ranges).intersection(&members(&b.ranges)).copied().collect()
+    let common = both(&first.offered, &second.offered);
+    let (held, other) = (both(&first.held, &second.offered), both(&second.held, &first.offered));
+    let order = (!serves(first), held.is_empty(), first.standing, first.made, a)
+        < (!serves(second), other.is_empty(), second.standing, second.made, b);
+    (!held.is_empty() || !common.is_empty() && order).then_some((common, held))
 }
 
-fn order<'a>(name: &'a str, claim: &Claim) -> (Standing, i64, &'a str) {
-    (claim.standing, claim.made, name)
-}
-
-/// The rivals of a pool that come before it, and those that come after, by looking at all.
-fn rivals(model: &Model, name: &str) -> [Vec<(String, Addresses)>; 2] {
-    let own = &model[name];
+/// The rivals that a pool stands back for, and those that stand back for it, by looking at all.
+fn rivals(model: &Model, name: &str) -> [Vec<Told>; 2] {
+    let own = model.get_key_value(name).unwrap();
     let mut others: Vec<_> = model.iter().filter(|(other, _)| *other != name).collect();
-    others.sort_by_key(|(other, claim)| order(other, claim));
-    let (before, after): (Vec<_>, Vec<_>) = others
-        .into_iter()
-        .filter(|(_, claim)| !common(own, claim).is_empty())
-        .partition(|(other, claim)| order(other, claim) < order(name, own));
-    let told = |list: Vec<(&String, &Claim)>| list.into_iter().map(|(n, c)| (n.clone(), common(own, c))).collect();
-    [told(before), told(after)]
+    others.sort_by_key(|(other, claim)| (claim.standing, claim.made, *other));
+    let list = |look: &dyn Fn((&String, &Claim)) -> Option<(Addresses, Addresses)>| {
+        let found = others
+            .iter()
+            .filter_map(|other| look(*other).map(|why| (other.0.clone(), why.0, why.1)));
+        found.collect()
+    };
+    [list(&|other| ahead(other, own)), list(&|other| ahead(own, other))]
 }
 
-fn told(contest: &Contest) -> [Vec<(String, Addresses)>; 2] {
+fn told(contest: &Contest) -> [Vec<Told>; 2] {
     [&contest.before, &contest.after].map(|rivals| {
-        let told = |rival: &spiderpool_ipam::claims::Rival| (rival.rank.name.to_string(), members(&rival.common));
+        let told = |rival: &Rival| {
+            (
+                rival.rank.name.to_string(),
+                members(&rival.common),
+                members(&rival.held),
+            )
+        };
         rivals.iter().map(told).collect()
     })
 }
@@ -111,7 +133,7 @@ proptest! {
         let found = known.within(Family::V4, &set(&asked));
         let mut expected = BTreeMap::new();
         for (n, claim) in claims.iter().enumerate().filter(|(_, claim)| claim.family == Family::V4) {
-            let inside: Addresses = members(&claim.ranges).intersection(&asked).copied().collect();
+            let inside: Addresses = members(&claim.offered.union(&claim.held)).intersection(&asked).copied().collect();
             if !inside.is_empty() {
                 expected.insert(format!("p{n}"), inside);
             }
@@ -120,6 +142,8 @@ proptest! {
         prop_assert_eq!(found, expected);
     }
 }
+
+type Why = (u32, Vec<Told>);
 
 /// A pool as the API server has it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -134,7 +158,9 @@ struct Pool {
     /// The generation that was admitted.
     admitted: Option<u32>,
     /// Why not, and which generation was looked at.
-    refused: Option<(u32, Vec<(String, Addresses)>)>,
+    refused: Option<Why>,
+    /// Changed by whoever makes sure that an admission under way fails.
+    fence: usize,
 }
 
 impl Pool {
@@ -152,9 +178,14 @@ impl Pool {
         } else {
             Standing::InUse
         };
+        let held = match standing {
+            Standing::Admitted => self.pods.difference(&self.offers).copied().collect(),
+            _ => self.pods.clone(),
+        };
         Claim {
             family: Family::V4,
-            ranges: set(&self.offers.union(&self.pods).copied().collect()),
+            offered: set(&self.offers),
+            held: set(&held),
             standing,
             made: self.made,
         }
@@ -164,7 +195,8 @@ impl Pool {
 /// One write of somebody who decides, against the version that was observed.
 #[derive(Clone, Debug)]
 enum Write {
-    Refuse(String, usize, (u32, Vec<(String, Addresses)>)),
+    /// It stands back for these. With a fence, the write changes the pool in any case.
+    Refuse(String, usize, Why, bool),
     Admit(String, usize, u32),
 }
 
@@ -195,11 +227,11 @@ impl Decider {
         self.seen = end;
     }
 
-    fn refusal(&self, name: &str) -> Write {
+    fn refusal(&self, name: &str, fence: bool) -> Write {
         let pool = &self.pools[name];
         let contest = self.claims.contest(name).unwrap_or_default();
         let [before, _] = told(&contest);
-        Write::Refuse(name.to_owned(), pool.version, (pool.generation, before))
+        Write::Refuse(name.to_owned(), pool.version, (pool.generation, before), fence)
     }
 
     fn decide(&mut self, name: &str) {
@@ -208,17 +240,32 @@ impl Decider {
         };
         let contest = self.claims.contest(name).unwrap_or_default();
         if !contest.before.is_empty() {
-            self.writes.push(vec![self.refusal(name)]);
+            self.writes.push(vec![self.refusal(name, false)]);
         } else if !pool.is_admitted() {
-            let losers = contest.after.iter().map(|rival| self.refusal(&rival.rank.name));
+            let losers = contest.after.iter().map(|rival| self.refusal(&rival.rank.name, true));
             let unaware = losers.filter(|write| {
-                let Write::Refuse(name, _, why) = write else {
+                let Write::Refuse(name, version, why, _) = write else {
                     return true;
                 };
-                self.pools[name].refused.as_ref() != Some(why)
+                self.pools[name].refused.as_ref() != Some(why) || *version < pool.version
             });
             let admit = Write::Admit(name.to_owned(), pool.version, pool.generation);
             self.writes.push(unaware.chain([admit]).collect());
+        }
+    }
+
+    /// Observes everything, decides on every pool, and writes what was decided.
+    fn settle(&mut self, server: &mut Server) {
+        self.observe(&server.history, usize::MAX / 2);
+        for name in server.pools.keys() {
+            self.decide(name);
+        }
+        for writes in std::mem::take(&mut self.writes) {
+            for write in &writes {
+                if !server.write(write) {
+                    break;
+                }
+            }
         }
     }
 }
@@ -233,19 +280,21 @@ enum Step {
     Observe(usize, usize),
     Decide(usize, u8),
     Write(usize, usize),
+    Settle(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let pool = 0..3u8;
     prop_oneof![
         4 => (pool.clone(), addresses()).prop_map(|(pool, offers)| Step::Make(pool, offers)),
-        1 => (pool.clone(), addresses()).prop_map(|(pool, offers)| Step::Edit(pool, offers)),
+        3 => (pool.clone(), addresses()).prop_map(|(pool, offers)| Step::Edit(pool, offers)),
         1 => pool.clone().prop_map(Step::Delete),
         4 => pool.clone().prop_map(Step::Take),
         2 => pool.clone().prop_map(Step::Free),
         6 => (0..2usize, 1..4usize).prop_map(|(decider, more)| Step::Observe(decider, more)),
         6 => (0..2usize, pool).prop_map(|(decider, pool)| Step::Decide(decider, pool)),
         6 => (0..2usize, 0..2usize).prop_map(|(decider, at)| Step::Write(decider, at)),
+        2 => (0..2usize).prop_map(Step::Settle),
     ]
 }
 
@@ -274,12 +323,16 @@ impl Server {
 
     /// Says whether the write was taken.
     fn write(&mut self, write: &Write) -> bool {
-        let (Write::Refuse(name, version, _) | Write::Admit(name, version, _)) = write;
+        let (Write::Refuse(name, version, ..) | Write::Admit(name, version, _)) = write;
         if self.pools.get(name).is_none_or(|pool| pool.version != *version) {
             return false;
         }
+        let now = self.history.len();
         self.change(name, |pool| match write {
-            Write::Refuse(_, _, why) => {
+            Write::Refuse(_, _, why, fence) => {
+                if *fence {
+                    pool.fence = now;
+                }
                 pool.admitted = None;
                 pool.refused = Some(why.clone());
             }
@@ -324,7 +377,7 @@ impl Server {
             Step::Free(pool) => self.change(&format!("p{pool}"), |pool| {
                 pool.pods.pop_first();
             }),
-            Step::Observe(..) | Step::Decide(..) | Step::Write(..) => {}
+            Step::Observe(..) | Step::Decide(..) | Step::Write(..) | Step::Settle(_) => {}
         }
     }
 
@@ -346,6 +399,7 @@ fn take(server: &mut Server, deciders: &mut [Decider], step: &Step) {
     match step {
         Step::Observe(decider, more) => deciders[*decider].observe(&server.history, *more),
         Step::Decide(decider, pool) => deciders[*decider].decide(&format!("p{pool}")),
+        Step::Settle(decider) => deciders[*decider].settle(server),
         Step::Write(decider, at) => {
             let under_way = &mut deciders[*decider].writes;
             if *at < under_way.len() {
@@ -371,16 +425,10 @@ proptest! {
             prop_assert_eq!(server.taken_twice(), None, "after {:?}", step);
             prop_assert_eq!(server.admitted_twice(), None, "after {:?}", step);
         }
-        // In the end, with one decider who sees everything, the first of all rivals are admitted and the others know why not.
+        // In the end, with one decider who sees everything, all are admitted but those that stand back, and these know why.
         let mut last = Decider::default();
         for _ in 0..20 {
-            last.observe(&server.history, usize::MAX / 2);
-            for pool in 0..3 {
-                last.decide(&format!("p{pool}"));
-            }
-            for write in std::mem::take(&mut last.writes).into_iter().flatten() {
-                server.write(&write);
-            }
+            last.settle(&mut server);
         }
         last.observe(&server.history, usize::MAX / 2);
         for (name, pool) in server.pools.iter().filter(|(_, pool)| !pool.going) {
@@ -392,13 +440,93 @@ proptest! {
     }
 }
 
+fn run(server: &mut Server, deciders: &mut [Decider], steps: &[Step]) {
+    for step in steps {
+        take(server, deciders, step);
+        assert_eq!(
+            (server.taken_twice(), server.admitted_twice()),
+            (None, None),
+            "after {step:?}"
+        );
+    }
+}
+
+fn some(addresses: &[u128]) -> Addresses {
+    addresses.iter().copied().collect()
+}
+
+#[test]
+fn an_address_that_a_pod_has_is_its_pools_after_an_edit_of_that_and_whoever_is_older() {
+    use Step::{Edit, Free, Make, Settle, Take};
+    let (mut server, mut deciders) = (Server::default(), [Decider::default(), Decider::default()]);
+    let (old, new) = (0, 1);
+    let begin = [
+        Make(old, some(&[5, 6])),
+        Make(new, some(&[1, 2])),
+        Settle(0),
+        Take(old),
+        Take(new),
+        Edit(old, some(&[1, 5, 6])),
+        Settle(0),
+        // What the older one was told is to be done, and then something else.
+        Edit(new, some(&[2])),
+        Settle(0),
+        Settle(0),
+        Take(old),
+    ];
+    run(&mut server, &mut deciders, &begin);
+    let admitted = |server: &Server| ["p0", "p1"].map(|name| server.pools[name].is_admitted());
+    assert_eq!(admitted(&server), [false, true]);
+    let held = [("p1".to_owned(), Addresses::new(), some(&[1]))];
+    assert_eq!(server.pools["p0"].refused, Some((1, held.to_vec())));
+    run(&mut server, &mut deciders, &[Free(new), Settle(0), Take(old)]);
+    assert_eq!(admitted(&server), [true, true]);
+    assert_eq!(server.pools["p0"].pods, some(&[1, 5]));
+
+    // An edit that leaves a pool what its pod has stops it no more than it makes room for the other.
+    let (mut server, mut deciders) = (Server::default(), [Decider::default(), Decider::default()]);
+    run(&mut server, &mut deciders, &begin[..7]);
+    run(
+        &mut server,
+        &mut deciders,
+        &[Edit(new, some(&[1, 2, 3])), Settle(1), Settle(1)],
+    );
+    assert_eq!(admitted(&server), [false, true]);
+}
+
+#[test]
+fn an_admission_under_way_fails_though_its_pool_was_told_to_stand_back_before() {
+    use Step::{Decide, Edit, Make, Observe, Settle, Write};
+    let (mut server, mut deciders) = (Server::default(), [Decider::default(), Decider::default()]);
+    let everything = usize::MAX / 2;
+    let steps = [
+        Make(0, some(&[1])),
+        Settle(1),
+        Make(1, some(&[1, 2])),
+        Edit(0, some(&[1, 3])),
+        Settle(1),
+        Settle(1),
+        // The younger one is about to be admitted while the older one does not have what both had.
+        Edit(0, some(&[3])),
+        Observe(0, everything),
+        Decide(0, 1),
+        Edit(0, some(&[1, 3])),
+        Settle(1),
+        Write(0, 0),
+    ];
+    run(&mut server, &mut deciders, &steps);
+    let admitted = ["p0", "p1"].map(|name| server.pools[name].is_admitted());
+    assert_eq!(admitted, [true, false]);
+}
+
 #[test]
 fn ten_thousand_pools_cost_a_look_at_one_no_more_than_its_rivals() {
     let mut claims = Claims::default();
     let range = |first: u128, last| Range::new(first, last).into_iter().collect::<RangeSet>();
-    let claim = |ranges| Claim {
+    let claim = |offered| Claim {
         family: Family::V6,
-        ranges,
+        offered,
+        held: RangeSet::new(),
         standing: Standing::New,
         made: 0,
     };

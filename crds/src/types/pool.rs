@@ -112,7 +112,8 @@ pub struct IPPoolStatus {
     #[serde(default, rename = "heldIPs", skip_serializing_if = "Option::is_none")]
     pub held_ips: Option<String>,
 
-    /// When an agent last made sure that an earlier write of its own, which was not answered, cannot land any more.
+    /// When an agent or the controller last made sure that an earlier write, which may be under way still, cannot land any
+    /// more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<String>,
 

@@ -17,6 +17,7 @@ use spiderpool_crds::conditions::{self, READY};
 use spiderpool_ipam::autopool::Plan;
 use spiderpool_ipam::claims::Rival;
 use spiderpool_ipam::{Family, RangeSet, text};
+use spiderpool_kit::store::revision;
 use tokio::time::Instant;
 
 use super::index;
@@ -129,21 +130,30 @@ pub async fn admission(context: &Context, pool: &SpiderIPPool) -> Result<Admissi
     accounted(context, pool, family, &offered).await
 }
 
-/// What a pool is told whose rivals come first; none without any.
+/// What a pool is told that stands back for rivals; none without any.
 fn refusal(before: &[Rival], family: Family) -> Option<String> {
     let named = before.iter().take(NAMED).map(|rival| {
-        let ranges = shown(family, &rival.common);
-        format!("{ranges} in SpiderIPPool {}", rival.rank.name)
+        let name = &rival.rank.name;
+        let common = Some(&rival.common).filter(|common| !common.is_empty());
+        let common = common.map(|common| format!("{} in SpiderIPPool {name}", shown(family, common)));
+        // Of what both offer it does not matter here whether a pod has it.
+        let held = rival.held.difference(&rival.common);
+        let held = Some(held).filter(|held| !held.is_empty());
+        let held = held.map(|held| format!("{} in use by pods of SpiderIPPool {name}", shown(family, &held)));
+        common.into_iter().chain(held).collect::<Vec<_>>().join(", ")
     });
     let named: Vec<String> = named.collect();
     let more = match before.len().saturating_sub(NAMED) {
         0 => String::new(),
         more => format!(", and others in {more} more"),
     };
+    let remedy = match before.iter().all(|rival| rival.common.is_empty()) {
+        true => "take them out of this pool, or wait until those pods are gone",
+        false => "take them out of one of the pools",
+    };
     (!named.is_empty()).then(|| {
         format!(
-            "no address of this pool is given out, as some are in other pools too, which come first: {}{more}; take them out \
-             of one of the pools",
+            "no address of this pool is given out, as some are in other pools too, which come first: {}{more}; {remedy}",
             named.join(", ")
         )
     })
@@ -159,8 +169,8 @@ fn shown(family: Family, ranges: &RangeSet) -> String {
     texts.join(", ")
 }
 
-/// Makes sure that a rival which comes later knows that it must not give out addresses, and because of whom. False if what is
-/// known of it is old.
+/// Makes sure that a rival which stands back for a pool knows that it must not give out addresses, and because of whom, and
+/// that nobody admits it who looked at it before. False if what is known of it is old.
 async fn stand_back(context: &Context, name: &str, first: &SpiderIPPool, family: Family) -> Result<bool, write::Error> {
     let Some(rival) = context.caches.pools.get("", name) else {
         return Ok(false);
@@ -169,18 +179,36 @@ async fn stand_back(context: &Context, name: &str, first: &SpiderIPPool, family:
         return Ok(false);
     };
     let is_first = |other: &Rival| Some(&*other.rank.name) == first.metadata.name.as_deref();
-    let before = &contest.before;
-    let Some(why) = refusal(before, family).filter(|_| before.iter().any(is_first)) else {
+    // At this very version, none of its pods has an address that the pool is admitted with.
+    if !contest.before.iter().any(is_first) || contest.after.iter().any(is_first) {
+        return Ok(false);
+    }
+    let Some(why) = refusal(&contest.before, family) else {
         return Ok(false);
     };
-    let mut told = SpiderIPPool::clone(&rival);
-    let status = told.status.get_or_insert_default();
-    let (generation, now) = (rival.metadata.generation, Timestamp::now());
-    if conditions::set(&mut status.conditions, READY, false, OVERLAP, &why, generation, now) {
-        context.pools.replace_status(&told).await?;
+    let Some((told, news)) = told(&rival, first, &why, Timestamp::now()) else {
+        return Ok(true);
+    };
+    context.pools.replace_status(&told).await?;
+    if news {
         tell(&context.recorder, rival.object_ref(&()), Reason::Overlap, &why);
     }
     Ok(true)
+}
+
+/// A rival as it is to be written so that it stands back for a pool, and whether that is news to it. None if it was told
+/// after the pool became what it is: whoever looked at the rival since has seen the pool too.
+fn told(rival: &SpiderIPPool, first: &SpiderIPPool, why: &str, now: Timestamp) -> Option<(SpiderIPPool, bool)> {
+    let mut told = rival.clone();
+    let status = told.status.get_or_insert_default();
+    let generation = rival.metadata.generation;
+    let news = conditions::set(&mut status.conditions, READY, false, OVERLAP, why, generation, now);
+    if !news && revision(&rival.metadata) > revision(&first.metadata) {
+        return None;
+    }
+    // What changes nothing would not get a new version.
+    status.fence = Some(now.to_string());
+    Some((told, news))
 }
 
 /// Whether the accounting of the subnets around a pool has its addresses for it, and none of them for an automatic pool, be it
@@ -257,7 +285,49 @@ mod tests {
                 name: name.into(),
             },
             common: text::parse_ranges(Family::V4, ranges).unwrap(),
+            held: RangeSet::new(),
         }
+    }
+
+    fn pool(name: &str, version: u32) -> SpiderIPPool {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "spiderpool.spidernet.io/v2beta1", "kind": "SpiderIPPool",
+            "metadata": {"name": name, "uid": name, "resourceVersion": version.to_string(), "generation": 1},
+            "spec": {"subnet": "10.0.0.0/24", "ips": ["10.0.0.1"]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn who_was_told_before_the_other_became_what_it_is_is_changed_again() {
+        let (first, at) = (pool("a", 5), |second| Timestamp::from_second(second).unwrap());
+        let (mut rival, news) = told(&pool("b", 7), &first, "why", at(1)).unwrap();
+        assert!(news && rival.refusal() == Some("why"));
+        rival.metadata.resource_version = Some("8".to_owned());
+        assert_eq!(told(&rival, &first, "why", at(2)), None);
+        // The same words because of the pool as it was made anew, or edited there and back.
+        let (again, news) = told(&rival, &pool("a", 9), "why", at(2)).unwrap();
+        assert!(!news && again != rival && again.refusal() == Some("why"));
+        assert!(told(&rival, &first, "another why", at(2)).unwrap().1);
+    }
+
+    #[test]
+    fn what_only_pods_of_another_pool_have_is_said_to_come_free() {
+        let nine = text::parse_ranges(Family::V4, &["10.0.0.9"]).unwrap();
+        let mut one = rival("a", &[]);
+        one.held.clone_from(&nine);
+        let expected = "no address of this pool is given out, as some are in other pools too, which come first: 10.0.0.9 in \
+                        use by pods of SpiderIPPool a; take them out of this pool, or wait until those pods are gone";
+        assert_eq!(
+            refusal(std::slice::from_ref(&one), Family::V4).as_deref(),
+            Some(expected)
+        );
+        one.common = text::parse_ranges(Family::V4, &["10.0.0.8-10.0.0.9"]).unwrap();
+        let text = refusal(&[one], Family::V4).unwrap();
+        assert!(
+            text.ends_with("first: 10.0.0.8-10.0.0.9 in SpiderIPPool a; take them out of one of the pools"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -43,25 +43,10 @@ impl Board {
             // A list told more than what still comes from the watch.
             return BTreeSet::new();
         }
-        // Reading records costs time in their number. Pods get no address that their pool does not offer, so only a change
-        // of what it offers leaves some with one.
-        let same = known.is_some_and(|known| known.generation == pool.metadata.generation);
-        let same = same && !inner.beyond.contains_key(name);
-        let kept = inner
-            .claims
-            .get(name)
-            .filter(|_| same)
-            .map(|claim| claim.ranges.clone());
-        let (offered, beyond) = match kept {
-            Some(offered) => (offered, RangeSet::new()),
-            None => ranges(pool),
+        let (claim, beyond) = match inner.claim(pool, known) {
+            Some((claim, beyond)) => (Some(claim), beyond),
+            None => (None, RangeSet::new()),
         };
-        let claim = pool.family().ok().map(|family| Claim {
-            family,
-            ranges: offered.union(&beyond),
-            standing: standing(pool),
-            made: made(pool),
-        });
         let seen = Seen {
             uid: pool.metadata.uid.clone(),
             version,
@@ -129,6 +114,44 @@ impl Board {
 }
 
 impl Inner {
+    /// What a pool lays claim to, and which addresses of its pods it does not offer; none if its network does not parse and
+    /// never did.
+    fn claim(&self, pool: &SpiderIPPool, seen: Option<&Seen>) -> Option<(Claim, RangeSet)> {
+        let known = seen.and_then(|_| self.claims.get(name(pool)));
+        let standing = standing(pool);
+        // Reading records costs time in their number. Pods get no address that their pool does not offer, so as long as that
+        // stays the same, a pool that gives out addresses has none beyond it.
+        let same = seen.is_some_and(|seen| seen.generation == pool.metadata.generation);
+        let same = |known: &&Claim| same && known.standing.serves() && standing.serves() && known.held.is_empty();
+        if let Some(known) = known.filter(same) {
+            let claim = Claim {
+                standing,
+                made: made(pool),
+                ..known.clone()
+            };
+            return Some((claim, RangeSet::new()));
+        }
+        let family = pool.family().ok().or_else(|| known.map(|known| known.family))?;
+        let offered = pool.total().unwrap_or_default();
+        let used: RangeSet = match pool.owners(family) {
+            Ok(owners) => owners.into_iter().map(|(bits, _)| bits).collect(),
+            // Pods may have whatever it was seen to offer.
+            Err(_) => known.map_or_else(
+                || offered.clone(),
+                |known| known.offered.union(&known.held).union(&offered),
+            ),
+        };
+        let beyond = used.difference(&offered);
+        let claim = Claim {
+            family,
+            held: if standing.serves() { beyond.clone() } else { used },
+            offered,
+            standing,
+            made: made(pool),
+        };
+        Some((claim, beyond))
+    }
+
     fn forget(&mut self, name: &str) -> BTreeSet<Arc<str>> {
         self.seen.remove(name);
         self.beyond.remove(name);
@@ -138,19 +161,6 @@ impl Inner {
 
 fn name(pool: &SpiderIPPool) -> &str {
     pool.metadata.name.as_deref().unwrap_or_default()
-}
-
-/// What a pool offers, and what its pods have beyond that.
-fn ranges(pool: &SpiderIPPool) -> (RangeSet, RangeSet) {
-    let offered = pool.total().unwrap_or_default();
-    let owners = pool.family().map(|family| pool.owners(family));
-    let used: RangeSet = match owners {
-        Ok(Ok(owners)) => owners.into_iter().map(|(bits, _)| bits).collect(),
-        // Told by the condition Ready: such a pool gives out nothing.
-        Ok(Err(_)) | Err(_) => RangeSet::new(),
-    };
-    let beyond = used.difference(&offered);
-    (offered, beyond)
 }
 
 fn standing(pool: &SpiderIPPool) -> Standing {
@@ -258,6 +268,64 @@ mod tests {
         b.metadata.resource_version = Some("5".to_owned());
         board.put(&b);
         assert_eq!(board.holder(Family::V4, &nine, "a"), None);
+    }
+
+    #[test]
+    fn an_edited_pool_keeps_what_its_pods_have_and_others_are_told_when_they_go() {
+        let board = Board::default();
+        let old = pool("a", 1, 1, "10.0.0.1-10.0.0.9", &Value::Null);
+        board.put(&old);
+        let mut status = ready(1);
+        status["allocatedIPs"] = json!(POD);
+        let mut new = pool("b", 2, 1, "10.0.0.8-10.0.0.9", &status);
+        board.put(&new);
+        // It comes later by its name, but its pod has an address that both offer.
+        new.metadata.generation = Some(2);
+        new.metadata.resource_version = Some("3".to_owned());
+        board.put(&new);
+        let contest = board.contest(&old).unwrap();
+        assert_eq!((contest.before.len(), contest.after.len()), (1, 0));
+        assert_eq!(
+            contest.before[0].held,
+            text::parse_ranges(Family::V4, &["10.0.0.9"]).unwrap()
+        );
+        assert!(board.contest(&new).unwrap().before.is_empty());
+        // The same without the pod is a change that the other has to hear of.
+        let gone = pool("b", 4, 2, "10.0.0.8-10.0.0.9", &ready(1));
+        assert_eq!(board.put(&gone).into_iter().collect::<Vec<_>>(), ["a".into()]);
+        assert!(board.contest(&old).unwrap().before.is_empty());
+        assert_eq!(board.contest(&gone).unwrap().before.len(), 1);
+    }
+
+    #[test]
+    fn with_records_that_cannot_be_read_pods_may_have_all_that_was_ever_offered() {
+        let board = Board::default();
+        board.put(&pool("a", 1, 1, "10.0.0.1-10.0.0.5", &ready(1)));
+        let mut status = ready(1);
+        status["allocatedIPs"] = json!("{oops");
+        board.put(&pool("a", 2, 2, "10.0.0.4-10.0.0.9", &status));
+        board.put(&pool("a", 3, 3, "10.0.0.20", &status));
+        let older = pool("0", 4, 1, "10.0.0.1", &Value::Null);
+        board.put(&older);
+        assert_eq!(board.contest(&older).unwrap().before.len(), 1);
+        let all = text::parse_ranges(Family::V4, &["10.0.0.1-10.0.0.9"]).unwrap();
+        assert_eq!(board.beyond(Family::V4), all);
+        board.put(&pool("a", 5, 3, "10.0.0.20", &ready(1)));
+        assert!(board.contest(&older).unwrap().before.is_empty() && board.beyond(Family::V4).is_empty());
+    }
+
+    #[test]
+    fn a_pool_whose_network_does_not_parse_any_more_keeps_what_its_pods_have() {
+        let board = Board::default();
+        let mut status = ready(1);
+        status["allocatedIPs"] = json!(POD);
+        board.put(&pool("a", 1, 1, "10.0.0.1-10.0.0.9", &status));
+        let mut broken = pool("a", 2, 2, "10.0.0.1-10.0.0.9", &status);
+        broken.spec.subnet = "oops".to_owned();
+        board.put(&broken);
+        let nine = text::parse_ranges(Family::V4, &["10.0.0.9"]).unwrap();
+        assert_eq!(board.beyond(Family::V4), nine);
+        assert_eq!(board.holder(Family::V4, &nine, "b"), Some("a".into()));
     }
 
     #[test]
