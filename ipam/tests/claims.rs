@@ -70,16 +70,15 @@ fn ahead(first: (&String, &Claim), second: (&String, &Claim)) -> Option<(Address
 
 /// The rivals that a pool stands back for, and those that stand back for it, by looking at all.
 fn rivals(model: &Model, name: &str) -> [Vec<Told>; 2] {
-    let own = model.get_key_value(name).unwrap();
+    let own = (&name.to_owned(), &model[name]);
     let mut others: Vec<_> = model.iter().filter(|(other, _)| *other != name).collect();
     others.sort_by_key(|(other, claim)| (claim.standing, claim.made, *other));
-    let list = |look: &dyn Fn((&String, &Claim)) -> Option<(Addresses, Addresses)>| {
-        let found = others
-            .iter()
-            .filter_map(|other| look(*other).map(|why| (other.0.clone(), why.0, why.1)));
-        found.collect()
-    };
-    [list(&|other| ahead(other, own)), list(&|other| ahead(own, other))]
+    let [mut before, mut after] = [Vec::new(), Vec::new()];
+    for other in others {
+        before.extend(ahead(other, own).map(|(common, held)| (other.0.clone(), common, held)));
+        after.extend(ahead(own, other).map(|(common, held)| (other.0.clone(), common, held)));
+    }
+    [before, after]
 }
 
 fn told(contest: &Contest) -> [Vec<Told>; 2] {

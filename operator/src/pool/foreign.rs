@@ -67,18 +67,19 @@ pub fn tell(pool: &SpiderIPPool, status: &mut IPPoolStatus, now: Timestamp) -> O
          list them in a SpiderReservedIP",
         named.join(", ")
     );
-    let set = |conditions: &mut _| {
-        conditions::set(
-            conditions,
-            FOREIGN_HOSTS,
-            true,
-            "AddressesInUse",
-            &message,
-            generation,
-            now,
-        )
-    };
-    set(&mut status.conditions).then_some(message.clone())
+    // An edit of the pool is no news of its hosts.
+    let known = find(status.conditions.as_deref(), FOREIGN_HOSTS);
+    let news = known.is_none_or(|known| known.status != "True" || known.message != message);
+    conditions::set(
+        &mut status.conditions,
+        FOREIGN_HOSTS,
+        true,
+        "AddressesInUse",
+        &message,
+        generation,
+        now,
+    );
+    news.then_some(message)
 }
 
 /// When the condition has to be looked at again, as nobody tells that a quarantine is over.
@@ -117,7 +118,7 @@ mod tests {
 
     #[test]
     fn hosts_are_named_once_and_forgotten_when_it_is_over() {
-        let pool = pool(quarantined(7));
+        let mut pool = pool(quarantined(7));
         let mut status = IPPoolStatus::default();
         let note = tell(&pool, &mut status, at(10)).unwrap();
         assert!(
@@ -125,6 +126,8 @@ mod tests {
             "{note}"
         );
         assert_eq!(tell(&pool, &mut status, at(10)), None, "told already");
+        pool.metadata.generation = Some(2);
+        assert_eq!(tell(&pool, &mut status, at(10)), None, "an edit of the pool is no news");
         assert_eq!(next_look(&pool, at(10)), Some(Duration::from_secs(1)));
         let fewer = tell(&pool, &mut status, at(16)).unwrap();
         assert!(fewer.contains("use them: 10.0.0.7 by 02:00:00:00:00:07; "), "{fewer}");

@@ -13,7 +13,7 @@ use spiderpool_kit::cache::Key;
 use super::judge;
 use super::neighbours;
 use super::placement::Room;
-use super::room::{limits, reserved};
+use super::room::{limits, taken_elsewhere};
 use super::world::world;
 use crate::application::{AppId, Application, Request, Slot};
 use crate::context::Context;
@@ -111,10 +111,7 @@ pub fn look(context: &Context, subnet: Arc<SpiderSubnet>, cidr: Cidr) -> Seen {
         controlled,
         facts: Facts {
             total,
-            reserved: reserved(context, family)
-                .union(&world.overlapping)
-                .union(&booked)
-                .union(&context.board.beyond(family)),
+            reserved: taken_elsewhere(context, cidr, &world.overlapping, &booked),
             limits,
             entries,
             terminating: subnet.is_terminating(),

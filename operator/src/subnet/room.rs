@@ -5,7 +5,7 @@ use spiderpool_crds::app::AppKey;
 use spiderpool_crds::records::ControlledPools;
 use spiderpool_ipam::accounting::{Entries, taken};
 use spiderpool_ipam::autopool::{self, Blocked, Facts, Limits, Want};
-use spiderpool_ipam::{Family, RangeSet};
+use spiderpool_ipam::{Cidr, Family, RangeSet};
 use spiderpool_kit::cache::Key;
 
 use super::neighbours;
@@ -41,9 +41,12 @@ pub fn room(context: &Context, name: &str, app: &AppKey, slot: &Slot, size: u128
     let entries = controlled.entries(slot.family).unwrap_or_default();
     let facts = Facts {
         total,
-        reserved: reserved(context, slot.family)
-            .union(&overlapping(&context.caches.pools, &subnet.spec.subnet, cidr))
-            .union(&neighbours::booked(context, &subnet, |_| None)),
+        reserved: taken_elsewhere(
+            context,
+            cidr,
+            &overlapping(&context.caches.pools, &subnet.spec.subnet, cidr),
+            &neighbours::booked(context, &subnet, |_| None),
+        ),
         limits: limits(&controlled, &entries),
         entries,
         ..Facts::default()
@@ -72,6 +75,16 @@ pub fn room(context: &Context, name: &str, app: &AppKey, slot: &Slot, size: u128
         Err(Blocked::Exhausted { .. }) => Room::Short,
         Err(why) => Room::Limited(why),
     }
+}
+
+/// Addresses that a subnet may not give though its own pools do not have them: reserved, in pools of networks that overlap its
+/// own, booked by other subnets, or with pods whose pools do not offer them any more.
+pub fn taken_elsewhere(context: &Context, cidr: Cidr, overlapping: &RangeSet, booked: &RangeSet) -> RangeSet {
+    let family = cidr.family();
+    reserved(context, family)
+        .union(overlapping)
+        .union(booked)
+        .union(&context.board.beyond(family))
 }
 
 /// How many addresses a subnet has that no pool was given by this accounting.
