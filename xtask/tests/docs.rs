@@ -9,12 +9,13 @@ use serde_json::Value;
 use spiderpool_crds::WorkloadKind;
 
 /// Pages for users, from the root of the checkout.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "charts/spiderpool/README.md",
     "docs/automatic-pools.md",
+    "docs/cni-plugin.md",
     "docs/pools-of-a-pod.md",
     "docs/sticky-addresses.md",
     "examples/README.md",

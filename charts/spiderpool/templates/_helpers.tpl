@@ -194,6 +194,9 @@ Numbers of a values file are floats to a template, which prints large ones with 
 {{- define "spiderpool.conf" -}}
 {{- $subnet := .Values.ipam.spiderSubnet -}}
 {{- $auto := and $subnet.enable $subnet.autoPool.enable -}}
+{{- /* A null would be 0, which is none; and 0 has to stay 0. */ -}}
+{{- $quarantine := .Values.ipam.quarantineMaxPercent -}}
+{{- $quarantine = kindIs "invalid" $quarantine | ternary 25 $quarantine -}}
 {{- $redundant := ternary $subnet.autoPool.defaultRedundantIPNumber 0 $auto -}}
 ipamUnixSocketPath: {{ .Values.global.ipamUNIXSocketHostPath | quote }}
 enableIPv4: {{ .Values.ipam.enableIPv4 }}
@@ -205,7 +208,7 @@ enableSpiderSubnet: {{ $subnet.enable }}
 enableAutoPoolForApplication: {{ $auto }}
 enableIPConflictDetection: {{ .Values.ipam.enableIPConflictDetection }}
 enableGatewayDetection: {{ .Values.ipam.enableGatewayDetection }}
-quarantineMaxPercent: {{ int64 .Values.ipam.quarantineMaxPercent }}
+quarantineMaxPercent: {{ int64 $quarantine }}
 enableValidatingResourcesDeletedWebhook: {{ .Values.spiderpoolController.enableValidatingResourcesDeletedWebhook }}
 clusterSubnetDefaultFlexibleIPNumber: {{ int64 $redundant }}
 clusterSubnetAutoPoolDefaultRedundantIPNumber: {{ int64 $redundant }}
