@@ -202,23 +202,31 @@ impl SpiderIPPool {
     }
 
     /// Whether addresses may be given out as far as the operator is concerned. A pool that a user made must have been
-    /// checked in its present form against all others, since two webhook replicas do not see each other's pools; an
-    /// automatic one is made by the operator out of the accounting of its subnet.
+    /// checked in its present form against all others, since two webhook replicas do not see each other's pools. Of an
+    /// automatic one it is enough that the operator has said so once and not taken it back: it changes such a pool itself, out
+    /// of the accounting of its subnet. A copy that somebody makes of one has no status.
     pub fn is_ready(&self) -> bool {
-        self.is_automatic() || self.checked().is_some_and(|ready| ready.status == "True")
+        let ready = match self.is_automatic() {
+            true => self.ready(),
+            false => self.checked(),
+        };
+        ready.is_some_and(|ready| ready.status == "True")
     }
 
     /// Why the operator found that no address may be given out, if it checked the pool in its present form and did.
     pub fn refusal(&self) -> Option<&str> {
-        let ready = self
-            .checked()
-            .filter(|ready| ready.status == "False" && !self.is_automatic());
+        let ready = self.checked().filter(|ready| ready.status == "False");
         ready.map(|ready| ready.message.as_str())
     }
 
-    fn checked(&self) -> Option<&Condition> {
+    fn ready(&self) -> Option<&Condition> {
         let conditions = self.status.as_ref().and_then(|status| status.conditions.as_deref());
-        conditions::find(conditions, READY).filter(|ready| ready.observed_generation == self.metadata.generation)
+        conditions::find(conditions, READY)
+    }
+
+    fn checked(&self) -> Option<&Condition> {
+        self.ready()
+            .filter(|ready| ready.observed_generation == self.metadata.generation)
     }
 
     /// The application an automatic pool belongs to.
@@ -302,7 +310,24 @@ mod tests {
             let refused = type_ == READY && status == "False";
             assert_eq!(made.refusal(), refused.then_some("why"), "{type_} {status} {observed}");
         }
+    }
+
+    #[test]
+    fn an_automatic_pool_is_ready_once_the_operator_has_said_so_and_not_taken_it_back() {
         let automatic = json!({LABEL_OWNER_APP_NAME: "shop"});
-        assert!(pool(&automatic, &json!(2), &condition(READY, "False", &json!(2))).is_ready());
+        for (type_, status, observed, ready) in [
+            (READY, "True", 2, true),
+            (READY, "True", 1, true),
+            (READY, "False", 1, false),
+            (READY, "False", 2, false),
+            ("Exhausted", "True", 2, false),
+        ] {
+            let condition = json!({"type": type_, "status": status, "reason": "R", "message": "why",
+                "observedGeneration": observed, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            let made = pool(&automatic, &json!(2), &condition);
+            assert_eq!(made.is_ready(), ready, "{type_} {status} {observed}");
+            let refused = type_ == READY && status == "False" && observed == 2;
+            assert_eq!(made.refusal(), refused.then_some("why"), "{type_} {status} {observed}");
+        }
     }
 }

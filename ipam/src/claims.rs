@@ -31,10 +31,12 @@ use std::sync::Arc;
 /// How firmly a pool stands, the firmest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
-    /// It has what its subnet's accounting gives it.
+    /// It has what its subnet's accounting gives it, and was admitted.
     Automatic,
     /// It was admitted as it is.
     Admitted,
+    /// It was made out of its subnet's accounting, or says so.
+    Accounted,
     /// It is being deleted, but pods may have its addresses still.
     Going,
     /// It was admitted before it was changed, or long ago: pods have addresses of it.

@@ -27,8 +27,8 @@ fn addresses() -> impl Strategy<Value = Addresses> {
 }
 
 fn standing() -> impl Strategy<Value = Standing> {
-    use Standing::{Admitted, Automatic, Going, InUse, New};
-    prop::sample::select(vec![Automatic, Admitted, Going, InUse, New])
+    use Standing::{Accounted, Admitted, Automatic, Going, InUse, New};
+    prop::sample::select(vec![Automatic, Admitted, Accounted, Going, InUse, New])
 }
 
 fn claim() -> impl Strategy<Value = Claim> {

@@ -39,7 +39,9 @@ fn pool(name: &str, subnet: &str, change: impl Fn(&mut Value)) -> Arc<SpiderIPPo
     });
     let mut object = json!({"apiVersion": names::API_VERSION, "kind": "SpiderIPPool",
         "metadata": {"name": name, "labels": labels, "creationTimestamp": "2026-01-01T00:00:00Z"},
-        "spec": {"subnet": "10.77.0.0/20", "ips": ["10.77.1.10-10.77.1.11"]}});
+        "spec": {"subnet": "10.77.0.0/20", "ips": ["10.77.1.10-10.77.1.11"]},
+        "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Accepted", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
     change(&mut object);
     Arc::new(serde_json::from_value(object).unwrap())
 }
@@ -53,7 +55,7 @@ fn label(key: &'static str, value: &'static str) -> impl Fn(&mut Value) {
 fn used(object: &mut Value) {
     let records =
         json!({"10.77.1.10": {"pod": "retail/a", "podUid": "a"}, "10.77.1.11": {"pod": "retail/b", "podUid": "b"}});
-    object["status"] = json!({"allocatedIPs": records.to_string()});
+    object["status"]["allocatedIPs"] = json!(records.to_string());
 }
 
 fn slot<'a>(app: &'a Application, choice: &'a Choice) -> Slot<'a> {
@@ -153,11 +155,11 @@ fn each_pool_says_why_it_gives_nothing() {
         pool("off", "a", |object| object["spec"]["disable"] = json!(true)),
         pool("free", "a", unchanged),
         pool("held", "b", |object| {
-            object["status"] = json!({"allocatedIPs": r#"{"10.77.1.10":{"pod":"retail/a","podUid":"a"}}"#,
-                "heldIPs": r#"{"10.77.1.11":{}}"#});
+            object["status"]["allocatedIPs"] = json!(r#"{"10.77.1.10":{"pod":"retail/a","podUid":"a"}}"#);
+            object["status"]["heldIPs"] = json!(r#"{"10.77.1.11":{}}"#);
         }),
         pool("broken", "b", |object| {
-            object["status"] = json!({"allocatedIPs": "{"});
+            object["status"]["allocatedIPs"] = json!("{");
         }),
         pool("other", "a", label(names::LABEL_OWNER_APP_NAME, "bank")),
     ];

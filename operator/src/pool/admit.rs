@@ -1,8 +1,9 @@
-//! A pool that a user made gives out addresses only when it was admitted: looked at beside all other pools, and entered in the
+//! A pool gives out addresses only when it was admitted: looked at beside all other pools, and if a user made it, entered in the
 //! accounting of its subnet. The rule, and why no two pools are admitted with the same address, is that of
 //! [`spiderpool_ipam::claims`]; here its writes are done.
 //!
-//! Automatic pools are made out of the accounting and need no admission. So that none is made of an address that a user's pool
+//! Automatic pools are made out of the accounting. What is one by its labels may be a copy that somebody made, so it is admitted
+//! too; what it gets later out of the accounting is looked at by the subnet's pass. So that none is made of an address that a user's pool
 //! was admitted with, a subnet's pass looks at the claims between its accounting and its pools ([`is_clear`]), and a pool is
 //! admitted only after the accounting of its subnets was read live: one of the two sees the other.
 
@@ -12,8 +13,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Resource;
-use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::conditions::{self, READY};
+use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
 use spiderpool_ipam::autopool::Plan;
 use spiderpool_ipam::claims::Rival;
 use spiderpool_ipam::{Family, RangeSet, text};
@@ -106,9 +107,6 @@ pub async fn admission(context: &Context, pool: &SpiderIPPool) -> Result<Admissi
     let (Ok(family), Ok(offered)) = (pool.family(), pool.total()) else {
         return Ok(Admission::Unreadable);
     };
-    if pool.is_automatic() {
-        return Ok(Admission::Admitted);
-    }
     let Some(contest) = context.board.contest(pool) else {
         // Agents write a busy pool all the time; what made this version brings us back.
         return Ok(match pool.is_ready() {
@@ -127,7 +125,10 @@ pub async fn admission(context: &Context, pool: &SpiderIPPool) -> Result<Admissi
             return Ok(Admission::Waits(SOON));
         }
     }
-    accounted(context, pool, family, &offered).await
+    match pool.is_automatic() {
+        true => Ok(Admission::Admitted),
+        false => accounted(context, pool, family, &offered).await,
+    }
 }
 
 /// What a pool is told that stands back for rivals; none without any.
@@ -212,7 +213,8 @@ fn told(rival: &SpiderIPPool, first: &SpiderIPPool, why: &str, now: Timestamp) -
 }
 
 /// Whether the accounting of the subnets around a pool has its addresses for it, and none of them for an automatic pool, be it
-/// made already or not. Read live: a replica that led before may have written more than was watched yet.
+/// made already or not. Read live: a replica that led before may have written more than was watched yet. What was watched
+/// suffices for a no, as every change of it brings the pool back.
 async fn accounted(
     context: &Context,
     pool: &SpiderIPPool,
@@ -223,33 +225,47 @@ async fn accounted(
     for subnet in index::subnets_around(&context.caches.subnets, &pool.spec.subnet) {
         // Before the look: what changes after it must be heard of.
         context.unaccounted.add(&subnet, name);
-        let Some(live) = context.subnets.read(&subnet).await? else {
-            continue;
-        };
-        let Ok(entries) = live.controlled().and_then(|pools| pools.entries(family)) else {
-            return Ok(awaits(context, name, &subnet));
-        };
-        let mut automatic = entries.iter().filter(|(_, entry)| entry.application.is_some());
-        if let Some((other, entry)) =
-            automatic.find(|(other, entry)| *other != name && entry.ranges.intersects(offered))
-        {
-            let common = shown(family, &entry.ranges.intersection(offered));
-            let why = format!(
-                "no address of this pool is given out, as SpiderSubnet {subnet} has given some to SpiderIPPool {other}, which \
-                 comes first: {common}; take them out of this pool"
-            );
-            return Ok(Admission::Refused(OVERLAP, why));
+        let watched = context.caches.subnets.get("", &subnet);
+        if let Some(no) = watched.and_then(|watched| against(context, pool, family, offered, &watched)) {
+            return Ok(no);
         }
-        if live.spec.subnet == pool.spec.subnet {
-            let due = offered.intersection(&live.total().unwrap_or_default());
-            let has_all = entries.get(name).is_some_and(|entry| due.is_subset_of(&entry.ranges));
-            if !due.is_empty() && !has_all {
-                return Ok(awaits(context, name, &subnet));
-            }
+        let live = context.subnets.read(&subnet).await?;
+        if let Some(no) = live.and_then(|live| against(context, pool, family, offered, &live)) {
+            return Ok(no);
         }
     }
     context.unaccounted.forget(name);
     Ok(Admission::Admitted)
+}
+
+/// What the accounting of a subnet has against a pool.
+fn against(
+    context: &Context,
+    pool: &SpiderIPPool,
+    family: Family,
+    offered: &RangeSet,
+    subnet: &SpiderSubnet,
+) -> Option<Admission> {
+    let name = pool.metadata.name.as_deref().unwrap_or_default();
+    let subnet_name = subnet.metadata.name.as_deref().unwrap_or_default();
+    let Ok(entries) = subnet.controlled().and_then(|pools| pools.entries(family)) else {
+        return Some(awaits(context, name, subnet_name));
+    };
+    let mut automatic = entries.iter().filter(|(_, entry)| entry.application.is_some());
+    if let Some((other, entry)) = automatic.find(|(other, entry)| *other != name && entry.ranges.intersects(offered)) {
+        let common = shown(family, &entry.ranges.intersection(offered));
+        let why = format!(
+            "no address of this pool is given out, as SpiderSubnet {subnet_name} has given some to SpiderIPPool {other}, which \
+             comes first: {common}; take them out of this pool"
+        );
+        return Some(Admission::Refused(OVERLAP, why));
+    }
+    if subnet.spec.subnet != pool.spec.subnet {
+        return None;
+    }
+    let due = offered.intersection(&subnet.total().unwrap_or_default());
+    let has_all = entries.get(name).is_some_and(|entry| due.is_subset_of(&entry.ranges));
+    (!due.is_empty() && !has_all).then(|| awaits(context, name, subnet_name))
 }
 
 fn awaits(context: &Context, pool: &str, subnet: &str) -> Admission {
@@ -309,6 +325,55 @@ mod tests {
         let (again, news) = told(&rival, &pool("a", 9), "why", at(2)).unwrap();
         assert!(!news && again != rival && again.refusal() == Some("why"));
         assert!(told(&rival, &first, "another why", at(2)).unwrap().1);
+    }
+
+    #[tokio::test]
+    async fn a_copy_of_an_automatic_pool_serves_only_when_the_first_one_is_gone() {
+        let context = Context::detached();
+        let automatic = |name: &str, version| {
+            let mut pool = pool(name, version);
+            let label = ("ipam.spidernet.io/owner-application-name".to_owned(), "shop".to_owned());
+            pool.metadata.labels = Some([label].into());
+            pool
+        };
+        // Made by the operator, which has not said yet that it serves.
+        let first = automatic("b", 5);
+        context.board.put(&first);
+        assert_eq!(admission(&context, &first).await.unwrap(), Admission::Admitted);
+        assert!(!first.is_ready());
+        let (serves, _) = told(&first, &first, "", Timestamp::UNIX_EPOCH).unwrap();
+        let mut serves = serves;
+        let conditions = &mut serves.status.get_or_insert_default().conditions;
+        conditions::set(conditions, READY, true, "Accepted", "", Some(1), Timestamp::UNIX_EPOCH);
+        serves.metadata.resource_version = Some("6".to_owned());
+        context.board.put(&serves);
+        let copy = automatic("a", 7);
+        context.board.put(&copy);
+        assert!(matches!(
+            admission(&context, &copy).await.unwrap(),
+            Admission::Refused(OVERLAP, why) if why.contains("10.0.0.1 in SpiderIPPool b;")
+        ));
+        assert_eq!(admission(&context, &serves).await.unwrap(), Admission::Admitted);
+        context.board.remove(&serves);
+        assert_eq!(admission(&context, &copy).await.unwrap(), Admission::Admitted);
+    }
+
+    #[tokio::test]
+    async fn what_the_watch_told_of_an_accounting_suffices_for_a_no() {
+        // There is no API server to read from.
+        let context = Context::detached();
+        let subnet = serde_json::json!({
+            "apiVersion": "spiderpool.spidernet.io/v2beta1", "kind": "SpiderSubnet",
+            "metadata": {"name": "rack7", "uid": "s", "resourceVersion": "1"},
+            "spec": {"subnet": "10.0.0.0/24", "ips": ["10.0.0.1-10.0.0.9"]},
+        });
+        context.caches.subnets.learn(serde_json::from_value(subnet).unwrap());
+        let waits = pool("a", 5);
+        context.board.put(&waits);
+        assert!(matches!(
+            admission(&context, &waits).await.unwrap(),
+            Admission::Waits(_)
+        ));
     }
 
     #[test]

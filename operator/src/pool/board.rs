@@ -168,7 +168,10 @@ fn standing(pool: &SpiderIPPool) -> Standing {
     if pool.is_terminating() {
         Standing::Going
     } else if pool.is_automatic() {
-        Standing::Automatic
+        match pool.is_ready() {
+            true => Standing::Automatic,
+            false => Standing::Accounted,
+        }
     } else if pool.is_ready() {
         Standing::Admitted
     } else if records.is_some_and(|text| !matches!(text.trim(), "" | "{}" | "null")) {

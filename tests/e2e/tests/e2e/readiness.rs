@@ -193,6 +193,52 @@ async fn an_edited_pool_serves_only_what_no_other_has() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_address_that_a_pod_has_is_its_pools_also_when_an_older_pool_is_to_have_it() -> Result<()> {
+    scene("moved", async |scene: &Scene| {
+        let node = scene.cluster.first_node()?;
+        // Older, or at least first by name.
+        let old = scene.create_pool("a-old", 4, spec(scene, 1, 10, 12)).await?.name_any();
+        let new = scene.create_pool("b-new", 4, spec(scene, 1, 20, 22)).await?.name_any();
+        for (name, pool) in [("first", &old), ("holder", &new)] {
+            let pod = pod(name, &node.name, &from_pools(&[pool], &[]))?;
+            scene.create(&pod).await?;
+            scene.running(name, 1, LONG).await?;
+        }
+        let records = scene.pools().get(&new).await?.records()?;
+        let held = records.iter().next().context("no address on record")?.0.to_string();
+        let whole = [format!("{}-{}", ip(scene, 1, 10), ip(scene, 1, 12)), held.clone()];
+        set_ips(scene, &old, &whole).await?;
+        stands_back(scene, &old, &format!("{held} in SpiderIPPool {new};")).await?;
+        // The younger pool does as the other was told. It goes on, and the other waits for the pod.
+        let rest = [20, 21, 22].map(|last| ip(scene, 1, last));
+        let rest: Vec<String> = rest.into_iter().filter(|address| *address != held).collect();
+        set_ips(scene, &new, &rest).await?;
+        is_ready(scene, &new).await?;
+        let why = format!("{held} in use by pods of SpiderIPPool {new};");
+        stands_back(scene, &old, &why).await?;
+        // So it does after an edit of its own.
+        set_ips(scene, &old, &whole[1..]).await?;
+        let (status, reason, message) = verdict(scene, &old).await?;
+        ensure!(
+            status == "False" && reason == "Overlap" && message.contains(&why),
+            "{old}: {status} {reason} {message}"
+        );
+        scene.delete::<Pod>("holder").await?;
+        is_ready(scene, &old).await?;
+        scene
+            .create(&pod("next", &node.name, &from_pools(&[&old], &[]))?)
+            .await?;
+        scene.running("next", 1, LONG).await?;
+        ensure!(scene.pools().get(&new).await?.is_ready(), "{new} stopped");
+        for name in ["first", "next"] {
+            scene.delete::<Pod>(name).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_pool_made_beside_an_automatic_one_serves_only_what_that_has_not() -> Result<()> {
     scene("beside", async |scene: &Scene| {
         let subnet = scene.further_subnet("lan", 3, 60).await?;
