@@ -26,7 +26,7 @@ use tokio::sync::Mutex;
 use crate::RELEASE_NAMESPACE;
 use crate::cluster::{Cluster, Server};
 use crate::node::AGENT;
-use crate::socket::{self, Answer, IP};
+use crate::socket::{self, Answer, Asked, IP};
 use crate::wait::{self, SOON};
 use crate::workload::Annotations;
 
@@ -228,6 +228,12 @@ impl Agent {
     pub async fn ask(&self, method: &str, path: &str, body: &impl serde::Serialize) -> Result<Answer> {
         let body = serde_json::to_vec(body).context("encoding a request")?;
         socket::request_at(&self.socket(), method, path, &body).await
+    }
+
+    /// Sends a request, and tells what became of it.
+    pub async fn ask_within(&self, limit: Duration, method: &str, body: &impl serde::Serialize) -> Result<Asked> {
+        let body = serde_json::to_vec(body).context("encoding a request")?;
+        Ok(socket::ask_at(&self.socket(), method, IP, &body, limit).await)
     }
 
     /// Ends it, and deletes the Node.

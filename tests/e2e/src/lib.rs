@@ -29,6 +29,7 @@ pub mod plugin;
 pub mod pod;
 pub mod property;
 pub mod proxy;
+pub mod ranges;
 pub mod requests;
 pub mod scene;
 pub mod second_agent;

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -17,7 +17,10 @@ pub const PATH: &str = "/var/run/spidernet/spiderpool.sock";
 pub const IP: &str = "/v1/ipam/ip";
 
 /// Longer than the agent works on any request.
-const DEADLINE: Duration = Duration::from_secs(100);
+pub const DEADLINE: Duration = Duration::from_secs(100);
+
+/// An agent waits five seconds for a request. Who sends it later, on a machine that has other things to do, finds nobody there.
+const SENT_WITHIN: Duration = Duration::from_secs(4);
 
 /// An answer of the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +66,7 @@ pub async fn request_on(node: &Node, socket: &str, method: &str, path: &str, bod
     let what = || format!("{method} {path} at the agent of node {} on {socket}", node.name);
     let exchange = async {
         let stream = connect_to(node, socket).await?;
-        exchange(stream, method, path, body).await
+        exchange(stream, method, path, body, &mut None).await
     };
     match tokio::time::timeout(DEADLINE, exchange).await {
         Ok(answer) => answer.with_context(what),
@@ -76,7 +79,7 @@ pub async fn request_at(socket: &Path, method: &str, path: &str, body: &[u8]) ->
     let what = || format!("{method} {path} at the agent of {}", socket.display());
     let exchange = async {
         let stream = UnixStream::connect(socket).await.context("connecting")?;
-        exchange(stream, method, path, body).await
+        exchange(stream, method, path, body, &mut None).await
     };
     match tokio::time::timeout(DEADLINE, exchange).await {
         Ok(answer) => answer.with_context(what),
@@ -84,7 +87,54 @@ pub async fn request_at(socket: &Path, method: &str, path: &str, body: &[u8]) ->
     }
 }
 
-async fn exchange(mut stream: UnixStream, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
+/// What became of a request.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// It was answered.
+    Answered(Answer),
+    /// Nobody took it.
+    NotTaken(String),
+    /// A process took it, and did not answer.
+    Unanswered {
+        /// The process.
+        pid: Option<i32>,
+        /// What happened instead.
+        why: String,
+    },
+}
+
+/// Sends a request to an agent by the path of its socket, and tells one that nobody took from one that was not answered in time.
+pub async fn ask_at(socket: &Path, method: &str, path: &str, body: &[u8], limit: Duration) -> Asked {
+    let started = Instant::now();
+    let stream = match UnixStream::connect(socket).await {
+        Ok(stream) => stream,
+        Err(error) => return Asked::NotTaken(format!("connecting to {}: {error}", socket.display())),
+    };
+    let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+    let mut sent = None;
+    let outcome = tokio::time::timeout(limit, exchange(stream, method, path, body, &mut sent)).await;
+    let is_late = sent.is_none_or(|sent: Instant| sent.duration_since(started) > SENT_WITHIN);
+    match outcome {
+        Ok(Ok(answer)) => Asked::Answered(answer),
+        Ok(Err(error)) if is_late => Asked::NotTaken(format!("it was sent too late: {error:#}")),
+        Ok(Err(error)) => Asked::Unanswered {
+            pid,
+            why: format!("{error:#}"),
+        },
+        Err(_) => Asked::Unanswered {
+            pid,
+            why: format!("no answer in {limit:?}"),
+        },
+    }
+}
+
+async fn exchange(
+    mut stream: UnixStream,
+    method: &str,
+    path: &str,
+    body: &[u8],
+    sent: &mut Option<Instant>,
+) -> Result<Answer> {
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
@@ -92,7 +142,9 @@ async fn exchange(mut stream: UnixStream, method: &str, path: &str, body: &[u8])
     let (mut reader, mut writer) = stream.split();
     let send = async {
         writer.write_all(head.as_bytes()).await?;
-        writer.write_all(body).await
+        writer.write_all(body).await?;
+        *sent = Some(Instant::now());
+        Ok::<(), std::io::Error>(())
     };
     let mut answer = Vec::new();
     // An agent that refuses a long body answers before it has read it, so a failed write is no failure yet.

@@ -105,6 +105,8 @@ fn row(line: &str) -> Result<Told> {
 pub struct Arrival {
     /// The text.
     pub message: String,
+    /// When who tells it made it.
+    pub told: Timestamp,
     /// When a watch saw it.
     pub seen: Timestamp,
 }
@@ -122,6 +124,7 @@ impl Scene {
                 let pod = event.involved_object.name.clone().unwrap_or_default();
                 arrived.entry(pod).or_insert_with(|| Arrival {
                     message: event.message.clone().unwrap_or_default(),
+                    told: event.event_time.as_ref().map_or(seen, |time| time.0),
                     seen,
                 });
             }
@@ -160,7 +163,7 @@ impl Scene {
 /// Checks that an explanation says of a failing pod what its Event says. The Event has those pools last that turned out to have
 /// no address only when one was to be taken.
 pub fn same(explanation: &Value, message: &str) -> Result<()> {
-    let expected = event_of(explanation)?;
+    let expected = foretold(explanation)?;
     let lines = |text: &str| {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         if let Some(after_headline) = lines.get_mut(1..) {
@@ -176,7 +179,7 @@ pub fn same(explanation: &Value, message: &str) -> Result<()> {
 }
 
 /// The Event that an explanation foretells.
-fn event_of(explanation: &Value) -> Result<String> {
+pub fn foretold(explanation: &Value) -> Result<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let problem = text(&explanation["problem"]);
     if !problem.is_empty() {

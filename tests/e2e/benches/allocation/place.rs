@@ -11,6 +11,7 @@ use kube::{Api, ResourceExt};
 use spiderpool_crds::{IPPoolSpec, SpiderIPPool};
 use spiderpool_e2e::agents::{Agent, Options, remove_pod};
 use spiderpool_e2e::cluster::Cluster;
+use spiderpool_e2e::ranges;
 use spiderpool_e2e::wait::{self, LONG, SOON};
 use spiderpool_e2e::workload::from_pools;
 
@@ -71,8 +72,7 @@ impl Place {
             .create(&PostParams::default(), &SpiderIPPool::new(name, spec))
             .await;
         made.with_context(|| format!("making the pool {name}"))?;
-        let ready = |pool: Option<&SpiderIPPool>| pool?.is_ready().then_some(());
-        wait::object(&self.pools(), name, "the pool to be checked", SOON, ready).await
+        ranges::serves(&self.pools(), name).await
     }
 
     pub(crate) async fn remove_pool(&self, name: &str) -> Result<()> {

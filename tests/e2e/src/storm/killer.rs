@@ -1,11 +1,12 @@
 //! Lets agents die at named points of their work and at any other time, and runs them again.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::random::Random;
 use crate::agents::Agent;
@@ -13,43 +14,110 @@ use crate::agents::Agent;
 /// The agent's variable: the point and how often it is to be passed.
 const VARIABLE: &str = "SPIDERPOOL_KILL_AT";
 
-/// The points between an ADD and its answer, and between a DEL and its answer.
-const POINTS: [&str; 22] = [
-    "add-accepted",
-    "add-pod-found",
-    "add-chosen",
-    "claim-queued",
-    "write-planned",
-    "write-before",
-    "write-under-way",
-    "write-acknowledged",
-    "add-claimed",
-    "endpoint-planned",
-    "endpoint-before",
-    "endpoint-written",
-    "add-answered",
-    "give-back-before",
-    "give-back-done",
-    "del-accepted",
-    "del-pod-found",
-    "release-queued",
-    "del-released",
-    "endpoint-let-go",
-    "endpoint-deleted",
-    "del-answered",
+/// The points between an ADD and its answer, and between a DEL and its answer. Each with how often it may be passed before the agent
+/// dies there: the seldom ones would not be passed so often in an agent's life.
+const POINTS: [(&str, u64); 22] = [
+    ("add-accepted", OFTEN),
+    ("add-pod-found", OFTEN),
+    ("add-chosen", OFTEN),
+    ("claim-queued", OFTEN),
+    ("write-planned", OFTEN),
+    ("write-before", OFTEN),
+    ("write-under-way", OFTEN),
+    ("write-acknowledged", OFTEN),
+    ("add-claimed", SELDOM),
+    ("endpoint-planned", SELDOM),
+    ("endpoint-before", SELDOM),
+    ("endpoint-written", SELDOM),
+    ("add-answered", SELDOM),
+    ("give-back-before", SELDOM),
+    ("give-back-done", SELDOM),
+    ("del-accepted", OFTEN),
+    ("del-pod-found", SELDOM),
+    ("release-queued", SELDOM),
+    ("del-released", SELDOM),
+    ("endpoint-let-go", SELDOM),
+    ("endpoint-deleted", SELDOM),
+    ("del-answered", SELDOM),
 ];
 
-/// An agent whose point did not come is killed wherever it is.
+/// Passed by every request, and more than once by many.
+const OFTEN: u64 = 6;
+
+/// Passed by some requests only.
+const SELDOM: u64 = 2;
+
+/// An agent whose point did not come after this is killed wherever it is.
 const LIFE: (Duration, Duration) = (Duration::from_millis(2000), Duration::from_millis(6000));
 
-/// How often a point is passed before the agent dies at it, at most.
-const PASSES: u64 = 8;
+/// Of a hundred agents, so many have their life from their start on, and may not get to work.
+const STARTING: u64 = 20;
 
 /// Killed at no named point.
 const ANYWHERE: &str = "anywhere";
 
-/// How often agents were killed, by point.
-pub(super) type Kills = Mutex<BTreeMap<&'static str, usize>>;
+/// The names of the points.
+pub fn points() -> impl Iterator<Item = &'static str> {
+    POINTS.into_iter().map(|(name, _)| name)
+}
+
+/// An agent died.
+struct Kill {
+    node: String,
+    /// Where; nowhere in particular if absent.
+    point: Option<&'static str>,
+    at: Instant,
+}
+
+/// The agents that were killed.
+#[derive(Default)]
+pub(super) struct Kills {
+    all: Mutex<Vec<Kill>>,
+    named: watch::Sender<usize>,
+}
+
+impl Kills {
+    fn all(&self) -> MutexGuard<'_, Vec<Kill>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, node: &str, point: Option<&'static str>) {
+        let at = Instant::now();
+        let node = node.to_owned();
+        self.all().push(Kill { node, point, at });
+        self.named.send_modify(|named| *named += usize::from(point.is_some()));
+    }
+
+    /// How often agents died at named points.
+    pub(super) fn named(&self) -> usize {
+        *self.named.borrow()
+    }
+
+    /// Waits until agents died at named points so often.
+    pub(super) async fn has_named(&self, often: usize) {
+        // The sender is here, so it does not go.
+        let _ = self.named.subscribe().wait_for(|named| *named >= often).await;
+    }
+
+    /// How often agents died, by point.
+    pub(super) fn by_point(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for kill in self.all().iter() {
+            *counts.entry(kill.point.unwrap_or(ANYWHERE)).or_default() += 1;
+        }
+        counts
+    }
+
+    /// The named points at which agents died.
+    pub(super) fn points(&self) -> Vec<&'static str> {
+        self.all().iter().filter_map(|kill| kill.point).collect()
+    }
+
+    /// Whether the agent of a Node was killed after a moment.
+    pub(super) fn any_since(&self, node: &str, moment: Instant) -> bool {
+        self.all().iter().any(|kill| kill.node == node && kill.at >= moment)
+    }
+}
 
 /// Kills an agent again and again until the storm is over. Then it runs without orders.
 pub(super) async fn haunt(
@@ -60,22 +128,23 @@ pub(super) async fn haunt(
 ) -> Result<()> {
     let mut points = POINTS;
     random.shuffle(&mut points);
-    for point in points.iter().cycle() {
-        let order = format!("{point}:{}", 1 + random.below(PASSES));
+    for (point, passes) in points.into_iter().cycle() {
+        let order = format!("{point}:{}", 1 + random.below(passes));
         agent.run(&[(VARIABLE, order)]).await?;
         let life = random.between(LIFE.0, LIFE.1);
+        let starting = random.percent(STARTING);
         let named = tokio::select! {
             ended = agent.ended() => {
                 ensure!(ended?, "the agent of {} ended by itself", agent.node);
                 Some(point)
             }
-            () = tokio::time::sleep(life) => None,
+            () = lives(agent, starting, life) => None,
             _ = over.wait_for(|over| *over) => None,
         };
         if named.is_none() {
             agent.kill().await?;
         }
-        count(kills, named.copied().unwrap_or(ANYWHERE));
+        kills.note(&agent.node, named);
         if *over.borrow() {
             break;
         }
@@ -84,7 +153,11 @@ pub(super) async fn haunt(
     agent.serves().await
 }
 
-fn count(kills: &Kills, point: &'static str) {
-    let mut kills = kills.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    *kills.entry(point).or_default() += 1;
+/// An agent's life is over. It begins when the agent serves: on a machine that has other things to do none would get so far.
+async fn lives(agent: &Agent, starting: bool, life: Duration) {
+    if !starting {
+        // One that dies before is seen to have ended.
+        let _ = agent.serves().await;
+    }
+    tokio::time::sleep(life).await;
 }

@@ -8,32 +8,35 @@
 mod client;
 mod killer;
 pub mod ledger;
+mod quiet;
 pub mod random;
+mod records;
 mod rest;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
-use futures::{StreamExt, TryStreamExt};
-use kube::api::{ListParams, WatchEvent, WatchParams};
-use kube::{Api, Client as KubeClient, ResourceExt};
-use spiderpool_crds::{IPPoolSpec, SpiderIPPool};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Client as KubeClient, ResourceExt};
+use spiderpool_crds::IPPoolSpec;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::agents::{Agent, Options};
 use crate::proxy::{Faults, Proxy};
 use crate::scene::Scene;
-use crate::wait::{self, SOON};
+use crate::wait::SOON;
+use crate::workload::Annotations;
 use client::{Client, Held};
 use killer::Kills;
+pub use killer::points;
 use ledger::Ledger;
 use random::Random;
-use rest::Owners;
+use records::Records;
 
 /// Pools of each family.
 const POOLS: usize = 2;
@@ -81,11 +84,37 @@ pub(crate) struct Storm {
     v6: Vec<String>,
     ledger: Ledger,
     figures: Figures,
+    /// Whether the API server plays tricks.
+    faults: bool,
+    /// The pods, by UID.
+    pods: Mutex<BTreeMap<String, Made>>,
     over: watch::Sender<bool>,
 }
 
+/// A pod that was made.
+#[derive(Debug)]
+struct Made {
+    /// Its Node.
+    node: String,
+    at: Instant,
+    /// Whether a request for it failed since its agent lost the API server.
+    troubled: bool,
+}
+
+/// What a storm did.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The figures, in words.
+    pub text: String,
+    /// The named points at which agents died, as often as they did.
+    pub points: Vec<&'static str>,
+}
+
+/// A refusal that only an API server may cause that cannot be relied on.
+const UNREACHED: (&str, &str) = ("API server", "API server");
+
 /// Reasons for which an ADD is refused, by a part of the text.
-const REASONS: [(&str, &str); 7] = [
+const REASONS: [(&str, &str); 6] = [
     ("no IPPool available", "pools full"),
     ("is terminating", "pod ended"),
     ("is not known", "pod ended"),
@@ -93,7 +122,6 @@ const REASONS: [(&str, &str); 7] = [
     ("cancelled", "cancelled"),
     // An agent whose requests are slow loses against the others for as long as it may try.
     ("no acknowledged write", "not written in time"),
-    ("API server", "API server"),
 ];
 
 impl Storm {
@@ -108,12 +136,49 @@ impl Storm {
         let _ = tokio::time::timeout(time, over.wait_for(|over| *over)).await;
     }
 
+    fn pods(&self) -> MutexGuard<'_, BTreeMap<String, Made>> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a pod on the Node of an agent.
+    async fn make_pod(&self, agent: &Agent, name: &str, annotations: &Annotations) -> Result<Pod> {
+        let pod = agent.make_pod(&self.namespace, name, annotations).await?;
+        let made = Made {
+            node: agent.node.clone(),
+            at: Instant::now(),
+            troubled: false,
+        };
+        self.pods().insert(pod.uid().unwrap_or_default(), made);
+        Ok(pod)
+    }
+
+    /// A request for a pod was refused.
+    fn in_trouble(&self, uid: &str, reason: &str) {
+        let lost = reason.contains(UNREACHED.0) || reason.contains("no acknowledged write");
+        if lost && let Some(made) = self.pods().get_mut(uid) {
+            made.troubled = true;
+        }
+    }
+
+    /// Whether the agent of a pod may have left its addresses to the operator: it was killed in the pod's time, or lost the API
+    /// server while it worked for it.
+    fn excuses(&self, uid: &str, kills: &Kills) -> bool {
+        self.pods()
+            .get(uid)
+            .is_some_and(|made| made.troubled && self.faults || kills.any_since(&made.node, made.at))
+    }
+
+    fn is_pool(&self, name: &str) -> bool {
+        self.v4.iter().chain(&self.v6).any(|own| own == name)
+    }
+
     fn is_full(&self, reason: &str) -> bool {
         reason.contains(REASONS[0].0)
     }
 
     fn refused(&self, reason: &str) {
-        let known = REASONS.iter().find(|(part, _)| reason.contains(part));
+        let unreached = self.faults.then_some(&UNREACHED);
+        let known = REASONS.iter().chain(unreached).find(|(part, _)| reason.contains(part));
         let mut refused = self.figures.refused.lock().unwrap_or_else(PoisonError::into_inner);
         *refused.entry(known.map_or("other", |(_, name)| name)).or_default() += 1;
         if known.is_none() {
@@ -123,8 +188,8 @@ impl Storm {
     }
 }
 
-/// Lets a storm blow in a scene, and checks what it did. Gives the figures, in words.
-pub async fn blow(scene: &Scene, plan: &Plan) -> Result<String> {
+/// Lets a storm blow in a scene, and checks what it did.
+pub async fn blow(scene: &Scene, plan: &Plan) -> Result<Outcome> {
     let outcome = blow_once(scene, plan).await;
     outcome.with_context(|| {
         format!(
@@ -134,7 +199,7 @@ pub async fn blow(scene: &Scene, plan: &Plan) -> Result<String> {
     })
 }
 
-async fn blow_once(scene: &Scene, plan: &Plan) -> Result<String> {
+async fn blow_once(scene: &Scene, plan: &Plan) -> Result<Outcome> {
     let (v4, v6) = (pools(scene, plan, 4).await?, pools(scene, plan, 6).await?);
     let mut proxies = Vec::new();
     let mut agents = Vec::new();
@@ -158,6 +223,8 @@ async fn blow_once(scene: &Scene, plan: &Plan) -> Result<String> {
         v6,
         ledger: Ledger::default(),
         figures: Figures::default(),
+        faults: plan.faults.is_some(),
+        pods: Mutex::default(),
         over: watch::Sender::new(false),
     });
     let outcome = rage(scene, plan, &storm, &proxies).await;
@@ -178,9 +245,12 @@ async fn blow_once(scene: &Scene, plan: &Plan) -> Result<String> {
     outcome
 }
 
-async fn rage(scene: &Scene, plan: &Plan, storm: &Arc<Storm>, proxies: &[Proxy]) -> Result<String> {
+async fn rage(scene: &Scene, plan: &Plan, storm: &Arc<Storm>, proxies: &[Proxy]) -> Result<Outcome> {
     let kills = Kills::default();
-    let _watch = watch_records(storm).await?;
+    let (records, _watch) = Records::watch(storm);
+    let room = 2 * usize::from(plan.addresses);
+    // As many as there are agents.
+    let deaths = if plan.kills { plan.agents } else { 0 };
     proxies.iter().for_each(Proxy::disturb);
     let agents = async {
         let each = storm.agents.iter().enumerate().map(async |(number, agent)| {
@@ -200,46 +270,47 @@ async fn rage(scene: &Scene, plan: &Plan, storm: &Arc<Storm>, proxies: &[Proxy])
     let end = async {
         tokio::time::sleep(plan.length).await;
         let more = plan.longest.saturating_sub(plan.length);
-        let _ = tokio::time::timeout(more, storm.ledger.has_given(plan.enough)).await;
+        let enough = async {
+            storm.ledger.has_given(plan.enough).await;
+            kills.has_named(deaths).await;
+            records.were_as_full(room).await;
+        };
+        let _ = tokio::time::timeout(more, enough).await;
         storm.over.send_replace(true);
         // What was sent meanwhile is answered under the same conditions; then the API server is as it should be.
         proxies.iter().for_each(Proxy::calm);
         Ok(())
     };
     let (held, (), ()) = futures::try_join!(clients, agents, end)?;
+    let in_storm = records.fullest();
     let held: Vec<Held> = held.into_iter().flatten().collect();
     let full = held.len();
-    let mut left = rest::agrees(scene, &owners(storm, &held)).await?;
-    let ends = held.into_iter().enumerate().map(async |(number, held)| {
-        let mut client = Client::new(storm, plan.clients + number);
-        client.tear_down(held).await
-    });
-    try_join_all(ends).await?;
-    left += rest::agrees(scene, &Owners::new()).await?;
-    let killed: usize = kills.lock().unwrap_or_else(PoisonError::into_inner).values().sum();
-    ensure!(!plan.kills || killed >= plan.agents, "only {killed} agents were killed");
+    let left = quiet::check(scene, plan, storm, held, &kills).await?;
+    records.see_nothing(storm.v4.len() + storm.v6.len(), SOON).await?;
+    ensure!(
+        kills.named() >= deaths,
+        "only {} agents died at named points, and {deaths} have to: {:?}",
+        kills.named(),
+        kills.by_point()
+    );
+    ensure!(
+        in_storm == room,
+        "the pools were never full in the storm: {in_storm} of {room} addresses were on record at most"
+    );
     let given = storm.ledger.given();
     ensure!(
         given > 2 * usize::from(plan.addresses),
         "no address was given out twice: only {given} were"
     );
-    Ok(told(plan, storm, &kills, proxies, full, left))
-}
-
-fn owners(storm: &Storm, held: &[Held]) -> Owners {
-    let mut owners = Owners::new();
-    for held in held {
-        let (name, uid) = (held.pod.name_any(), held.pod.uid().unwrap_or_default());
-        let owner = rest::owner(&storm.namespace, &name, &uid);
-        owners.extend(held.addresses.iter().map(|ip| (*ip, owner.clone())));
-    }
-    owners
+    let points = kills.points();
+    let text = told(plan, storm, &kills, proxies, full, left);
+    Ok(Outcome { text, points })
 }
 
 fn told(plan: &Plan, storm: &Storm, kills: &Kills, proxies: &[Proxy], full: usize, left: usize) -> String {
     let figures = &storm.figures;
     let refused = figures.refused.lock().unwrap_or_else(PoisonError::into_inner);
-    let kills = kills.lock().unwrap_or_else(PoisonError::into_inner);
+    let kills = kills.by_point();
     let mut text = format!(
         "seed {}: {} ADDs answered with addresses, the slowest answer after {} ms, {:?} refused, {} requests repeated; {} \
          addresses given to pods, {} of {} taken at the end; {left} left to the operator",
@@ -253,7 +324,7 @@ fn told(plan: &Plan, storm: &Storm, kills: &Kills, proxies: &[Proxy], full: usiz
         2 * plan.addresses,
     );
     if plan.kills {
-        text += &format!("; {} agents killed: {:?}", kills.values().sum::<usize>(), *kills);
+        text += &format!("; {} agents killed: {:?}", kills.values().sum::<usize>(), kills);
     }
     let mut faults: BTreeMap<&'static str, usize> = BTreeMap::new();
     for proxy in proxies {
@@ -274,70 +345,18 @@ async fn pools(scene: &Scene, plan: &Plan, version: u8) -> Result<Vec<String>> {
     for number in 0..POOLS as u8 {
         let first = 10 + number * share;
         let part = |last: u8| match version {
-            4 => scene.ip(4, &last.to_string()),
-            _ => scene.ip(6, &format!("{last:x}")),
+            4 => last.to_string(),
+            _ => format!("{last:x}"),
         };
         // The IPv6 subnet begins at ::10.
         let offset = if version == 6 { 16 } else { 0 };
-        let spec = IPPoolSpec {
-            ips: Some(vec![format!(
-                "{}-{}",
-                part(first + offset),
-                part(first + offset + share - 1)
-            )]),
-            ..IPPoolSpec::default()
-        };
-        let pool = scene
-            .create_pool(&format!("storm-v{version}-{number}"), version, spec)
-            .await?;
-        names.push(pool.name_any());
-    }
-    for name in &names {
-        wait::object(&scene.pools(), name, "the pool to serve", SOON, |pool| {
-            pool?.is_ready().then_some(())
-        })
-        .await?;
+        let (first, last) = (part(first + offset), part(first + offset + share - 1));
+        let name = format!("storm-v{version}-{number}");
+        names.push(
+            scene
+                .serving(&name, version, (&first, &last), IPPoolSpec::default())
+                .await?,
+        );
     }
     Ok(names)
-}
-
-/// Watches the pools: a record that goes while somebody has the address is told to the ledger. Ends when dropped.
-async fn watch_records(storm: &Arc<Storm>) -> Result<tokio::task::JoinSet<()>> {
-    let api: Api<SpiderIPPool> = Api::all(storm.client.clone());
-    let start = api.list(&ListParams::default()).await.context("listing pools")?;
-    let mut at = start.metadata.resource_version.unwrap_or_default();
-    let ours: Vec<String> = storm.v4.iter().chain(&storm.v6).cloned().collect();
-    let storm = storm.clone();
-    let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(async move {
-        let mut known: BTreeMap<String, BTreeMap<IpAddr, String>> = BTreeMap::new();
-        // A watch ends after some minutes; the next one goes on where it was.
-        while let Ok(events) = api.watch(&WatchParams::default(), &at).await {
-            let mut events = events.boxed();
-            while let Ok(Some(event)) = events.try_next().await {
-                let (WatchEvent::Added(pool) | WatchEvent::Modified(pool)) = event else {
-                    continue;
-                };
-                at = pool.resource_version().unwrap_or_default();
-                let (name, Ok(records)) = (pool.name_any(), pool.records()) else {
-                    continue;
-                };
-                if !ours.contains(&name) {
-                    continue;
-                }
-                let records: BTreeMap<IpAddr, String> = records
-                    .iter()
-                    .map(|(ip, record)| (ip, record.pod_uid.clone()))
-                    .collect();
-                for (ip, uid) in known.remove(&name).unwrap_or_default() {
-                    if records.get(&ip) != Some(&uid) {
-                        storm.ledger.record_gone(ip, &uid);
-                    }
-                }
-                known.insert(name, records);
-            }
-        }
-        storm.ledger.wrong("the watch of pools ended".to_owned());
-    });
-    Ok(tasks)
 }

@@ -11,8 +11,8 @@ use spiderpool_crds::SpiderEndpoint;
 
 use crate::scene::Scene;
 
-/// Agents are done with what was sent to them after this.
-const AGENTS: Duration = Duration::from_secs(10);
+/// Agents are done with what was sent to them after this. The operator frees nothing yet.
+const AGENTS: Duration = Duration::from_secs(20);
 
 /// The operator frees what no agent can after this: it looks twice, half a minute apart.
 const OPERATOR: Duration = Duration::from_secs(100);
@@ -28,19 +28,28 @@ pub(super) fn owner(namespace: &str, pod: &str, uid: &str) -> String {
     format!("{namespace}/{pod} {uid}")
 }
 
-/// Waits until pools and endpoints say of all addresses what the pods know. Tells how many records were there that no agent gave
-/// back, which the operator had to free.
-pub(super) async fn agrees(scene: &Scene, expected: &Owners) -> Result<usize> {
+/// An address that no agent gave back.
+pub(super) struct Left {
+    /// The pod's UID.
+    pub(super) uid: String,
+    /// Address and pod, in words.
+    pub(super) what: String,
+}
+
+/// Waits until pools and endpoints say of all addresses what the pods know. Tells which records were there that no agent gave back,
+/// which the operator had to free.
+pub(super) async fn agrees(scene: &Scene, expected: &Owners) -> Result<Vec<Left>> {
     let started = Instant::now();
-    let mut left = 0;
+    let mut left = Vec::new();
     loop {
         let (recorded, told) = (recorded(scene).await?, told(scene).await?);
         if recorded == *expected && told == *expected {
             return Ok(left);
         }
         let took = started.elapsed();
-        if took > AGENTS && left == 0 {
-            left = recorded.iter().filter(|(ip, by)| expected.get(ip) != Some(by)).count();
+        if took > AGENTS && left.is_empty() {
+            let more = recorded.iter().filter(|(ip, by)| expected.get(ip) != Some(by));
+            left = more.map(|(ip, by)| Left::of(*ip, by)).collect();
         }
         if took > OPERATOR {
             bail!(
@@ -50,6 +59,15 @@ pub(super) async fn agrees(scene: &Scene, expected: &Owners) -> Result<usize> {
             );
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+impl Left {
+    fn of(ip: IpAddr, owner: &str) -> Self {
+        Self {
+            uid: owner.rsplit(' ').next().unwrap_or_default().to_owned(),
+            what: format!("{ip} of {owner}"),
+        }
     }
 }
 

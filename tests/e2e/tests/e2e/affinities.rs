@@ -9,10 +9,11 @@ use kube::ResourceExt;
 use spiderpool_crds::IPPoolSpec;
 use spiderpool_crds::names::ANNOTATION_MULTUS_DEFAULT_NETWORK;
 use spiderpool_e2e::golden::{Golden, Values};
+use spiderpool_e2e::ranges;
 use spiderpool_e2e::scene::{Scene, scene};
 use spiderpool_e2e::told::{self, FAILED};
-use spiderpool_e2e::wait::{self, LONG, SOON};
-use spiderpool_e2e::workload::{from_pools, pod};
+use spiderpool_e2e::wait::LONG;
+use spiderpool_e2e::workload::{deployment, from_pools, from_subnets, pod};
 
 const GOLDEN: &str = include_str!("golden/affinities.txt");
 
@@ -116,11 +117,8 @@ async fn pools(scene: &Scene, node: &str) -> Result<[String; 8]> {
         ),
     ];
     for version in [4, 6] {
-        let spec = IPPoolSpec {
-            ips: Some(vec![format!("{}-{}", scene.ip(version, "10"), scene.ip(version, "19"))]),
-            ..any()
-        };
-        scene.create_pool(&format!("any{version}"), version, spec).await?;
+        let name = format!("any{version}");
+        scene.pool_of_range(&name, version, ("10", "19"), any()).await?;
     }
     let mut names = Vec::new();
     for (place, (version, name, spec)) in few.into_iter().enumerate() {
@@ -130,10 +128,7 @@ async fn pools(scene: &Scene, node: &str) -> Result<[String; 8]> {
     }
     // A pool that nobody has looked at yet gives way to one that serves.
     for name in names.iter().chain(&[scene.own("any4"), scene.own("any6")]) {
-        wait::object(&scene.pools(), name, "the pool to be ready", SOON, |pool| {
-            pool.filter(|pool| pool.is_ready()).map(drop)
-        })
-        .await?;
+        ranges::serves(&scene.pools(), name).await?;
     }
     names.try_into().ok().context("eight names")
 }
@@ -197,6 +192,26 @@ async fn pools_for_few_serve_those_first_and_refuse_others() -> Result<()> {
             told::same(&scene.explained(second, name).await?, message)?;
         }
         Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_automatic_pool_is_for_its_application_only() -> Result<()> {
+    scene("foreign_app", async |scene: &Scene| {
+        let node = scene.cluster.first_node()?;
+        let wish = from_subnets(&[&scene.v4], &[], "+2");
+        scene.create(&deployment("shop", 1, &wish)?).await?;
+        scene.running("shop", 1, LONG).await?;
+        let automatic = scene.pool_of("shop", 4, "to be there", |_| true).await?.name_any();
+        // It has free addresses, and they are not for others: neither a pod alone nor another application that names it.
+        let wish = from_pools(&[&automatic], &[]);
+        scene.create(&pod("bank", &node.name, &wish)?).await?;
+        let arrived = scene.told(FAILED, &["bank"], LONG).await?;
+        let values = Values::of(scene).with("pool", &automatic);
+        Golden::parse(GOLDEN).check("bank", &values, scene.described().await?.of("bank", FAILED)?)?;
+        let message = &arrived.get("bank").context("no Event")?.message;
+        told::same(&scene.explained(node, "bank").await?, message)
     })
     .await
 }

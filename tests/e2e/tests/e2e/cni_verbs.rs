@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
-use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use spiderpool_crds::records::HeldReason;
@@ -20,19 +19,17 @@ use spiderpool_ipam::Family;
 /// Code of failures that the plugin ran into.
 const FAILED: u64 = 999;
 
+/// A sandbox that was there before the one that runs.
+const OLDER: &str = "an-older-sandbox";
+
 /// A pool of the scene with the addresses from .10 to .1f.
 async fn pool(scene: &Scene, name: &str, version: u8) -> Result<String> {
-    let (first, last) = if version == 4 { ("10", "25") } else { ("10", "1f") };
-    let spec = IPPoolSpec {
-        ips: Some(vec![format!(
-            "{}-{}",
-            scene.ip(version, first),
-            scene.ip(version, last)
-        )]),
+    let range = if version == 4 { ("10", "25") } else { ("10", "1f") };
+    let more = IPPoolSpec {
         gateway: Some(scene.ip(version, "1")),
         ..IPPoolSpec::default()
     };
-    Ok(scene.create_pool(name, version, spec).await?.name_any())
+    scene.pool_of_range(name, version, range, more).await
 }
 
 #[tokio::test]
@@ -63,7 +60,7 @@ async fn a_check_finds_what_was_taken_away() -> Result<()> {
         record_missing(scene, &check, &v4, pod.address(Family::V4)?).await?;
         endpoint_without_nic(scene, &check, &pod).await?;
         // Another sandbox of the pod was never given anything.
-        let other = check.attachment.in_sandbox("an-older-sandbox");
+        let other = check.attachment.in_sandbox(OLDER);
         let ended = spiderpool(node, "CHECK", &check.conf, Some(&other)).await?;
         ended.refused(FAILED, &["set up in sandbox", &check.attachment.container])?;
         scene.distinct_addresses(&[pod], 2).await.map(drop)
@@ -177,6 +174,10 @@ async fn interfaces_that_the_runtime_does_not_know_are_given_back() -> Result<()
         };
         verbs.every_version_has_its_form().await?;
         for (nic, network) in [("net5", "yard"), ("net6", "yard"), ("net7", "meadow")] {
+            // The sandbox is the pod's second one.
+            verbs
+                .run("ADD", "1.1.0", network, &eth0.nic(nic).in_sandbox(OLDER))
+                .await?;
             verbs.run("ADD", "1.1.0", network, &eth0.nic(nic)).await?;
         }
         verbs.a_living_pod_keeps_what_it_has(&nics).await?;
@@ -272,7 +273,7 @@ impl Verbs<'_> {
     /// What a pod has that lives is not freed, whatever is asked.
     async fn a_living_pod_keeps_what_it_has(&self, nics: &[&str]) -> Result<()> {
         let net5 = self.eth0.nic("net5");
-        self.run("DEL", "1.1.0", "yard", &net5.gone("an-older-sandbox")).await?;
+        self.run("DEL", "1.1.0", "yard", &net5.gone(OLDER)).await?;
         self.run("DEL", "1.1.0", "hall", &self.eth0.nic("net1")).await?;
         self.collect("hall", &[]).await?;
         let pool = self.scene.nics_on_record(self.pool, self.pod, nics, SOON).await?;
@@ -291,6 +292,17 @@ impl Verbs<'_> {
         let before = held_by(&self.scene.pools().get(self.pool).await?, self.pod)?;
         self.scene.terminate(self.pod).await?;
         let (net5, net6, net7) = (self.eth0.nic("net5"), self.eth0.nic("net6"), self.eth0.nic("net7"));
+        // An older sandbox is not what has the addresses now, and its DEL may come at any time, again and again.
+        for nic in [&net5, &net6, &net7] {
+            let network = if nic.nic == net7.nic { "meadow" } else { "yard" };
+            self.run("DEL", "1.1.0", network, &nic.gone(OLDER)).await?;
+        }
+        self.scene.nics_on_record(self.pool, self.pod, nics, SOON).await?;
+        let known = self.scene.nics_of_endpoint(self.pod).await?;
+        ensure!(
+            known.iter().eq(nics),
+            "the endpoint has {known:?} after DELs of an older sandbox"
+        );
         // Its process runs on for as long as it was given, so a list that lacks it takes nothing.
         self.collect("yard", &[&net6]).await?;
         self.scene.nics_on_record(self.pool, self.pod, nics, SOON).await?;

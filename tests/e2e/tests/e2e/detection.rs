@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 use serde_json::{Value, json};
 use spiderpool_crds::conditions::{FOREIGN_HOSTS, find};
 use spiderpool_crds::records::{Held, HeldReason, HeldRecords};
@@ -38,16 +37,6 @@ const QUARANTINE: SignedDuration = SignedDuration::from_mins(10);
 /// How long the plugin may take to say that a gateway is missing: it listens for a second, on a machine that does much else.
 const GATEWAY_MISSING: Duration = Duration::from_secs(8);
 
-/// A pool of the scene from one last part to another.
-async fn pool(scene: &Scene, name: &str, version: u8, ips: (&str, &str), more: IPPoolSpec) -> Result<String> {
-    let (first, last) = (scene.ip(version, ips.0), scene.ip(version, ips.1));
-    let spec = IPPoolSpec {
-        ips: Some(vec![format!("{first}-{last}")]),
-        ..more
-    };
-    Ok(scene.create_pool(name, version, spec).await?.name_any())
-}
-
 /// A pod of a scene that asks for nothing: `eth0` gets addresses of default pools that only this scene has.
 async fn plain_pod(scene: &Scene, node: &Node, name: &str, annotations: &Annotations) -> Result<()> {
     for version in [4, 6] {
@@ -56,7 +45,9 @@ async fn plain_pod(scene: &Scene, node: &Node, name: &str, annotations: &Annotat
             namespace_name: Some(vec![scene.namespace.clone()]),
             ..IPPoolSpec::default()
         };
-        pool(scene, &format!("plain{version}"), version, ("100", "109"), default).await?;
+        scene
+            .pool_of_range(&format!("plain{version}"), version, ("100", "109"), default)
+            .await?;
     }
     scene.create(&pod(name, &node.name, annotations)?).await.map(drop)
 }
@@ -111,7 +102,9 @@ async fn an_address_that_a_foreign_host_uses_is_kept_from_all_pods() -> Result<(
         let host = Squatter::new(scene).await?;
         host.take(&format!("{}/24", scene.ip(4, "10"))).await?;
         // Of eight addresses two may be kept from everybody.
-        let shared = pool(scene, "shared", 4, ("10", "17"), IPPoolSpec::default()).await?;
+        let shared = scene
+            .pool_of_range("shared", 4, ("10", "17"), IPPoolSpec::default())
+            .await?;
         let ipam = ipam(&agent, &shared, None);
         let wish = Annotations::from([
             (SECOND_NIC.to_owned(), "true".to_owned()),
@@ -306,10 +299,10 @@ async fn gateways_are_asked_for_and_both_families_are() -> Result<()> {
             gateway: Some(scene.ip(version, "1")),
             ..IPPoolSpec::default()
         };
-        let v4 = pool(scene, "gw4", 4, ("10", "19"), gateway(4)).await?;
-        let v6 = pool(scene, "gw6", 6, ("10", "19"), gateway(6)).await?;
+        let v4 = scene.pool_of_range("gw4", 4, ("10", "19"), gateway(4)).await?;
+        let v6 = scene.pool_of_range("gw6", 6, ("10", "19"), gateway(6)).await?;
         // Nobody has had an address of it, so the first one comes first.
-        let fresh = pool(scene, "fresh6", 6, ("20", "29"), gateway(6)).await?;
+        let fresh = scene.pool_of_range("fresh6", 6, ("20", "29"), gateway(6)).await?;
         plain_pod(scene, node, "gates", &Annotations::new()).await?;
         let pod = scene.running("gates", 1, LONG).await?.pop().context("no pod")?;
         let eth0 = Attachment::of(scene, &pod).await?;

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 use serde_json::json;
 use spiderpool_crds::IPPoolSpec;
 use spiderpool_crds::names::ANNOTATION_IP;
@@ -15,12 +14,9 @@ use spiderpool_e2e::workload::{Annotations, from_pools, pod};
 const GOLDEN: &str = include_str!("golden/exact.txt");
 
 async fn pool(scene: &Scene, version: u8, name: &str, first: &str, last: &str) -> Result<String> {
-    let range = format!("{}-{}", scene.ip(version, first), scene.ip(version, last));
-    let spec = IPPoolSpec {
-        ips: Some(vec![range]),
-        ..IPPoolSpec::default()
-    };
-    Ok(scene.create_pool(name, version, spec).await?.name_any())
+    scene
+        .pool_of_range(name, version, (first, last), IPPoolSpec::default())
+        .await
 }
 
 /// Asks for exact addresses as well.

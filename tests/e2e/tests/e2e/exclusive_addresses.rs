@@ -3,6 +3,7 @@
 //!
 //! `SPIDERPOOL_SEED` is the seed of the first storm; without it every run has others. `SPIDERPOOL_SOAK` is the number of storms.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -12,14 +13,17 @@ use spiderpool_e2e::figures::show;
 use spiderpool_e2e::proxy::Faults;
 use spiderpool_e2e::scene::{Scene, scene};
 use spiderpool_e2e::storm::ledger::{Hold, Ledger, overlaps};
-use spiderpool_e2e::storm::{Plan, blow};
+use spiderpool_e2e::storm::{Plan, blow, points};
+
+/// So many storms together let agents die at every named point.
+const MANY: u64 = 20;
 
 /// What most clients share: three of four have an address of each family at a time.
 const PLAN: Plan = Plan {
     seed: 0,
     length: Duration::from_secs(8),
     enough: 400,
-    longest: Duration::from_secs(25),
+    longest: Duration::from_secs(40),
     agents: 4,
     clients: 32,
     addresses: 24,
@@ -42,11 +46,32 @@ async fn storms(name: &str, plan: &Plan) -> Result<()> {
     let random = || RandomState::new().build_hasher().finish() % 1_000_000;
     let first = number("SPIDERPOOL_SEED")?.unwrap_or_else(random);
     let count = number("SPIDERPOOL_SOAK")?.unwrap_or(1);
+    let mut hit: BTreeMap<&str, usize> = points().map(|point| (point, 0)).collect();
     for seed in first..first + count {
         show(name, format!("seed {seed} begins"))?;
         let plan = Plan { seed, ..plan.clone() };
-        scene(name, async |scene: &Scene| show(name, blow(scene, &plan).await?)).await?;
+        scene(name, async |scene: &Scene| {
+            let outcome = blow(scene, &plan).await?;
+            for point in outcome.points {
+                *hit.entry(point).or_default() += 1;
+            }
+            show(name, outcome.text)
+        })
+        .await?;
     }
+    if !plan.kills {
+        return Ok(());
+    }
+    show(name, format!("agents died at the named points: {hit:?}"))?;
+    let never: Vec<&str> = hit
+        .iter()
+        .filter(|(_, often)| **often == 0)
+        .map(|(point, _)| *point)
+        .collect();
+    ensure!(
+        count < MANY || never.is_empty(),
+        "in {count} storms from seed {first} no agent died at {never:?}"
+    );
     Ok(())
 }
 

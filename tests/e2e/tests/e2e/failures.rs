@@ -14,6 +14,7 @@ use spiderpool_crds::names::{ANNOTATION_IP, ANNOTATION_IPPOOL, ANNOTATION_IPPOOL
 use spiderpool_e2e::answers::{FailedAdd, failed_adds};
 use spiderpool_e2e::figures::show;
 use spiderpool_e2e::golden::{Golden, Values};
+use spiderpool_e2e::ranges;
 use spiderpool_e2e::scene::{Scene, scene};
 use spiderpool_e2e::told::{self, Arrival, FAILED, WAITING};
 use spiderpool_e2e::wait::{self, LONG, SOON};
@@ -21,11 +22,16 @@ use spiderpool_e2e::workload::{Annotations, deployment, from_pools, from_subnets
 
 const GOLDEN: &str = include_str!("golden/failures.txt");
 
-/// How long after its request the user of a pod can read why: of half of the pods, which all ask at once.
+/// How long after its request the user of a pod can read why. Sixteen pods ask at once here, on two cores that run a whole cluster and
+/// five other tests beside: what an agent needs alone takes as many times longer. So this is required of half of the pods.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// The same of the last one, on a machine whose cores are busy with other tests.
+/// The same of the last one.
 const LAST_WITHIN: Duration = Duration::from_secs(6);
+
+/// How long after its request the agent has the Event ready to be written, of every pod: all that is the agent's own. It waits at most
+/// 1.5 seconds for a pool that the operator has not looked at; reading the pod and explaining come on top.
+const OWN_WITHIN: Duration = Duration::from_secs(4);
 
 /// Makes the pools that serve nobody, each for another reason.
 async fn useless_pools(scene: &Scene, node: &str) -> Result<()> {
@@ -53,11 +59,7 @@ async fn useless_pools(scene: &Scene, node: &str) -> Result<()> {
     scene.create_pool("foreign", 4, foreign).await?;
     scene.create_pool("sound", 4, scene.range(4, "30", "35")).await?;
     // The older one of two with the same addresses serves.
-    let sound = scene.own("sound");
-    wait::object(&scene.pools(), &sound, "the pool to serve", SOON, |pool| {
-        pool?.is_ready().then_some(())
-    })
-    .await?;
+    ranges::serves(&scene.pools(), &scene.own("sound")).await?;
     let overlap = scene.create_pool("overlap", 4, scene.range(4, "34", "38")).await?;
     let overlap = overlap.name_any();
     wait::object(&scene.pools(), &overlap, "the pool to be refused", SOON, |pool| {
@@ -129,18 +131,31 @@ async fn received(scene: &Scene, since: Timestamp, pods: &[&str]) -> Result<BTre
 /// Checks that users are told in time, and shows how long it took.
 fn in_time(arrived: &BTreeMap<String, Arrival>, received: &BTreeMap<String, Timestamp>) -> Result<()> {
     let mut took: Vec<(SignedDuration, &str)> = Vec::new();
+    let mut own: Vec<(SignedDuration, &str)> = Vec::new();
     for (pod, arrival) in arrived {
         let received = received.get(pod).with_context(|| format!("no request of pod {pod}"))?;
         took.push((arrival.seen.duration_since(*received), pod));
+        own.push((arrival.told.duration_since(*received), pod));
     }
     took.sort_unstable();
+    own.sort_unstable();
+    let (slowest, _) = own.last().context("nobody was told anything")?;
     let (last, _) = took.last().context("nobody was told anything")?;
     let middle = took.get(took.len() / 2).map(|(middle, _)| *middle).unwrap_or_default();
     let ms = |took: SignedDuration| took.as_millis();
     show(
         "why a pod has no address can be read after",
-        format!("{} ms, at most {} ms", ms(middle), ms(*last)),
+        format!(
+            "{} ms, at most {} ms; the agent has it after at most {} ms",
+            ms(middle),
+            ms(*last),
+            ms(*slowest)
+        ),
     )?;
+    ensure!(
+        *slowest <= SignedDuration::try_from(OWN_WITHIN)?,
+        "from a request to its Event an agent took longer than {OWN_WITHIN:?}: {own:#?}"
+    );
     ensure!(
         middle <= SignedDuration::try_from(WITHIN)? && *last <= SignedDuration::try_from(LAST_WITHIN)?,
         "from a request to an Event that can be read it took longer than {WITHIN:?} of half of the pods, or than \

@@ -28,6 +28,7 @@ mod healing;
 mod histories;
 mod journal;
 mod kinds;
+mod masters;
 mod nics;
 mod pools;
 mod readiness;

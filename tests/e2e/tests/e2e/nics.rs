@@ -10,6 +10,7 @@ use kube::runtime::watcher;
 use serde_json::{Value, json};
 use spiderpool_crds::names::{ANNOTATION_IPPOOLS, ANNOTATION_ROUTES};
 use spiderpool_crds::{IPPoolSpec, NicDetail, Route, SpiderEndpoint, SpiderIPPool};
+use spiderpool_e2e::ranges::Range;
 use spiderpool_e2e::scene::{Scene, scene};
 use spiderpool_e2e::socket::{IP, request};
 use spiderpool_e2e::wait::{self, LONG, SOON};
@@ -30,28 +31,13 @@ fn route(dst: &str, gw: String) -> Route {
 }
 
 /// Makes a pool with these addresses of the scene and a gateway, and waits until it serves; its name.
-async fn serving(
-    scene: &Scene,
-    name: &str,
-    version: u8,
-    (first, last): (&str, &str),
-    routes: &[Route],
-) -> Result<String> {
-    let spec = IPPoolSpec {
-        ips: Some(vec![format!(
-            "{}-{}",
-            scene.ip(version, first),
-            scene.ip(version, last)
-        )]),
+async fn serving(scene: &Scene, name: &str, version: u8, range: Range<'_>, routes: &[Route]) -> Result<String> {
+    let more = IPPoolSpec {
         gateway: Some(scene.ip(version, "1")),
         routes: Some(routes.to_vec()).filter(|routes| !routes.is_empty()),
         ..IPPoolSpec::default()
     };
-    let name = scene.create_pool(name, version, spec).await?.name_any();
-    let ready = |pool: Option<&SpiderIPPool>| pool.is_some_and(SpiderIPPool::is_ready).then_some(());
-    let what = format!("pool {name} to serve");
-    wait::object(&scene.pools(), &name, &what, SOON, ready).await?;
-    Ok(name)
+    scene.serving(name, version, range, more).await
 }
 
 /// Makes a pod with two interfaces and these items, on the first node.
