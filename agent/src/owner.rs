@@ -31,8 +31,6 @@ const REMEMBERED: usize = 1024;
 /// its own to give or makes the request fail, and a failure forgets the answer.
 const LASTING: Duration = Duration::from_secs(10);
 
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Whose pod it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Application {
@@ -153,8 +151,7 @@ impl Owners {
         {
             return Ok(true);
         }
-        let limit = deadline.min(Instant::now() + READ_TIMEOUT);
-        let scales = self.scales.has_scale(group, kind, limit);
+        let scales = self.scales.has_scale(group, kind, deadline);
         scales.await.map_err(|source| RequestError::Owner {
             pod: format!("{}/{}", child.key.namespace, pod.name_any()),
             child: format!("{} {}", child.key.kind, child.key.name),
@@ -171,8 +168,7 @@ impl Owners {
         let (namespace, name) = (&child.key.namespace, &child.key.name);
         let api: Api<PartialObjectMeta<K>> = Api::namespaced(self.client.clone(), namespace);
         let what = format!("read {} {namespace}/{name}, the owner of the Pod", child.key.kind);
-        let limit = deadline.min(Instant::now() + READ_TIMEOUT);
-        let found = tries::read(what, limit, || api.get_metadata_opt(name)).await?;
+        let found = tries::read(what, deadline, || api.get_metadata_opt(name)).await?;
         // An owner that is gone leaves its pods orphaned: they are about to be deleted, or adopted by another.
         let found = found.filter(|object| object.metadata.uid.as_deref() == Some(&child.uid));
         Ok(found

@@ -22,7 +22,7 @@ const APPEARANCE: Duration = Duration::from_secs(3);
 /// server is away meanwhile. The rest of an ADD's budget is for its writes.
 const MIRROR: Duration = Duration::from_secs(20);
 
-/// How long reading it may take.
+/// How long a DEL reads its pod. Past that it fails, and the plugin notes it in its journal: the kubelet should not wait for long.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is known of a request's pod.
@@ -145,7 +145,8 @@ pub async fn of_del(
     {
         return Ok(state(pod));
     }
-    live(context, namespace, name, uid, deadline).await
+    let limit = deadline.min(Instant::now() + READ_TIMEOUT);
+    live(context, namespace, name, uid, limit).await
 }
 
 /// Reads the pod of a UID live.
@@ -158,10 +159,9 @@ pub async fn live(
 ) -> Result<PodState, RequestError> {
     let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
     let what = format!("read Pod {namespace}/{name}");
-    let limit = deadline.min(Instant::now() + READ_TIMEOUT);
     // What the cache learns while the answer is on its way is newer than the answer.
     let before = context.pods.get(namespace, name);
-    let found = tries::read(what, limit, || api.get_opt(name)).await?;
+    let found = tries::read(what, deadline, || api.get_opt(name)).await?;
     learn(context, before, found.as_ref());
     Ok(match found {
         None => PodState::Gone {

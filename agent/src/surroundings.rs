@@ -21,8 +21,6 @@ const LASTING: Duration = Duration::from_secs(2);
 /// Answers kept at most.
 const REMEMBERED: usize = 1024;
 
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// What is read of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
@@ -70,11 +68,10 @@ impl Surroundings {
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
     {
-        let limit = deadline.min(Instant::now() + READ_TIMEOUT);
         let what = || format!("read labels and annotations of {kind} {name}");
         let slot = memory.slot(name, Instant::now());
         // Who comes while the answer is on its way waits for it instead of asking too: bursts are of one namespace.
-        let turn = tokio::time::timeout_at(limit, slot.lock()).await;
+        let turn = tokio::time::timeout_at(deadline, slot.lock()).await;
         let mut slot = turn.map_err(|_| RequestError::Api {
             what: what(),
             reason: "the API server did not answer earlier requests in time".to_owned(),
@@ -85,7 +82,7 @@ impl Surroundings {
             return Ok(known.found.clone());
         }
         let api: Api<K> = Api::all(self.client.clone());
-        let object = tries::read(what(), limit, || api.get_metadata(name)).await?;
+        let object = tries::read(what(), deadline, || api.get_metadata(name)).await?;
         let found = Arc::new(Found {
             labels: object.labels().clone(),
             annotations: object.annotations().clone(),

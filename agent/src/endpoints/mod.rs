@@ -23,12 +23,8 @@ use kube::{Api, ResourceExt};
 use spiderpool_crds::app::AppKey;
 use spiderpool_crds::pod::runtime_uid;
 use spiderpool_crds::{NicDetail, SpiderEndpoint, names};
-use std::time::Duration;
 use takeover::Takeover;
 use tokio::time::Instant;
-
-/// How long reading one may take.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Label with the node of an endpoint, so that an agent need not watch the endpoints of all nodes.
 pub const LABEL_NODE: &str = "ipam.spidernet.io/node";
@@ -50,9 +46,8 @@ pub async fn read(
     deadline: Instant,
 ) -> Result<Option<SpiderEndpoint>, RequestError> {
     let what = format!("read SpiderEndpoint {namespace}/{name}");
-    let limit = deadline.min(Instant::now() + READ_TIMEOUT);
     let api = api(context, namespace);
-    tries::read(what, limit, || api.get_opt(name)).await
+    tries::read(what, deadline, || api.get_opt(name)).await
 }
 
 /// Writes what an ADD got into the pod's endpoint, making it where there is none. The first try is made without a read, on what

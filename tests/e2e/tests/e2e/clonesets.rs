@@ -123,8 +123,9 @@ async fn a_replica_set_of_a_kind_that_scales_uses_the_pools_of_that() -> Result<
         scene.distinct_addresses(&pods, 1).await?;
         let pools = scene.own_pools().await?;
         ensure!(pools.len() == 1, "there are {} pools", pools.len());
+        // Its set goes with it.
         band.delete(PropagationPolicy::Background).await?;
-        set.end().await?;
+        scene.running("band-1", 0, LONG).await?;
         band.no_pool("eth0", 4).await?;
         own.remove().await
     })
