@@ -56,10 +56,8 @@ impl Again {
     fn from_failure(error: &kube::Error) -> Option<Self> {
         match error {
             kube::Error::Api(status) if status.code == 429 || status.code >= 500 => {
-                let details = status.details.as_ref();
-                let seconds = details.map_or(0, |details| details.retry_after_seconds);
                 let reason = format!("the API server answered: {} (code {})", status.message, status.code);
-                Some(Self::unanswered(reason, Duration::from_secs(seconds.into())))
+                Some(Self::unanswered(reason, asked_for(status)))
             }
             kube::Error::Api(_) => None,
             other => {
@@ -68,6 +66,12 @@ impl Again {
             }
         }
     }
+}
+
+/// How long a server that refuses for want of time wants to be left alone.
+pub fn asked_for(status: &Status) -> Duration {
+    let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    Duration::from_secs(seconds.into())
 }
 
 /// Makes one request. `stale` tells which refusals mean that the object is another than was thought.

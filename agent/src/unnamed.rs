@@ -2,18 +2,29 @@
 //!
 //! The peer gives a pod one address per pool, so of the pools with such records each belongs to one NIC.
 
+use crate::pools::PoolStore;
+use kube::ResourceExt;
 use spiderpool_crds::records::Record;
 use spiderpool_crds::{NicDetail, SpiderIPPool};
 use std::net::IpAddr;
 
 /// The addresses that a pool has on record for a pod without saying for which NIC.
-pub fn unnamed(pool: &SpiderIPPool, uid: &str) -> Vec<IpAddr> {
+fn unnamed(pool: &SpiderIPPool, uid: &str) -> Vec<IpAddr> {
     let own = |record: &Record| record.pod_uid == uid && record.nic.is_none();
     let records = pool.records().unwrap_or_default();
     records
         .iter()
         .filter(|(_, record)| own(record))
         .map(|(ip, _)| ip)
+        .collect()
+}
+
+/// These addresses of all pools, with the pools' names.
+pub fn in_all(pools: &PoolStore, uid: &str) -> Vec<(String, IpAddr)> {
+    let recording = pools.recording(uid).into_iter();
+    let named = recording.map(|pool| (pool.name_any(), unnamed(&pool, uid)));
+    named
+        .flat_map(|(name, ips)| ips.into_iter().map(move |ip| (name.clone(), ip)))
         .collect()
 }
 

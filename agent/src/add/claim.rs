@@ -189,7 +189,8 @@ impl<'a> Claimant<'a> {
     /// What the pod of a workload that keeps addresses has on record for the NIC.
     async fn kept(&self, facts: &PodFacts, deadline: Instant) -> Result<Keeping, RequestError> {
         let Request { context, identity, .. } = self.request;
-        let items = self.items(deadline).await?;
+        let unnamed = unnamed::in_all(&context.pools, self.request.uid());
+        let items = self.items(&unnamed, deadline).await?;
         let holder = Holder {
             identity,
             uid: self.request.uid(),
@@ -209,18 +210,15 @@ impl<'a> Claimant<'a> {
         if found.is_empty() {
             return Ok(keeping);
         }
-        let items = self.items(deadline).await?;
-        for pool in context.pools.recording(uid) {
-            let name = pool.name_any();
-            let others = unnamed::unnamed(&pool, uid).into_iter().filter(|ip| {
-                let nic = unnamed::nic_with(&items, &name, *ip);
-                addr::to_bits(*ip).0 == self.family && nic.is_some_and(|nic| nic != self.want.nic)
-            });
-            keeping.leaving.extend(others);
-        }
+        let unnamed = unnamed::in_all(&context.pools, uid);
+        let items = self.items(&unnamed, deadline).await?;
+        let others = unnamed.iter().filter(|(pool, ip)| {
+            let nic = unnamed::nic_with(&items, pool, *ip);
+            addr::to_bits(*ip).0 == self.family && nic.is_some_and(|nic| nic != self.want.nic)
+        });
+        keeping.leaving.extend(others.map(|(_, ip)| *ip));
         for (pool, ip) in found {
-            let cached = context.pools.cache().get("", &pool);
-            let is_unnamed = cached.is_some_and(|pool| unnamed::unnamed(&pool, uid).contains(&ip));
+            let is_unnamed = unnamed.iter().any(|(other, unnamed)| (other, unnamed) == (&pool, &ip));
             let mine = match unnamed::nic_with(&items, &pool, ip) {
                 _ if !is_unnamed => true,
                 Some(nic) => nic == self.want.nic,
@@ -234,11 +232,10 @@ impl<'a> Claimant<'a> {
     }
 
     /// What the pod's endpoint says that its NICs have. It is read only where records say less than it.
-    async fn items(&self, deadline: Instant) -> Result<Vec<NicDetail>, RequestError> {
+    async fn items(&self, unnamed: &[(String, IpAddr)], deadline: Instant) -> Result<Vec<NicDetail>, RequestError> {
         let Request { context, identity, .. } = self.request;
         let uid = self.request.uid();
-        let mut pools = context.pools.recording(uid).into_iter();
-        if pools.all(|pool| unnamed::unnamed(&pool, uid).is_empty()) {
+        if unnamed.is_empty() {
             return Ok(Vec::new());
         }
         let endpoint = endpoints::read(context, &identity.namespace, &identity.name, deadline).await?;

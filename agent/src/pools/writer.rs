@@ -12,9 +12,9 @@ use super::pace::Pace;
 use super::state::{PoolState, Unusable};
 use crate::kill::{self, Point};
 use crate::pause::{pause, pauses};
+use crate::tries::asked_for;
 use kube::ResourceExt;
 use kube::api::PostParams;
-use kube::core::Status;
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_ipam::candidates::Rejection;
 use spiderpool_kit::backoff::Backoff;
@@ -332,19 +332,12 @@ pub(super) async fn read(store: &PoolStore, name: &str, limit: Instant) -> Resul
     }
 }
 
-/// How long a server that refuses for want of time wants to be left alone.
-fn asked_for(status: &Status) -> Duration {
-    let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-    Duration::from_secs(seconds.into())
-}
-
 /// Pauses for as long as the server asked for, with jitter on top; not past the last deadline of those who wait.
 async fn hold_off(after: Duration, latest: Instant, backoff: &mut Backoff) {
-    tokio::select! {
-        () = tokio::time::sleep_until(latest) => {}
-        () = async {
-            tokio::time::sleep(after).await;
-            pause(backoff).await;
-        } => {}
-    }
+    let wait = async {
+        tokio::time::sleep(after).await;
+        pause(backoff).await;
+    };
+    // Either way it is time to look who still waits.
+    let _ = tokio::time::timeout_at(latest, wait).await;
 }

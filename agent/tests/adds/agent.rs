@@ -196,6 +196,11 @@ pub(crate) fn held(name: &str, ips: &str, ip: &str, (pod, uid, nic): (&str, &str
     pool
 }
 
+/// A pool a in which 10.77.1.5 is on record for a pod, UID and NIC.
+pub(crate) fn lent(owner: (&str, &str, &str)) -> Value {
+    held("a", "10.77.1.1-10.77.1.9", "10.77.1.5", owner)
+}
+
 /// The DEL of a NIC of a sandbox, as the plugin sends it.
 pub(crate) fn del_args(nic: &str, container: &str) -> IpamDelArgs {
     IpamDelArgs {

@@ -1,6 +1,6 @@
 //! Addresses of a StatefulSet's pod of which something has gone wrong since.
 
-use super::agent::{Agent, ENDPOINT, held, pool};
+use super::agent::{Agent, ENDPOINT, held, lent, pool};
 use super::api::{Fault, POOLS};
 use super::sticky::{asks, item, records, start};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ fn again(pools: &[Value], items: &Value, annotations: &Value) -> Agent {
 #[tokio::test]
 async fn an_inherited_address_stays_when_the_other_family_has_none() {
     let pools = [
-        held("a", "10.77.1.1-10.77.1.9", "10.77.1.5", EARLIER),
+        lent(EARLIER),
         held("six", "fd77::1", "fd77::1", ("retail/other", "o", "eth0")),
     ];
     let annotations = json!({names::ANNOTATION_IPPOOL: r#"{"ipv4":["a"],"ipv6":["six"]}"#});
@@ -61,12 +61,7 @@ async fn a_nic_neither_takes_nor_frees_what_the_peer_gave_to_another_nic() {
 
 #[tokio::test]
 async fn an_endpoint_that_is_kept_does_not_end_with_a_pod() {
-    let pools = [held(
-        "a",
-        "10.77.1.1-10.77.1.9",
-        "10.77.1.5",
-        ("retail/shop", "u", "eth0"),
-    )];
+    let pools = [lent(("retail/shop", "u", "eth0"))];
     let agent = again(&pools, &json!([item("eth0", "10.77.1.5", "a")]), &asks(r#"["a"]"#));
     let pod = json!([{"apiVersion": "v1", "kind": "Pod", "name": "shop", "uid": "u"}]);
     agent
@@ -88,12 +83,7 @@ async fn an_old_pool_that_cannot_be_read_keeps_the_pod_from_no_other() {
 
 #[tokio::test]
 async fn an_address_that_another_nic_of_the_pod_has_by_now_is_not_taken_over() {
-    let pools = [held(
-        "a",
-        "10.77.1.1-10.77.1.9",
-        "10.77.1.5",
-        ("retail/shop", "u", "net1"),
-    )];
+    let pools = [lent(("retail/shop", "u", "net1"))];
     let agent = start(&pools, &json!([item("eth0", "10.77.1.5", "a")]), &asks(r#"["a"]"#));
     assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
     assert_eq!(records(&agent, "a")["10.77.1.5"]["nic"], json!("net1"));
@@ -107,12 +97,7 @@ async fn an_address_of_a_pods_own_endpoint_that_its_pool_forgot_is_put_back_or_i
     let answer = agent.add("eth0", &[]).await.unwrap();
     assert_eq!(answer, ["eth0 10.77.1.5/20", "net1 10.77.1.6/20"]);
     assert_eq!(records(&agent, "a")["10.77.1.6"]["nic"], json!("net1"));
-    let taken = [held(
-        "a",
-        "10.77.1.1-10.77.1.9",
-        "10.77.1.5",
-        ("retail/other", "o", "eth0"),
-    )];
+    let taken = [lent(("retail/other", "o", "eth0"))];
     let agent = again(&taken, &items, &asks(r#"["a"]"#));
     let error = agent.add("eth0", &[]).await.unwrap_err();
     let told = "gives its NIC eth0 10.77.1.5 of IPPool a, which is on record for Pod retail/other (UID o) as well";

@@ -17,6 +17,15 @@ fn one_pool() -> Agent {
     Agent::start(&pools, &json!({names::ANNOTATION_IPPOOL: r#"{"ipv4":["a"]}"#}))
 }
 
+/// An agent that has a claim on its way.
+async fn with_a_lost_claim() -> Agent {
+    let agent = one_pool();
+    agent.server.lose(&path());
+    assert!(agent.add("eth0", &[]).await.is_err(), "the write was answered");
+    agent.server.lose_no_more();
+    agent
+}
+
 fn path() -> String {
     format!("{POOLS}/a")
 }
@@ -55,10 +64,7 @@ async fn a_release_that_lands_late_does_not_free_the_address_of_the_next_add() {
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_lands_late_is_found_by_the_release() {
-    let agent = one_pool();
-    agent.server.lose(&path());
-    agent.add("eth0", &[]).await.unwrap_err();
-    agent.server.lose_no_more();
+    let agent = with_a_lost_claim().await;
     // The claim is on its way; a release that finds nothing must make sure that it stays so.
     assert_eq!(records(&agent), Vec::<String>::new());
     assert!(release(&agent).await);
@@ -112,10 +118,7 @@ async fn a_pod_keeps_the_address_that_the_cache_of_its_pool_does_not_know() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pool_that_breaks_while_in_doubt_stops_no_del_of_others() {
-    let agent = one_pool();
-    agent.server.lose(&path());
-    agent.add("eth0", &[]).await.unwrap_err();
-    agent.server.lose_no_more();
+    let agent = with_a_lost_claim().await;
     assert!(
         agent.context.pools.holding("other").contains("a"),
         "nothing is in doubt"

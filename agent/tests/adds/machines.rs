@@ -1,6 +1,6 @@
 //! Pods of virtual machines: several of one machine may run at once, and others may have a machine's name.
 
-use super::agent::{Agent, ENDPOINT, POD, args, held, pool};
+use super::agent::{Agent, ENDPOINT, POD, args, held, lent, pool};
 use super::api::{Fault, POOLS};
 use super::sticky::{asks, item, records};
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ const SOURCE: (&str, &str, &str) = ("retail/vm", "source", "eth0");
 #[tokio::test]
 async fn a_machine_that_moves_leaves_no_address_while_its_old_pod_runs() {
     let pools = [
-        held("a", "10.77.1.1-10.77.1.9", "10.77.1.5", SOURCE),
+        lent(SOURCE),
         pool("b", "10.77.2.1-10.77.2.9", &json!({})),
         held("c", "10.77.3.1-10.77.3.9", "10.77.3.5", ("retail/vm", "source", "net2")),
     ];
@@ -85,7 +85,7 @@ async fn a_machine_that_moves_leaves_no_address_while_its_old_pod_runs() {
 
 #[tokio::test]
 async fn a_machine_does_not_move_from_a_pod_that_only_has_its_name() {
-    let pools = [held("a", "10.77.1.1-10.77.1.9", "10.77.1.5", SOURCE)];
+    let pools = [lent(SOURCE)];
     let agent = machine_pod(&pools, &of_migration(r#"["a"]"#));
     migrate(&agent, "Running");
     launch(&agent, "other");
@@ -96,7 +96,7 @@ async fn a_machine_does_not_move_from_a_pod_that_only_has_its_name() {
 
 #[tokio::test]
 async fn after_a_migration_that_failed_the_address_is_in_use_until_the_old_pod_is_gone() {
-    let pools = [held("a", "10.77.1.1-10.77.1.9", "10.77.1.5", SOURCE)];
+    let pools = [lent(SOURCE)];
     let agent = machine_pod(&pools, &of_migration(r#"["a"]"#));
     migrate(&agent, "Running");
     launch(&agent, "vm");
@@ -123,12 +123,7 @@ async fn after_a_migration_that_failed_the_address_is_in_use_until_the_old_pod_i
 #[tokio::test]
 async fn the_next_pod_of_a_machine_waits_for_each_of_the_earlier_ones() {
     // The record is that of the pod which the machine did not move to.
-    let pools = [held(
-        "a",
-        "10.77.1.1-10.77.1.9",
-        "10.77.1.5",
-        ("retail/vm", "target", "eth0"),
-    )];
+    let pools = [lent(("retail/vm", "target", "eth0"))];
     let agent = machine_pod(&pools, &asks(r#"["a"]"#));
     launch(&agent, "vm");
     let error = agent.add("eth0", &[]).await.unwrap_err();
@@ -143,12 +138,7 @@ async fn the_next_pod_of_a_machine_waits_for_each_of_the_earlier_ones() {
 #[tokio::test]
 async fn a_pod_with_the_name_of_a_machine_is_refused_its_endpoint_and_addresses() {
     for kind in ["DaemonSet", "StatefulSet"] {
-        let pools = [held(
-            "a",
-            "10.77.1.1-10.77.1.9",
-            "10.77.1.5",
-            ("retail/shop", "source", "eth0"),
-        )];
+        let pools = [lent(("retail/shop", "source", "eth0"))];
         let agent = Agent::start_of(kind, &pools, &asks(r#"["a"]"#));
         let vm = endpoint("shop", &json!([item("eth0", "10.77.1.5", "a")]));
         agent.server.put(ENDPOINT, vm.clone());

@@ -1,6 +1,6 @@
 //! A pod of a StatefulSet comes again: what it takes over, and what it leaves.
 
-use super::agent::{Agent, ENDPOINT, args, held, pool};
+use super::agent::{Agent, ENDPOINT, args, held, lent, pool};
 use super::api::POOLS;
 use serde_json::{Value, json};
 use spiderpool_agent::cancel::Cancel;
@@ -81,7 +81,7 @@ async fn an_heir_takes_over_with_four_requests_and_moves_the_endpoint() {
 #[tokio::test]
 async fn nics_whose_add_is_still_to_come_are_taken_over_with_the_first_one() {
     let held = [
-        held("a", "10.77.1.1-10.77.1.9", "10.77.1.5", ("retail/shop", "old", "eth0")),
+        lent(("retail/shop", "old", "eth0")),
         held("b", "10.77.2.1-10.77.2.9", "10.77.2.5", ("retail/shop", "old", "net1")),
         held("c", "10.77.3.1-10.77.3.9", "10.77.3.5", ("retail/shop", "old", "net2")),
     ];
@@ -108,7 +108,7 @@ async fn nics_whose_add_is_still_to_come_are_taken_over_with_the_first_one() {
 #[tokio::test]
 async fn other_pools_are_a_new_address_first_and_then_the_old_one_is_freed() {
     let pools = [
-        held("a", "10.77.1.1-10.77.1.9", "10.77.1.5", ("retail/shop", "old", "eth0")),
+        lent(("retail/shop", "old", "eth0")),
         held("b", "10.77.2.1", "10.77.2.1", ("retail/other", "o", "eth0")),
         pool("c", "10.77.3.1", &json!({})),
     ];
@@ -135,12 +135,7 @@ async fn an_address_without_record_is_handed_out_only_if_it_is_free() {
     let agent = start(&free, &items, &asks(r#"["a"]"#));
     assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.5/20"]);
     assert_eq!(records(&agent, "a")["10.77.1.5"]["podUid"], json!("u"));
-    let taken = [held(
-        "a",
-        "10.77.1.1-10.77.1.9",
-        "10.77.1.5",
-        ("retail/other", "o", "eth0"),
-    )];
+    let taken = [lent(("retail/other", "o", "eth0"))];
     let agent = start(&taken, &items, &asks(r#"["a"]"#));
     assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
     assert_eq!(records(&agent, "a")["10.77.1.5"]["podUid"], json!("o"));
@@ -148,12 +143,7 @@ async fn an_address_without_record_is_handed_out_only_if_it_is_free() {
 
 #[tokio::test]
 async fn an_heir_that_died_before_it_wrote_its_endpoint_is_followed() {
-    let pools = [held(
-        "a",
-        "10.77.1.1-10.77.1.9",
-        "10.77.1.5",
-        ("retail/shop", "between", "eth0"),
-    )];
+    let pools = [lent(("retail/shop", "between", "eth0"))];
     let agent = start(&pools, &json!([item("eth0", "10.77.1.5", "a")]), &asks(r#"["a"]"#));
     assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.5/20"]);
     // And one that was never written.
