@@ -107,6 +107,12 @@ impl Node {
         self.root.join("cni/conf")
     }
 
+    /// The folder of its static pods' definitions. The kubelet sees a change at once if the file was renamed within the folder, and
+    /// passes over names that begin with a dot.
+    pub fn manifests(&self) -> PathBuf {
+        self.root.join("manifests")
+    }
+
     /// A file of the node, whatever links lead to it there.
     pub fn open(&self, path: &str) -> Result<OwnedFd> {
         let root = format!("/proc/{}/root", self.holder_pid);

@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(180);
 pub const DAEMONS: [&str; 4] = ["holder", "containerd", "kubelet", "kube-proxy"];
 
 /// Folders of a node that programs expect to exist.
-const FOLDERS: [&str; 11] = [
+const FOLDERS: [&str; 12] = [
     "containerd",
     "state",
     "kubelet",
@@ -30,6 +30,7 @@ const FOLDERS: [&str; 11] = [
     "varlog/containers",
     "varlibcni",
     "volumeplugins",
+    "manifests",
     "cgroup",
     "images",
 ];

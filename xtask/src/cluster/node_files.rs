@@ -102,6 +102,8 @@ pub fn kubelet(state: &State, node: &NodeState) -> Value {
         // The default is more than a process without CAP_SYS_RESOURCE may ask for.
         "maxOpenFiles": 20000,
         "volumePluginDir": node.path("volumeplugins"),
+        // Where the kubelet looks for static pods. It is told of changes, so a file has to come by renaming.
+        "staticPodPath": node.path("manifests"),
     })
 }
 

@@ -35,5 +35,6 @@ mod readiness;
 mod rights;
 mod rollouts;
 mod sandboxes;
+mod static_pods;
 mod sticky;
 mod subnets;
