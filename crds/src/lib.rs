@@ -6,6 +6,7 @@
 //!
 //! There is no API client and no runtime in here: everything is a function of its arguments.
 
+pub mod admission;
 pub mod annotations;
 pub mod app;
 pub mod conditions;
