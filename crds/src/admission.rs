@@ -2,19 +2,23 @@
 //!
 //! Every rule is a function of the object, the one that it replaces, and the other objects that it must get on with. The webhook
 //! calls these functions with what it knows; so does whoever marks an object that got in while no webhook ran. What one object
-//! alone can tell is said by the API server too, by the rules in the CRDs.
+//! alone can tell is said by the API server too, by the rules in the CRDs; `Rule::stage` tells which those are.
 //!
-//! All rules that fail are told at once, in the order of the fields.
+//! All rules that fail are told at once, in the order of the fields. docs/admission.md has an example of each.
 
-mod error;
+mod affinity;
+mod grammar;
 mod network;
+mod outcome;
 mod pool;
 mod reserved;
+mod rule;
 mod subnet;
 
-pub use error::{Refusal, RefusalKind, Verdict};
+pub use outcome::{FieldError, FieldErrorKind, Outcome, Refusal};
 pub use pool::{PoolWorld, pool, pool_alone, pool_deletion};
 pub use reserved::{reserved, reserved_alone, reserved_world};
+pub use rule::{Rule, Stage};
 pub use subnet::{SubnetWorld, subnet, subnet_alone, subnet_deletion};
 
 use spiderpool_ipam::Family;

@@ -1,8 +1,9 @@
 //! Each rule of admission, with what it lets pass and what it refuses.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
 use serde_json::{Value, json};
 use spiderpool_crds::admission::{
-    PoolWorld, Settings, SubnetWorld, Verdict, pool, pool_deletion, reserved, subnet, subnet_deletion,
+    Outcome, PoolWorld, Settings, SubnetWorld, pool, pool_deletion, reserved, subnet, subnet_deletion,
 };
 use spiderpool_crds::names::{API_VERSION, FINALIZER};
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP, SpiderSubnet};
@@ -41,8 +42,8 @@ fn net(ips: &[&str]) -> Value {
     json!({"subnet": "10.77.0.0/20", "ips": ips})
 }
 
-fn texts(verdict: &Verdict) -> Vec<String> {
-    verdict.refusals.iter().map(ToString::to_string).collect()
+fn texts(outcome: &Outcome) -> Vec<String> {
+    outcome.errors.iter().map(ToString::to_string).collect()
 }
 
 /// What is wrong with a new subnet of this spec; pools have the same rules.
@@ -126,8 +127,8 @@ fn what_one_object_tells_is_judged_alike_for_subnets_and_pools() {
 fn all_that_is_wrong_is_told_at_once() {
     let spec = json!({"subnet": "10.77.0.0/20", "ips": ["10.77.1.9-10.77.1.1", "x"], "gateway": "10.78.0.1",
         "routes": [{"dst": "0.0.0.0/0", "gw": "y"}]});
-    let verdict = pool(&a_pool("p", &spec), None, PoolWorld::default(), ALL);
-    let fields: Vec<&str> = verdict.refusals.iter().map(|refusal| refusal.field.as_str()).collect();
+    let outcome = pool(&a_pool("p", &spec), None, PoolWorld::default(), ALL);
+    let fields: Vec<&str> = outcome.errors.iter().map(|error| error.field.as_str()).collect();
     assert_eq!(
         fields,
         [
@@ -138,28 +139,28 @@ fn all_that_is_wrong_is_told_at_once() {
             "spec.routes[0].gw"
         ]
     );
-    assert_eq!(verdict.code(), 422);
+    assert_eq!(outcome.code(), 422);
     assert!(
-        verdict.message().starts_with(
+        outcome.message().starts_with(
             "[spec.ips[0]: Invalid value: \"10.77.1.9-10.77.1.1\": range \"10.77.1.9-10.77.1.1\" is reversed; write \
              10.77.1.1-10.77.1.9, "
         ),
         "{}",
-        verdict.message()
+        outcome.message()
     );
 }
 
 #[test]
 fn a_family_that_is_switched_off_is_refused() {
     let settings = Settings { ipv6: false, ..ALL };
-    let verdict = pool(
+    let outcome = pool(
         &a_pool("p", &json!({"subnet": "fd77::/64"})),
         None,
         PoolWorld::default(),
         settings,
     );
     assert_eq!(
-        texts(&verdict),
+        texts(&outcome),
         [
             "spec.ipVersion: Forbidden: IPv6 is switched off; switch it on with the chart value ipam.enableIPv6, or use the other IP version"
         ]
@@ -492,7 +493,7 @@ fn large_networks_cost_nothing() {
         &json!({"subnet": "fd77::/64", "ips": ["fd77::1-fd77::ffff:ffff:ffff:ffff"]}),
     );
     let other = a_pool("other", &json!({"subnet": "fd77::/64", "ips": ["fd77::8-fd77::9"]}));
-    let verdict = pool(
+    let outcome = pool(
         &wide,
         None,
         PoolWorld {
@@ -501,5 +502,5 @@ fn large_networks_cost_nothing() {
         },
         ALL,
     );
-    assert_eq!(texts(&verdict).len(), 1);
+    assert_eq!(texts(&outcome).len(), 1);
 }

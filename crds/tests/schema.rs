@@ -161,7 +161,7 @@ fn selectors_are_those_of_kubernetes_and_owned_as_a_whole() {
         let properties = &selector["properties"];
         assert_eq!(
             properties["matchLabels"]["additionalProperties"],
-            json!({"type": "string"})
+            json!({"type": "string", "maxLength": 253})
         );
         let terms = &properties["matchExpressions"];
         assert_eq!(terms["x-kubernetes-list-type"], "atomic");

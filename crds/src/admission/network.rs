@@ -1,8 +1,8 @@
 //! What subnets and pools have in common: a network, addresses of it, a gateway and routes.
 
-use super::{Settings, Verdict};
+use super::{Outcome, Rule, Settings, Stage};
 use crate::types::Route;
-use spiderpool_ipam::{Cidr, Family, Range, RangeSet, addr, text};
+use spiderpool_ipam::{Cidr, Family, Range, RangeSet, TextError, addr, text};
 
 /// The fields, still as text.
 #[derive(Clone, Copy)]
@@ -22,7 +22,7 @@ macro_rules! network_of {
             subnet: &$spec.subnet,
             ips: $spec.ips.as_deref().unwrap_or_default(),
             exclude_ips: $spec.exclude_ips.as_deref().unwrap_or_default(),
-            gateway: $spec.gateway.as_deref().filter(|text| !text.is_empty()),
+            gateway: $spec.gateway.as_deref(),
             routes: $spec.routes.as_deref().unwrap_or_default(),
         }
     };
@@ -37,108 +37,182 @@ pub(super) struct Sound {
 }
 
 /// Judges what one object alone can tell. Gives what its text says unless something is wrong with the addresses.
-pub(super) fn judge(network: Network<'_>, settings: Settings, verdict: &mut Verdict) -> Option<Sound> {
-    let cidr = match Cidr::parse(network.subnet) {
-        Ok(cidr) => cidr,
+pub(super) fn judge(network: Network<'_>, settings: Settings, outcome: &mut Outcome) -> Option<Sound> {
+    let cidr = subnet(network.subnet, outcome);
+    let version = version(network, cidr, settings, outcome);
+    let before = outcome.errors.len();
+    let ips = ranges(cidr, "ips", network.ips, outcome);
+    let excluded = ranges(cidr, "excludeIPs", network.exclude_ips, outcome);
+    let sound = outcome.errors.len() == before;
+    let total: RangeSet = ips.iter().map(|(_, range)| *range).collect::<RangeSet>();
+    let total = total.difference(&excluded.iter().map(|(_, range)| *range).collect());
+    if let Some(gateway) = network.gateway {
+        judge_gateway(cidr, gateway, &ips, &total, outcome);
+    }
+    routes(cidr, network.routes, outcome);
+    let cidr = cidr.filter(|_| sound && version)?;
+    advise(cidr, &ips, outcome);
+    Some(Sound { cidr, total })
+}
+
+fn subnet(text: &str, outcome: &mut Outcome) -> Option<Cidr> {
+    match Cidr::parse(text) {
+        Ok(cidr) => Some(cidr),
         Err(error) => {
-            verdict.invalid("spec.subnet", network.subnet, error.to_string());
-            return None;
+            let rule = match error {
+                TextError::NotCanonical { .. } => Rule::SubnetCanonical,
+                _ => Rule::SubnetFormat,
+            };
+            outcome.invalid(rule, "spec.subnet", text, error.to_string());
+            // What is inside can be told all the same.
+            Cidr::parse_lenient(text).ok()
         }
-    };
+    }
+}
+
+/// Whether the family is as it should be.
+fn version(network: Network<'_>, cidr: Option<Cidr>, settings: Settings, outcome: &mut Outcome) -> bool {
+    let Some(cidr) = cidr else { return false };
     let family = cidr.family();
     if let Some(version) = network.ip_version.filter(|version| *version != family.number()) {
         let message = format!(
             "the subnet {cidr} is {family}; write {} or leave ipVersion out",
             family.number()
         );
-        verdict.invalid("spec.ipVersion", &version.to_string(), message);
-        return None;
+        outcome.invalid(Rule::VersionFits, "spec.ipVersion", version.to_string(), message);
+        return false;
     }
     if !settings.enables(family) {
-        let switch = format!("ipam.enable{family}");
-        verdict.forbidden(
-            "spec.ipVersion",
-            format!(
-                "{family} is switched off; switch it on with the chart value {switch}, or use the other IP version"
-            ),
-        );
+        switched_off(family, outcome);
     }
-    let before = verdict.refusals.len();
-    let ips = ranges(cidr, "ips", network.ips, verdict);
-    let excluded = ranges(cidr, "excludeIPs", network.exclude_ips, verdict);
-    let sound = verdict.refusals.len() == before;
-    let total: RangeSet = ips.iter().map(|(_, range)| *range).collect::<RangeSet>();
-    let total = total.difference(&excluded.iter().map(|(_, range)| *range).collect());
-    gateway(cidr, network.gateway, &ips, &total, verdict);
-    routes(cidr, network.routes, verdict);
-    if sound {
-        advise(cidr, &ips, verdict);
-    }
-    sound.then_some(Sound { cidr, total })
+    true
+}
+
+/// Says that a family is not to be used.
+pub(super) fn switched_off(family: Family, outcome: &mut Outcome) {
+    let message = format!(
+        "{family} is switched off; switch it on with the chart value ipam.enable{family}, or use the other IP version"
+    );
+    outcome.forbidden(Rule::FamilyEnabled, "spec.ipVersion", message);
 }
 
 /// What cannot be changed.
-pub(super) fn stays(new: Network<'_>, old: Network<'_>, verdict: &mut Verdict) {
-    if let Some(before) = old.ip_version
-        && new.ip_version != Some(before)
-    {
-        verdict.forbidden(
-            "spec.ipVersion",
-            "ipVersion cannot be changed or removed once it is set; delete the object and create it with the other version",
-        );
-    }
+pub(super) fn stays(new: Network<'_>, old: Network<'_>, outcome: &mut Outcome) {
+    version_stays(new.ip_version, old.ip_version, outcome);
     if new.subnet != old.subnet {
-        verdict.forbidden(
-            "spec.subnet",
-            "the subnet cannot be changed; delete the object and create it with the new subnet",
-        );
+        let message = "the subnet cannot be changed; delete the object and create it with the new subnet";
+        outcome.forbidden(Rule::SubnetStays, "spec.subnet", message);
     }
 }
 
-fn ranges(cidr: Cidr, name: &str, texts: &[String], verdict: &mut Verdict) -> Vec<(usize, Range)> {
+/// `ipVersion` can be filled in once.
+pub(super) fn version_stays(new: Option<i64>, old: Option<i64>, outcome: &mut Outcome) {
+    if old.is_some() && new != old {
+        let message = "ipVersion cannot be changed or removed once it is set; delete the object and create it with the other version";
+        outcome.forbidden(Rule::VersionStays, "spec.ipVersion", message);
+    }
+}
+
+/// Takes back what is said of the text of fields that did not change: who changes another field did not break them, and the API
+/// server lets them pass, too.
+pub(super) fn unchanged_pass(new: Network<'_>, old: Network<'_>, outcome: &mut Outcome) {
+    unchanged_fields_pass(outcome, |field| match field {
+        "subnet" => new.subnet == old.subnet,
+        "ipVersion" => new.ip_version == old.ip_version,
+        "ips" => new.ips == old.ips,
+        "excludeIPs" => new.exclude_ips == old.exclude_ips,
+        "gateway" => new.gateway == old.gateway,
+        "routes" => new.routes == old.routes,
+        _ => false,
+    });
+}
+
+/// Takes back what is said of the text of fields of which `same` says that they did not change.
+pub(super) fn unchanged_fields_pass(outcome: &mut Outcome, same: impl Fn(&str) -> bool) {
+    let about_text = |rule: Rule| rule.stage() == Stage::Crd || rule == Rule::RangeOrderIPv6;
+    outcome.errors.retain(|error| {
+        let field = error.field.strip_prefix("spec.").unwrap_or(&error.field);
+        let root = field.split(['.', '[']).next().unwrap_or_default();
+        !(about_text(error.rule) && same(root))
+    });
+}
+
+/// The ranges of a list, with their indices. Without a subnet only their text is judged.
+fn ranges(cidr: Option<Cidr>, name: &str, texts: &[String], outcome: &mut Outcome) -> Vec<(usize, Range)> {
     let mut found = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
         let field = || format!("spec.{name}[{index}]");
-        match text::parse_range(cidr.family(), text) {
-            Err(error) => verdict.invalid(field(), text, error.to_string()),
-            Ok(range) if !holds(cidr, &range) => verdict.invalid(
-                field(),
-                text,
-                format!("the addresses are not inside spec.subnet {cidr}; write addresses of that subnet"),
-            ),
-            Ok(range) => found.push((index, range)),
+        let family = cidr.map_or_else(|| family_of(text), |cidr| cidr.family());
+        match text::parse_range(family, text) {
+            Err(error) => {
+                if cidr.is_none() && matches!(error, TextError::Family { .. }) {
+                    continue;
+                }
+                outcome.invalid(range_rule(&error, family), field(), text, error.to_string());
+            }
+            Ok(range) => match cidr.filter(|cidr| !holds(*cidr, &range)) {
+                Some(cidr) => {
+                    let message = format!("{text} is not inside spec.subnet {cidr}; write addresses of that subnet");
+                    outcome.invalid(Rule::RangeInside, field(), text, message);
+                }
+                None => found.push((index, range)),
+            },
         }
     }
     found
+}
+
+/// The family that a text seems to be of.
+pub(super) fn family_of(text: &str) -> Family {
+    if text.contains(':') { Family::V6 } else { Family::V4 }
+}
+
+/// The rule that a range breaks which does not parse.
+pub(super) fn range_rule(error: &TextError, family: Family) -> Rule {
+    match (error, family) {
+        (TextError::Reversed { .. }, Family::V4) => Rule::RangeOrder,
+        (TextError::Reversed { .. }, Family::V6) => Rule::RangeOrderIPv6,
+        (TextError::Family { .. }, _) => Rule::RangeInside,
+        _ => Rule::RangeFormat,
+    }
 }
 
 fn holds(cidr: Cidr, range: &Range) -> bool {
     cidr.range().contains(range.first()) && cidr.range().contains(range.last())
 }
 
-fn gateway(cidr: Cidr, gateway: Option<&str>, ips: &[(usize, Range)], total: &RangeSet, verdict: &mut Verdict) {
-    let Some(gateway) = gateway else { return };
-    let bits = match text::parse_addr(cidr.family(), gateway) {
+fn judge_gateway(cidr: Option<Cidr>, gateway: &str, ips: &[(usize, Range)], total: &RangeSet, outcome: &mut Outcome) {
+    let family = cidr.map_or_else(|| family_of(gateway), |cidr| cidr.family());
+    let bits = match text::parse_addr(family, gateway) {
         Ok(bits) => bits,
-        Err(error) => return verdict.invalid("spec.gateway", gateway, error.to_string()),
+        Err(error) => {
+            let rule = match error {
+                TextError::Family { .. } => Rule::GatewayInside,
+                _ => Rule::GatewayFormat,
+            };
+            return outcome.invalid(rule, "spec.gateway", gateway, error.to_string());
+        }
     };
+    let Some(cidr) = cidr else { return };
     if !cidr.range().contains(bits) {
-        let message = format!("the gateway is not inside spec.subnet {cidr}; write an address of that subnet");
-        return verdict.invalid("spec.gateway", gateway, message);
+        let message =
+            format!("the gateway {gateway} is not inside spec.subnet {cidr}; write an address of that subnet");
+        return outcome.invalid(Rule::GatewayInside, "spec.gateway", gateway, message);
     }
     if total.contains(bits)
         && let Some((index, range)) = ips.iter().find(|(_, range)| range.contains(bits))
     {
-        verdict.invalid(
+        outcome.invalid(
+            Rule::GatewayAmongIps,
             format!("spec.ips[{index}]"),
-            &text::print_range(cidr.family(), range),
+            text::print_range(cidr.family(), range),
             format!(
                 "the gateway {gateway} is among the addresses for pods; take it out of ips or add it to excludeIPs"
             ),
         );
     }
     if is_edge(cidr, bits) {
-        verdict.warn(format!(
+        outcome.warn(format!(
             "spec.gateway: {gateway} is the {} address of {cidr}, which hosts do not have; is this the router's address?",
             if bits == cidr.range().first() { "network" } else { "broadcast" }
         ));
@@ -152,46 +226,59 @@ fn is_edge(cidr: Cidr, bits: u128) -> bool {
     cidr.family() == Family::V4 && cidr.prefix() < 31 && (bits == range.first() || bits == range.last())
 }
 
-fn routes(cidr: Cidr, routes: &[Route], verdict: &mut Verdict) {
+fn routes(cidr: Option<Cidr>, routes: &[Route], outcome: &mut Outcome) {
     let mut seen = Vec::with_capacity(routes.len());
     for (index, route) in routes.iter().enumerate() {
         let dst = || format!("spec.routes[{index}].dst");
         match Cidr::parse_lenient(&route.dst) {
-            Err(error) => verdict.invalid(dst(), &route.dst, error.to_string()),
-            Ok(found) if found.family() != cidr.family() => {
-                let message = format!("the route is not {}, as the subnet is", cidr.family());
-                verdict.invalid(dst(), &route.dst, message);
+            Err(error) => outcome.invalid(Rule::RouteFormat, dst(), &route.dst, error.to_string()),
+            Ok(found) => {
+                if let Some(cidr) = cidr.filter(|cidr| cidr.family() != found.family()) {
+                    let message = format!("the route {} is not {}, as the subnet is", route.dst, cidr.family());
+                    outcome.invalid(Rule::RouteFamily, dst(), &route.dst, message);
+                }
+                if found.prefix() == 0 {
+                    let message = format!(
+                        "{} is the default route, which is not a route here; write its next hop in spec.gateway",
+                        route.dst
+                    );
+                    outcome.invalid(Rule::RouteDefault, dst(), &route.dst, message);
+                }
+                if seen.contains(&found) {
+                    let message = format!("another route goes to {found}, too; keep one of them");
+                    outcome.invalid(Rule::RouteTwice, dst(), &route.dst, message);
+                }
+                seen.push(found);
             }
-            Ok(found) if found.prefix() == 0 => {
-                let message = "the default route is not a route here; write its next hop in spec.gateway";
-                verdict.invalid(dst(), &route.dst, message);
-            }
-            Ok(found) if seen.contains(&found) => {
-                let message = format!("another route goes to {found} already; keep one of them");
-                verdict.invalid(dst(), &route.dst, message);
-            }
-            Ok(found) => seen.push(found),
         }
-        let gw = || format!("spec.routes[{index}].gw");
-        match text::parse_addr(cidr.family(), &route.gw) {
-            Err(error) => verdict.invalid(gw(), &route.gw, error.to_string()),
-            Ok(bits) if !cidr.range().contains(bits) => {
-                let message = format!("the next hop is not inside spec.subnet {cidr}; write an address of that subnet");
-                verdict.invalid(gw(), &route.gw, message);
+        next_hop(cidr, index, &route.gw, outcome);
+    }
+}
+
+fn next_hop(cidr: Option<Cidr>, index: usize, gw: &str, outcome: &mut Outcome) {
+    let field = format!("spec.routes[{index}].gw");
+    let family = cidr.map_or_else(|| family_of(gw), |cidr| cidr.family());
+    match text::parse_addr(family, gw) {
+        Err(error @ TextError::Family { .. }) => outcome.invalid(Rule::NextHopInside, field, gw, error.to_string()),
+        Err(error) => outcome.invalid(Rule::NextHopFormat, field, gw, error.to_string()),
+        Ok(bits) => {
+            if let Some(cidr) = cidr.filter(|cidr| !cidr.range().contains(bits)) {
+                let message =
+                    format!("the next hop {gw} is not inside spec.subnet {cidr}; write an address of that subnet");
+                outcome.invalid(Rule::NextHopInside, field, gw, message);
             }
-            Ok(_) => {}
         }
     }
 }
 
 /// What is legal and probably not meant.
-fn advise(cidr: Cidr, ips: &[(usize, Range)], verdict: &mut Verdict) {
+fn advise(cidr: Cidr, ips: &[(usize, Range)], outcome: &mut Outcome) {
     let mut seen = RangeSet::new();
     for (index, range) in ips {
         let own: RangeSet = [*range].into_iter().collect();
         if seen.intersects(&own) {
             let both = text::print_ranges(cidr.family(), &seen.intersection(&own)).join(", ");
-            verdict.warn(format!(
+            outcome.warn(format!(
                 "spec.ips[{index}]: {both} stands in ips more than once; it counts once"
             ));
         }
@@ -199,7 +286,7 @@ fn advise(cidr: Cidr, ips: &[(usize, Range)], verdict: &mut Verdict) {
         let edges = [cidr.range().first(), cidr.range().last()];
         for bits in edges {
             if is_edge(cidr, bits) && range.contains(bits) {
-                verdict.warn(format!(
+                outcome.warn(format!(
                     "spec.ips[{index}]: {} is the network or broadcast address of {cidr}; a pod that gets it is not reached by its \
                      neighbours; add it to excludeIPs",
                     addr::from_bits(cidr.family(), bits)

@@ -1,25 +1,11 @@
 //! SpiderIPPool.
 
 use super::network::{self, Sound, network_of};
-use super::subnet::{list, terminating};
-use super::{Settings, Verdict};
-use crate::names::{
-    AFFINITY_APP_GROUP, AFFINITY_APP_KIND, AFFINITY_APP_NAME, AFFINITY_APP_NAMESPACE, AFFINITY_APP_VERSION,
-};
+use super::subnet::{list, name_taken, terminating};
+use super::{Outcome, Rule, Settings, affinity};
 use crate::types::{SpiderIPPool, SpiderSubnet};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
-use spiderpool_ipam::{RangeSet, addr};
-use std::collections::BTreeSet;
-
-/// What the podAffinity of an automatic pool names its application by.
-const APP_KEYS: [&str; 5] = [
-    AFFINITY_APP_GROUP,
-    AFFINITY_APP_VERSION,
-    AFFINITY_APP_KIND,
-    AFFINITY_APP_NAMESPACE,
-    AFFINITY_APP_NAME,
-];
+use spiderpool_ipam::{Family, RangeSet, addr};
 
 /// The objects that a pool must get on with.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,139 +19,107 @@ pub struct PoolWorld<'a> {
 }
 
 /// Judges a pool that is made, or that replaces an `old` one.
-pub fn pool(new: &SpiderIPPool, old: Option<&SpiderIPPool>, world: PoolWorld<'_>, settings: Settings) -> Verdict {
+pub fn pool(new: &SpiderIPPool, old: Option<&SpiderIPPool>, world: PoolWorld<'_>, settings: Settings) -> Outcome {
     if new.is_terminating() {
         return terminating(new.has_finalizer(), "SpiderIPPool", &new.name_any());
     }
-    let (mut verdict, sound) = alone(new, old, settings);
-    let Some(sound) = sound else { return verdict };
-    neighbours(new, old.is_none(), &sound, world.pools, &mut verdict);
+    // An object that is judged a second time is among those that are there.
+    let taken = |other: &&SpiderIPPool| other.name_any() == new.name_any() && other.uid() != new.uid();
+    if old.is_none() && world.pools.iter().any(taken) {
+        return name_taken("SpiderIPPool", &new.name_any());
+    }
+    let (mut outcome, sound) = alone(new, old, settings);
+    let Some(sound) = sound else { return outcome };
+    neighbours(new, old.is_none(), &sound, world.pools, &mut outcome);
     if old.is_some() {
-        in_use(new, &sound, &mut verdict);
+        in_use(new, &sound, &mut outcome);
     }
     if let Some(subnet) = world.subnet.filter(|_| settings.subnets) {
-        inside(new, &sound, subnet, &mut verdict);
+        inside(new, &sound, subnet, &mut outcome);
     }
-    if let Some(reserved) = world.reserved
-        && !sound.total.is_empty()
-        && sound.total.is_subset_of(reserved)
-    {
-        verdict.warn(
-            "spec.ips: all addresses are reserved by SpiderReservedIPs (`kubectl get sr`), so no pod gets one"
-                .to_owned(),
-        );
-    }
-    verdict
+    advise(&sound, world.reserved, &mut outcome);
+    outcome
 }
 
 /// Judges what a pool alone can tell.
-pub fn pool_alone(new: &SpiderIPPool, old: Option<&SpiderIPPool>, settings: Settings) -> Verdict {
+pub fn pool_alone(new: &SpiderIPPool, old: Option<&SpiderIPPool>, settings: Settings) -> Outcome {
     alone(new, old, settings).0
 }
 
 /// Judges the deletion of a pool.
-pub fn pool_deletion(old: &SpiderIPPool, settings: Settings) -> Verdict {
+pub fn pool_deletion(old: &SpiderIPPool, settings: Settings) -> Outcome {
     let count = old.status.as_ref().and_then(|status| status.allocated_ip_count);
     match count.filter(|count| settings.protect_used && *count > 0) {
-        Some(count) => Verdict::forbid(format!(
-            "SpiderIPPool {} has {count} addresses in use and is kept from deletion; delete the pods that use them first \
+        Some(count) => Outcome::refused(
+            Rule::InUse,
+            format!(
+                "SpiderIPPool {} has {count} addresses in use and is kept from deletion; delete the pods that use them first \
              (`kubectl get se -A`)",
-            old.name_any()
-        )),
-        None => Verdict::default(),
+                old.name_any()
+            ),
+        ),
+        None => Outcome::default(),
     }
 }
 
-fn alone(new: &SpiderIPPool, old: Option<&SpiderIPPool>, settings: Settings) -> (Verdict, Option<Sound>) {
-    let mut verdict = Verdict::default();
+fn alone(new: &SpiderIPPool, old: Option<&SpiderIPPool>, settings: Settings) -> (Outcome, Option<Sound>) {
+    let mut outcome = Outcome::default();
     if let Some(old) = old {
-        network::stays(network_of!(new.spec), network_of!(old.spec), &mut verdict);
+        network::stays(network_of!(new.spec), network_of!(old.spec), &mut outcome);
     }
-    let sound = network::judge(network_of!(new.spec), settings, &mut verdict);
-    affinity(new, &mut verdict);
-    matchless(new, &mut verdict);
-    (verdict, sound)
+    let sound = network::judge(network_of!(new.spec), settings, &mut outcome);
+    affinity::judge(new, &mut outcome);
+    affinity::advise(&new.spec, &mut outcome);
+    if let Some(old) = old {
+        network::unchanged_pass(network_of!(new.spec), network_of!(old.spec), &mut outcome);
+        let (new, old) = (&new.spec, &old.spec);
+        network::unchanged_fields_pass(&mut outcome, |field| match field {
+            "podAffinity" => new.pod_affinity == old.pod_affinity,
+            "namespaceAffinity" => new.namespace_affinity == old.namespace_affinity,
+            "nodeAffinity" => new.node_affinity == old.node_affinity,
+            "namespaceName" => new.namespace_name == old.namespace_name,
+            "nodeName" => new.node_name == old.node_name,
+            "multusName" => new.multus_name == old.multus_name,
+            _ => false,
+        });
+    }
+    (outcome, sound)
 }
 
-fn affinity(new: &SpiderIPPool, verdict: &mut Verdict) {
-    let Some(selector) = &new.spec.pod_affinity else { return };
-    let labels = selector.match_labels.iter().flatten();
-    let terms = selector.match_expressions.as_deref().unwrap_or_default();
-    if new.is_automatic() {
-        for (key, value) in labels.filter(|(key, _)| !APP_KEYS.contains(&key.as_str())) {
-            let message = format!(
-                "the podAffinity of an automatic pool names its application by {} and nothing else",
-                APP_KEYS.join(", ")
-            );
-            verdict.invalid(format!("spec.podAffinity.matchLabels[{key}]"), value, message);
-        }
-        if !terms.is_empty() {
-            let message = "the podAffinity of an automatic pool has no matchExpressions; leave them out";
-            verdict.invalid("spec.podAffinity.matchExpressions", "", message);
-        }
-    } else if labels.count() == 0 && terms.is_empty() {
-        let message = "an empty podAffinity selects nothing in particular; write matchLabels or matchExpressions, or leave podAffinity out";
-        verdict.invalid("spec.podAffinity", "", message);
+/// What is legal and probably not meant.
+fn advise(sound: &Sound, reserved: Option<&RangeSet>, outcome: &mut Outcome) {
+    let family = sound.cidr.family();
+    let count = sound.total.count();
+    // An IPv6 pool is that large by nature.
+    if family == Family::V4 && count > MOST_IN_USE {
+        outcome.warn(format!(
+            "spec.ips: the pool has {count} addresses, but records of not more than {MOST_IN_USE} fit into one object; make several \
+             pools of them"
+        ));
     }
-}
-
-/// A pool that no pod can match is legal, and nobody wants one.
-fn matchless(new: &SpiderIPPool, verdict: &mut Verdict) {
-    let spec = &new.spec;
-    let selectors: [(&str, &Option<LabelSelector>); 3] = [
-        ("podAffinity", &spec.pod_affinity),
-        ("namespaceAffinity", &spec.namespace_affinity),
-        ("nodeAffinity", &spec.node_affinity),
-    ];
-    for (name, selector) in selectors {
-        if let Some(key) = selector.as_ref().and_then(contradiction) {
-            verdict.warn(format!(
-                "spec.{name}: the terms about {key} contradict each other, so nothing matches and no pod gets an address of this pool"
-            ));
-        }
+    if let Some(reserved) = reserved
+        && !sound.total.is_empty()
+        && sound.total.is_subset_of(reserved)
+    {
+        outcome.warn(
+            "spec.ips: all addresses are reserved by SpiderReservedIPs (`kubectl get sr`), so no pod gets one"
+                .to_owned(),
+        );
     }
 }
 
-/// A key that a selector wants to have a value which it excludes, or to be there and not to be there.
-fn contradiction(selector: &LabelSelector) -> Option<String> {
-    let terms = selector.match_expressions.as_deref().unwrap_or_default();
-    let values = |operator: &str, key: &str| -> Option<BTreeSet<String>> {
-        let own = terms.iter().filter(|term| term.key == key && term.operator == operator);
-        own.map(|term| term.values.iter().flatten().cloned().collect())
-            .reduce(|one: BTreeSet<String>, other| match operator {
-                "In" => one.intersection(&other).cloned().collect(),
-                _ => one.union(&other).cloned().collect(),
-            })
-    };
-    let labels = selector.match_labels.iter().flatten();
-    let keys = labels.map(|(key, _)| key).chain(terms.iter().map(|term| &term.key));
-    let keys: BTreeSet<&String> = keys.collect();
-    let impossible = |key: &&String| {
-        let label = selector.match_labels.as_ref().and_then(|labels| labels.get(*key));
-        let exact = label.map(|value| BTreeSet::from([value.clone()]));
-        let wanted = match (exact, values("In", key)) {
-            (Some(one), Some(other)) => Some(one.intersection(&other).cloned().collect::<BTreeSet<_>>()),
-            (one, other) => one.or(other),
-        };
-        let barred = values("NotIn", key).unwrap_or_default();
-        let absent = terms
-            .iter()
-            .any(|term| term.key == **key && term.operator == "DoesNotExist");
-        let present = terms.iter().any(|term| term.key == **key && term.operator == "Exists");
-        let none_left = wanted.as_ref().is_some_and(|wanted| wanted.is_subset(&barred));
-        none_left || absent && (present || wanted.is_some())
-    };
-    keys.into_iter().find(impossible).cloned()
-}
+/// Most records that fit into an object of 1.5 MiB, which is what etcd stores: none has less than 96 bytes.
+const MOST_IN_USE: u128 = 16_384;
 
 /// Pools of one network may not share an address; other networks may not overlap at all.
-fn neighbours(new: &SpiderIPPool, made: bool, sound: &Sound, pools: &[&SpiderIPPool], verdict: &mut Verdict) {
+fn neighbours(new: &SpiderIPPool, made: bool, sound: &Sound, pools: &[&SpiderIPPool], outcome: &mut Outcome) {
     let own = new.name_any();
     for other in pools.iter().filter(|other| other.name_any() != own) {
         let Ok(cidr) = other.cidr() else { continue };
         if cidr != sound.cidr {
             if made && cidr.overlaps(&sound.cidr) {
-                verdict.invalid(
+                outcome.invalid(
+                    Rule::NetworkOverlap,
                     "spec.subnet",
                     &new.spec.subnet,
                     format!(
@@ -179,7 +133,8 @@ fn neighbours(new: &SpiderIPPool, made: bool, sound: &Sound, pools: &[&SpiderIPP
         // A pool whose addresses do not parse hands out none.
         let shared = other.total().unwrap_or_default().intersection(&sound.total);
         if !shared.is_empty() {
-            verdict.forbidden(
+            outcome.forbidden(
+                Rule::PoolOverlap,
                 "spec.ips",
                 format!(
                     "overlap with SpiderIPPool {}, which has {} too; take them out of one of the pools",
@@ -192,14 +147,14 @@ fn neighbours(new: &SpiderIPPool, made: bool, sound: &Sound, pools: &[&SpiderIPP
 }
 
 /// What pods use stays in the pool.
-fn in_use(new: &SpiderIPPool, sound: &Sound, verdict: &mut Verdict) {
+fn in_use(new: &SpiderIPPool, sound: &Sound, outcome: &mut Outcome) {
     let family = sound.cidr.family();
     let owners = match new.owners(family) {
         Ok(owners) => owners,
         Err(error) => {
             let message =
                 format!("status.allocatedIPs does not parse, so nobody knows which addresses pods use: {error}");
-            return verdict.forbidden("spec.ips", message);
+            return outcome.forbidden(Rule::RecordsReadable, "spec.ips", message);
         }
     };
     let mut lost = owners.iter().filter(|(bits, _)| !sound.total.contains(*bits));
@@ -208,7 +163,8 @@ fn in_use(new: &SpiderIPPool, sound: &Sound, verdict: &mut Verdict) {
             0 => String::new(),
             more => format!(" (and {more} more)"),
         };
-        verdict.forbidden(
+        outcome.forbidden(
+            Rule::UsedStays,
             "spec.ips",
             format!(
                 "remove an IP address {} that is being used by Pod {}{more}; leave it in the pool until the Pod is gone",
@@ -221,11 +177,12 @@ fn in_use(new: &SpiderIPPool, sound: &Sound, verdict: &mut Verdict) {
 
 /// A part of a subnet has addresses of that subnet only; an automatic one only those that the accounting says it has. It may have
 /// fewer: a shrink leaves the pool before it leaves the accounting.
-fn inside(new: &SpiderIPPool, sound: &Sound, subnet: &SpiderSubnet, verdict: &mut Verdict) {
+fn inside(new: &SpiderIPPool, sound: &Sound, subnet: &SpiderSubnet, outcome: &mut Outcome) {
     let family = sound.cidr.family();
     let outside = sound.total.difference(&subnet.total().unwrap_or_default());
     if !outside.is_empty() {
-        verdict.forbidden(
+        outcome.forbidden(
+            Rule::InsideSubnet,
             "spec.ips",
             format!(
                 "{} are not among the addresses of SpiderSubnet {}, which controls this pool; add them to the subnet first",
@@ -244,7 +201,8 @@ fn inside(new: &SpiderIPPool, sound: &Sound, subnet: &SpiderSubnet, verdict: &mu
         .and_then(|entries| entries.get(&new.name_any()).map(|entry| entry.ranges.clone()));
     let outside = sound.total.difference(&entry.unwrap_or_default());
     if !outside.is_empty() {
-        verdict.forbidden(
+        outcome.forbidden(
+            Rule::Accounted,
             "spec.ips",
             format!(
                 "SpiderSubnet {} did not give {} to this automatic pool; the operator sets its addresses, by the annotation \

@@ -1,9 +1,9 @@
 //! SpiderReservedIP.
 
-use super::{Settings, Verdict};
+use super::{Outcome, Rule, Settings, network};
 use crate::types::{SpiderIPPool, SpiderReservedIP};
 use kube::ResourceExt;
-use spiderpool_ipam::{Family, text};
+use spiderpool_ipam::{Family, TextError, text};
 
 /// Judges a reservation that is made, or that replaces an `old` one. `pools` are those of which it may reserve something.
 pub fn reserved(
@@ -11,52 +11,60 @@ pub fn reserved(
     old: Option<&SpiderReservedIP>,
     pools: &[&SpiderIPPool],
     settings: Settings,
-) -> Verdict {
+) -> Outcome {
     // Whatever a finalizer has to do must be possible.
     if new.metadata.deletion_timestamp.is_some() {
-        return Verdict::default();
+        return Outcome::default();
     }
-    let mut verdict = reserved_alone(new, old, settings);
-    if verdict.is_allowed() {
-        verdict.warnings.extend(reserved_world(new, pools));
+    let mut outcome = reserved_alone(new, old, settings);
+    if outcome.is_allowed() {
+        outcome.warnings.extend(reserved_world(new, pools));
     }
-    verdict
+    outcome
 }
 
 /// Judges what a reservation alone can tell.
-pub fn reserved_alone(new: &SpiderReservedIP, old: Option<&SpiderReservedIP>, settings: Settings) -> Verdict {
-    let mut verdict = Verdict::default();
-    if let Some(before) = old.and_then(|old| old.spec.ip_version)
-        && new.spec.ip_version != Some(before)
-    {
-        verdict.forbidden(
-            "spec.ipVersion",
-            "ipVersion cannot be changed or removed once it is set; delete the object and create it with the other version",
-        );
+pub fn reserved_alone(new: &SpiderReservedIP, old: Option<&SpiderReservedIP>, settings: Settings) -> Outcome {
+    let mut outcome = Outcome::default();
+    if let Some(old) = old {
+        network::version_stays(new.spec.ip_version, old.spec.ip_version, &mut outcome);
     }
     let ips = new.spec.ips.as_deref().unwrap_or_default();
     let family = match (new.spec.ip_version, ips.first()) {
         (Some(version), _) => Family::from_number(version),
-        (None, Some(first)) if first.contains(':') => Some(Family::V6),
-        (None, Some(_)) => Some(Family::V4),
+        (None, Some(first)) => Some(network::family_of(first)),
         (None, None) => None,
     };
     let Some(family) = family else {
         let value = new.spec.ip_version.map(|version| version.to_string());
         let message = "the IP version is unknown; set ipVersion to 4 or 6 or add an address to ips";
-        verdict.invalid("spec.ipVersion", &value.unwrap_or_default(), message);
-        return verdict;
+        outcome.invalid(Rule::VersionKnown, "spec.ipVersion", value.unwrap_or_default(), message);
+        return outcome;
     };
     if !settings.enables(family) {
-        let message = format!("{family} is switched off; switch it on with the chart value ipam.enable{family}");
-        verdict.forbidden("spec.ipVersion", message);
+        network::switched_off(family, &mut outcome);
     }
     for (index, range) in ips.iter().enumerate() {
-        if let Err(error) = text::parse_range(family, range) {
-            verdict.invalid(format!("spec.ips[{index}]"), range, error.to_string());
+        let Err(error) = text::parse_range(family, range) else {
+            continue;
+        };
+        let field = format!("spec.ips[{index}]");
+        if let TextError::Family { .. } = error {
+            let message = format!(
+                "{range} is not {family}, but all addresses must be of one IP version; write it in another SpiderReservedIP"
+            );
+            outcome.invalid(Rule::OneFamily, field, range, message);
+        } else {
+            outcome.invalid(network::range_rule(&error, family), field, range, error.to_string());
         }
     }
-    verdict
+    if let Some(old) = old {
+        let (new, old) = (&new.spec, &old.spec);
+        network::unchanged_fields_pass(&mut outcome, |field| {
+            field == "ips" && new.ips == old.ips || field == "ipVersion" && new == old
+        });
+    }
+    outcome
 }
 
 /// Pools that a reservation leaves nothing of.

@@ -16,8 +16,7 @@ const DNS_SUBDOMAIN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9
 /// The same, after the name of a namespace if there is one.
 const ATTACHMENT: &str =
     "^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/)?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
-const LABEL_KEY: &str =
-    "^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+const LABEL_KEY: &str = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
 const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$";
 
 /// Longest name of an object.
@@ -184,8 +183,7 @@ fn label(field: &str, labels: &str, sound: &str, message: &str, text: &str, argu
     .build()
 }
 
-const NOT_A_KEY: &str =
-    " is not the key of a label; write letters, digits and -_. after an optional DNS name and a slash, for example example.com/tier";
+const NOT_A_KEY: &str = " is not the key of a label; write letters, digits and -_. after an optional DNS name and a slash, for example example.com/tier";
 const NOT_A_VALUE: &str =
     " is not the value of a label; write at most 63 letters, digits and -_. that begin and end with a letter or digit";
 
