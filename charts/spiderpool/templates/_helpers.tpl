@@ -176,6 +176,11 @@ podAntiAffinity:
 system:serviceaccount:{{ .Release.Namespace }}:{{ .Values.spiderpoolAgent.name }}
 {{- end -}}
 
+{{/* User name of the operator's service account, as the API server sees it. */}}
+{{- define "spiderpool.controllerUser" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ .Values.spiderpoolController.name }}
+{{- end -}}
+
 {{/* Names that the webhook's certificate is valid for, as a JSON list. */}}
 {{- define "spiderpool.tlsNames" -}}
 {{- $names := list -}}

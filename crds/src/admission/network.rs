@@ -129,7 +129,7 @@ pub(super) fn unchanged_pass(new: Network<'_>, old: Network<'_>, outcome: &mut O
 
 /// Takes back what is said of the text of fields of which `same` says that they did not change.
 pub(super) fn unchanged_fields_pass(outcome: &mut Outcome, same: impl Fn(&str) -> bool) {
-    let about_text = |rule: Rule| rule.stage() == Stage::Crd || rule == Rule::RangeOrderIPv6;
+    let about_text = |rule: Rule| rule.stage() != Stage::Webhook || rule == Rule::RangeOrderIPv6;
     outcome.errors.retain(|error| {
         let field = error.field.strip_prefix("spec.").unwrap_or(&error.field);
         let root = field.split(['.', '[']).next().unwrap_or_default();
