@@ -14,6 +14,7 @@ const PAGES: [&str; 9] = [
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "charts/spiderpool/README.md",
+    "docs/admission.md",
     "docs/automatic-pools.md",
     "docs/cni-plugin.md",
     "docs/pools-of-a-pod.md",
