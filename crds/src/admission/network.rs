@@ -149,17 +149,24 @@ fn ranges(cidr: Option<Cidr>, name: &str, texts: &[String], outcome: &mut Outcom
                     continue;
                 }
                 outcome.invalid(range_rule(&error, family), field(), text, error.to_string());
+                if let (TextError::Reversed { proposal, .. }, Some(cidr)) = (&error, cidr)
+                    && text::parse_range(family, proposal).is_ok_and(|range| !holds(cidr, &range))
+                {
+                    outside(cidr, field(), text, outcome);
+                }
             }
             Ok(range) => match cidr.filter(|cidr| !holds(*cidr, &range)) {
-                Some(cidr) => {
-                    let message = format!("{text} is not inside spec.subnet {cidr}; write addresses of that subnet");
-                    outcome.invalid(Rule::RangeInside, field(), text, message);
-                }
+                Some(cidr) => outside(cidr, field(), text, outcome),
                 None => found.push((index, range)),
             },
         }
     }
     found
+}
+
+fn outside(cidr: Cidr, field: String, text: &str, outcome: &mut Outcome) {
+    let message = format!("{text} is not inside spec.subnet {cidr}; write addresses of that subnet");
+    outcome.invalid(Rule::RangeInside, field, text, message);
 }
 
 /// The family that a text seems to be of.

@@ -88,6 +88,14 @@ impl Cluster {
         Client::try_from(config).context("making a client with a token")
     }
 
+    /// A client with all rights whose requests count as another user's.
+    pub fn acting_as(&self, user: &str) -> Result<Client> {
+        let mut config = self.config.clone();
+        config.auth_info.impersonate = Some(user.to_owned());
+        config.auth_info.impersonate_groups = Some(vec!["system:masters".to_owned()]);
+        Client::try_from(config).with_context(|| format!("making a client that acts as {user}"))
+    }
+
     /// A client that sends no credentials of its own.
     pub fn anonymous(&self) -> Result<Client> {
         let mut config = self.config.clone();

@@ -12,7 +12,7 @@ use spiderpool_e2e::node::AGENT;
 use spiderpool_e2e::scene::{Scene, scene};
 
 /// A token of the agents' account, bound to a pod or to nothing.
-async fn token(scene: &Scene, bound_to: Option<&Pod>) -> Result<Client> {
+pub(crate) async fn token(scene: &Scene, bound_to: Option<&Pod>) -> Result<Client> {
     let reference =
         bound_to.map(|pod| json!({"kind": "Pod", "apiVersion": "v1", "name": pod.name_any(), "uid": pod.uid()}));
     let request: TokenRequest = serde_json::from_value(json!({
@@ -30,7 +30,7 @@ async fn token(scene: &Scene, bound_to: Option<&Pod>) -> Result<Client> {
 }
 
 /// The agent's pod of a node.
-async fn agent_pod(scene: &Scene, node: &str) -> Result<Pod> {
+pub(crate) async fn agent_pod(scene: &Scene, node: &str) -> Result<Pod> {
     let pods: Api<Pod> = Api::namespaced(scene.cluster.client.clone(), RELEASE_NAMESPACE);
     let fields = ListParams::default().fields(&format!("spec.nodeName={node}"));
     let all = pods.list(&fields).await?;
@@ -39,7 +39,7 @@ async fn agent_pod(scene: &Scene, node: &str) -> Result<Pod> {
 }
 
 /// Requires that the API server refused with 403.
-fn forbidden<T>(what: &str, outcome: Result<T, kube::Error>) -> Result<String> {
+pub(crate) fn forbidden<T>(what: &str, outcome: Result<T, kube::Error>) -> Result<String> {
     match outcome {
         Err(kube::Error::Api(status)) if status.code == 403 && status.reason == "Forbidden" => Ok(status.message),
         Err(error) => bail!("{what}: not refused with 403 Forbidden but {error}"),
@@ -47,7 +47,8 @@ fn forbidden<T>(what: &str, outcome: Result<T, kube::Error>) -> Result<String> {
     }
 }
 
-fn endpoint(scene: &Scene, name: &str, node: &str) -> SpiderEndpoint {
+/// An endpoint of a node.
+pub(crate) fn endpoint(scene: &Scene, name: &str, node: &str) -> SpiderEndpoint {
     let current = PodAllocation {
         uid: "no-such-pod".to_owned(),
         node: node.to_owned(),
@@ -62,7 +63,7 @@ fn endpoint(scene: &Scene, name: &str, node: &str) -> SpiderEndpoint {
     SpiderEndpoint::new(&scene.namespace, name, status)
 }
 
-const POST: PostParams = PostParams {
+pub(crate) const POST: PostParams = PostParams {
     dry_run: false,
     field_manager: None,
 };
@@ -215,9 +216,17 @@ async fn an_agent_writes_endpoints_of_its_own_node_only() -> Result<()> {
             .await;
         forbidden("delete of all", all.map(drop))?;
 
-        // The endpoint of a pod that moved here is taken over in place.
+        // A pod does not move; the endpoint of a new one with the same name is taken over in place.
         let mut taken = admin.get("theirs").await?;
         taken.status.current.node = own.to_owned();
+        says(
+            forbidden(
+                "taking over the endpoint of the same pod",
+                endpoints.replace("theirs", &POST, &taken).await,
+            )?,
+            [other, "a pod does not move"],
+        )?;
+        taken.status.current.uid = "a-new-pod".to_owned();
         endpoints
             .replace("theirs", &POST, &taken)
             .await

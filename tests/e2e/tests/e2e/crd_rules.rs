@@ -75,48 +75,61 @@ fn network_cases() -> Vec<(Value, Expect)> {
             Taken,
         ),
         (json!({}), Refused("spec.subnet")),
-        (json!({"subnet": "ten"}), Refused("not in CIDR notation")),
-        (json!({"subnet": "10.81.0.0"}), Refused("not in CIDR notation")),
+        (json!({"subnet": "ten"}), Refused("is not a subnet in CIDR notation")),
+        (
+            json!({"subnet": "10.81.0.0"}),
+            Refused("is not a subnet in CIDR notation"),
+        ),
         (json!({"subnet": "10.81.0.1/16"}), Refused("canonical")),
         (json!({"subnet": "FD81::/64"}), Refused("canonical")),
         (json!({"subnet": "fd81:0::/64"}), Refused("canonical")),
         (v4(json!({"ipVersion": 5})), Refused("ipVersion")),
-        (
-            v4(json!({"ipVersion": 6})),
-            Refused("ipVersion is not that of the subnet"),
-        ),
+        (v4(json!({"ipVersion": 6})), Refused("leave ipVersion out")),
         (
             v4(json!({"ips": ["10.81.0.1 - 10.81.0.9"]})),
-            Refused("one address or a range"),
+            Refused("is not an IP range"),
         ),
-        (v4(json!({"ips": ["10.81.0.0/24"]})), Refused("one address or a range")),
-        (v4(json!({"ips": [""]})), Refused("one address or a range")),
-        (v4(json!({"ips": ["10.82.0.1"]})), Refused("inside subnet")),
+        (v4(json!({"ips": ["10.81.0.0/24"]})), Refused("is not an IP range")),
+        (v4(json!({"ips": [""]})), Refused("is not an IP range")),
+        (v4(json!({"ips": ["10.82.0.1"]})), Refused("is not inside spec.subnet")),
         (
             v4(json!({"ips": ["10.81.255.250-10.82.0.1"]})),
-            Refused("inside subnet"),
+            Refused("is not inside spec.subnet"),
         ),
-        (v4(json!({"ips": ["fd81::1"]})), Refused("inside subnet")),
-        (v4(json!({"excludeIPs": ["x"]})), Refused("one address or a range")),
-        (v4(json!({"gateway": "10.81.0"})), Refused("must be an IP address")),
-        (v4(json!({"gateway": "10.82.0.1"})), Refused("inside subnet")),
+        (
+            v4(json!({"ips": ["10.81.0.9-10.81.0.10", "10.81.1.0-10.81.0.255"]})),
+            Refused("ips[1]: range \"10.81.1.0-10.81.0.255\" is reversed; write 10.81.0.255-10.81.1.0"),
+        ),
+        (v4(json!({"ips": ["::ffff:10.81.0.1"]})), Refused("is not an IP range")),
+        (v4(json!({"gateway": ""})), Refused("is not an IP address")),
+        (
+            v4(json!({"routes": [{"dst": "1.2.3.4/0", "gw": "10.81.0.1"}]})),
+            Refused("default route"),
+        ),
+        (v4(json!({"ips": ["fd81::1"]})), Refused("is not inside spec.subnet")),
+        (v4(json!({"excludeIPs": ["x"]})), Refused("is not an IP range")),
+        (v4(json!({"gateway": "10.81.0"})), Refused("is not an IP address")),
+        (
+            v4(json!({"gateway": "10.82.0.1"})),
+            Refused("is not inside spec.subnet"),
+        ),
         (
             v4(json!({"routes": [{"dst": "0.0.0.0/0", "gw": "10.81.0.1"}]})),
             Refused("default route"),
         ),
         (
             v4(json!({"routes": [{"dst": "192.168.0.0/24", "gw": "10.82.0.1"}]})),
-            Refused("inside subnet"),
+            Refused("is not inside spec.subnet"),
         ),
         (
             v4(json!({"routes": [{"dst": "fd00::/64", "gw": "10.81.0.1"}]})),
-            Refused("same IP version"),
+            Refused("is not IPv4, as the subnet is"),
         ),
         (
             v4(
                 json!({"routes": [{"dst": "192.168.0.0/24", "gw": "10.81.0.1"}, {"dst": "192.168.0.0/24", "gw": "10.81.0.2"}]}),
             ),
-            Refused("same dst"),
+            Refused("another route goes to 192.168.0.0/24"),
         ),
     ]
 }
@@ -167,7 +180,7 @@ async fn unsound_reserved_addresses_are_refused_with_what_to_write() -> Result<(
             (json!({}), Refused("IP version is unknown")),
             (json!({"ips": ["10.81.0.1", "fd81::1"]}), Refused("one IP version")),
             (json!({"ipVersion": 6, "ips": ["10.81.0.1"]}), Refused("one IP version")),
-            (json!({"ips": ["10.81.0.0/24"]}), Refused("one address or a range")),
+            (json!({"ips": ["10.81.0.0/24"]}), Refused("is not an IP range")),
         ],
     )
     .await
@@ -227,7 +240,7 @@ async fn what_identifies_a_subnet_cannot_be_changed() -> Result<()> {
             &subnets,
             &scene.v4,
             json!({"ips": ["10.79.0.1"]}),
-            Refused("inside subnet"),
+            Refused("is not inside spec.subnet"),
         )
         .await
     })

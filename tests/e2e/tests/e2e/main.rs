@@ -4,6 +4,9 @@
 //! those whose path contains NAME. All run side by side, except those in modules called `exclusive_...`: they stop or kill
 //! what all others need, and run alone after them.
 
+mod admission;
+mod admission_policies;
+mod admission_random;
 mod adoption;
 mod affinities;
 mod agent_rights;
@@ -21,6 +24,7 @@ mod detection;
 mod ending;
 mod exact;
 mod exclusive_addresses;
+mod exclusive_admission;
 mod exclusive_crashes;
 mod exclusive_storm;
 mod failures;

@@ -1,0 +1,122 @@
+//! docs/admission.md, tried on the API server: what it says to be refused is, with these words, and what it says to write instead
+//! is taken.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "the page is read by a test, too")]
+
+use anyhow::{Context, Result, bail, ensure};
+use kube::Api;
+use kube::api::{DeleteParams, DynamicObject, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use serde_json::Value;
+use spiderpool_e2e::cluster::Cluster;
+use spiderpool_e2e::wait::{self, SOON};
+
+#[path = "../../../../crds/tests/table/mod.rs"]
+mod table;
+
+use table::Example;
+
+const DRY_RUN: PostParams = PostParams {
+    dry_run: true,
+    field_manager: None,
+};
+
+fn api(cluster: &Cluster, kind: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("spiderpool.spidernet.io", "v2beta1", kind);
+    Api::all_with(cluster.client.clone(), &ApiResource::from_gvk(&kind))
+}
+
+/// The object under a name of the test's own. The examples' networks are no other test's.
+fn object(value: &Value, name: &str) -> Result<DynamicObject> {
+    let mut object: DynamicObject = serde_json::from_value(value.clone()).context("reading an example")?;
+    object.metadata.name = Some(name.to_owned());
+    Ok(object)
+}
+
+/// What the API server says to an object, which is not stored.
+async fn ask(cluster: &Cluster, example: &Example, name: &str) -> Result<Result<(), kube::Error>> {
+    let api = api(cluster, &example.kind);
+    let Some(old) = &example.old else {
+        return Ok(api.create(&DRY_RUN, &object(&example.new, name)?).await.map(drop));
+    };
+    api.create(&PostParams::default(), &object(old, name)?)
+        .await
+        .with_context(|| format!("making {name}, which is to be changed"))?;
+    // The operator may write it at the same time.
+    let answer = wait::until("a change that meets no other", SOON, async || {
+        let mut changed = object(&example.new, name)?;
+        changed.metadata.resource_version = api.get(name).await?.metadata.resource_version;
+        match api.replace(name, &DRY_RUN, &changed).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
+            answer => Ok(Some(answer.map(drop))),
+        }
+    })
+    .await;
+    api.delete(name, &DeleteParams::default()).await?;
+    answer
+}
+
+#[tokio::test]
+async fn what_the_page_says_of_the_api_server_is_so() -> Result<()> {
+    let cluster = Cluster::open().await?;
+    let lines = table::rules().into_iter().filter(|line| line.seen_by != "webhook");
+    let mut count = 0;
+    for (index, line) in lines.enumerate() {
+        let name = format!("e2e-page-{index}");
+        match ask(&cluster, &line.refused, &name).await? {
+            Err(kube::Error::Api(status)) => {
+                ensure!(
+                    status.code == 422 && status.message.contains(&line.message),
+                    "{}: refused with {} {:?} which does not say {:?}",
+                    line.rule,
+                    status.code,
+                    status.message,
+                    line.message
+                );
+            }
+            Err(error) => bail!("{}: {error}", line.rule),
+            Ok(()) => bail!("{}: taken: {}", line.rule, line.refused.new),
+        }
+        if let Some(instead) = &line.instead {
+            let instead = Example {
+                old: None,
+                ..instead.clone()
+            };
+            ask(&cluster, &instead, &name)
+                .await?
+                .with_context(|| format!("{}: what is to be written instead", line.rule))?;
+        }
+        count += 1;
+    }
+    ensure!(count >= 20, "the page has {count} such rules");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_page_says_of_the_webhook_the_api_server_leaves_to_it() -> Result<()> {
+    let cluster = Cluster::open().await?;
+    let lines = table::rules().into_iter().filter(|line| line.seen_by == "webhook");
+    // Of an object alone only, and not against the policy for automatic pools.
+    let lines = lines.filter(|line| {
+        let example = &line.refused;
+        example.old.is_none() && example.beside.is_empty() && example.setting.is_none() && !example.deletes
+    });
+    let mut told = Vec::new();
+    for line in lines {
+        let answer = ask(&cluster, &line.refused, "e2e-page").await?;
+        if let Err(kube::Error::Api(status)) = &answer {
+            ensure!(
+                status.message.contains("webhook"),
+                "{}: refused by the API server: {}",
+                line.rule,
+                status.message
+            );
+        }
+        told.push(line.rule);
+    }
+    ensure!(
+        told == ["range-order-ipv6", "gateway-among-ips"],
+        "the page has other rules of the webhook about one object: {told:?}"
+    );
+    Ok(())
+}

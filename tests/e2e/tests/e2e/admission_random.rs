@@ -1,0 +1,280 @@
+//! The rules in the CRDs and those of the webhook are written twice, in CEL and in Rust. Random objects, most of them nearly right,
+//! are judged alike by both.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::Api;
+use kube::api::{DynamicObject, PostParams};
+use kube::core::ApiResource;
+use serde_json::{Map, Value, json};
+use spiderpool_crds::admission::{Outcome, Settings, Stage, pool_alone, reserved_alone, subnet_alone};
+use spiderpool_crds::{SpiderIPPool, SpiderReservedIP, SpiderSubnet};
+use spiderpool_e2e::cluster::Cluster;
+
+const OBJECTS: u64 = 10_000;
+const AT_A_TIME: usize = 8;
+const SETTINGS: Settings = Settings {
+    ipv4: true,
+    ipv6: true,
+    subnets: true,
+    protect_used: false,
+};
+
+/// A sequence of numbers that looks random and is the same in each run (splitmix64).
+struct Random(u64);
+
+impl Random {
+    const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    const fn once_in(&mut self, times: u64) -> bool {
+        self.next().is_multiple_of(times)
+    }
+
+    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        let index = usize::try_from(self.next() % of.len() as u64).unwrap_or_default();
+        of.get(index).copied().unwrap_or_default()
+    }
+
+    fn some<T>(&mut self, most: u64, mut make: impl FnMut(&mut Self) -> T) -> Vec<T> {
+        (0..self.next() % (most + 1)).map(|_| make(self)).collect()
+    }
+}
+
+fn address(random: &mut Random, v6: bool) -> String {
+    if random.once_in(12) {
+        let odd = [
+            "",
+            "x",
+            "10.81.0",
+            "010.81.0.1",
+            "10.81.0.256",
+            "::ffff:10.81.0.1",
+            "fe80::1%eth0",
+            "10.81.0.1 ",
+        ];
+        return random.one(&odd).to_owned();
+    }
+    let v6 = v6 != random.once_in(20);
+    let number = random.next();
+    match (v6, random.once_in(20)) {
+        (false, false) => format!("10.81.{}.{}", number % 3, number / 3 % 256),
+        (false, true) => format!("10.{}.0.1", number % 256),
+        (true, false) => format!("fd81::{:x}", number % 0x1_0000),
+        (true, true) => format!("FD81:{:x}::0:1", number % 2),
+    }
+}
+
+fn range(random: &mut Random, v6: bool) -> String {
+    match random.next() % 12 {
+        0..5 => address(random, v6),
+        5..11 => format!("{}-{}", address(random, v6), address(random, v6)),
+        _ => random
+            .one(&[
+                "10.81.0.0/24",
+                "-",
+                "10.81.0.1-",
+                "a-b-c",
+                "*",
+                "10.81.0.1-10.81.0.2-10.81.0.3",
+            ])
+            .to_owned(),
+    }
+}
+
+fn route(random: &mut Random, v6: bool) -> Value {
+    let v4 = [
+        "192.0.2.0/24",
+        "192.0.2.7/24",
+        "0.0.0.0/0",
+        "1.2.3.4/0",
+        "10.0.0.0/33",
+        "192.0.2.0",
+        "198.51.100.0/24",
+    ];
+    let six = ["fd82::/64", "::/0", "fd82::1/64", "fd83::/129", "::1/0"];
+    let dst = if v6 != random.once_in(10) {
+        random.one(&six)
+    } else {
+        random.one(&v4)
+    };
+    json!({"dst": dst, "gw": address(random, v6)})
+}
+
+fn word(random: &mut Random) -> &'static str {
+    let words = [
+        "shop",
+        "a",
+        "Shop",
+        "team-a",
+        "-a",
+        "a.b",
+        "a..b",
+        "kube-system/vlan6",
+        "a/b/c",
+        "",
+        "a b",
+        "x_1",
+        "/a",
+        "a/",
+        "n1.example.com",
+    ];
+    random.one(&words)
+}
+
+fn selector(random: &mut Random) -> Value {
+    let labels: Map<String, Value> = random
+        .some(2, |random| {
+            let key = if random.once_in(4) {
+                "ipam.spidernet.io/app-name"
+            } else {
+                word(random)
+            };
+            (key.to_owned(), json!(word(random)))
+        })
+        .into_iter()
+        .collect();
+    let terms = random.some(2, |random| {
+        let operator = random.one(&["In", "NotIn", "Exists", "DoesNotExist", "Is"]);
+        let mut term = json!({"key": word(random), "operator": operator});
+        if random.once_in(2) || operator.ends_with("In") {
+            term["values"] = json!(random.some(2, |random| word(random)));
+        }
+        term
+    });
+    match random.next() % 4 {
+        0 => json!({}),
+        1 => json!({"matchLabels": labels}),
+        2 => json!({"matchExpressions": terms}),
+        _ => json!({"matchLabels": labels, "matchExpressions": terms}),
+    }
+}
+
+fn spec(random: &mut Random, kind: &str) -> Value {
+    let v6 = random.once_in(2);
+    let mut spec = Map::new();
+    let mut maybe = |random: &mut Random, times: u64, field: &str, make: &mut dyn FnMut(&mut Random) -> Value| {
+        if random.once_in(times) {
+            spec.insert(field.to_owned(), make(random));
+        }
+    };
+    maybe(random, 3, "ipVersion", &mut |random| {
+        json!(if v6 != random.once_in(8) { 6 } else { 4 })
+    });
+    maybe(random, 1, "ips", &mut |random| {
+        json!(random.some(3, |random| range(random, v6)))
+    });
+    if kind == "SpiderReservedIP" {
+        return Value::Object(spec);
+    }
+    maybe(random, 1, "subnet", &mut |random| {
+        let odd = [
+            "10.81.0.1/16",
+            "FD81::/64",
+            "fd81:0::/64",
+            "10.81.0.0",
+            "10.81.0.0/016",
+            "::ffff:10.0.0.0/104",
+            "",
+        ];
+        let sound = if v6 { "fd81::/64" } else { "10.81.0.0/16" };
+        json!(if random.once_in(10) { random.one(&odd) } else { sound })
+    });
+    maybe(random, 3, "excludeIPs", &mut |random| {
+        json!(random.some(2, |random| range(random, v6)))
+    });
+    maybe(random, 3, "gateway", &mut |random| json!(address(random, v6)));
+    maybe(random, 3, "routes", &mut |random| {
+        json!(random.some(3, |random| route(random, v6)))
+    });
+    if kind == "SpiderIPPool" {
+        for field in ["podAffinity", "namespaceAffinity", "nodeAffinity"] {
+            maybe(random, 8, field, &mut selector);
+        }
+        for field in ["namespaceName", "nodeName", "multusName"] {
+            maybe(random, 8, field, &mut |random| json!(random.some(2, word)));
+        }
+    }
+    Value::Object(spec)
+}
+
+/// The fields of the spec that the rules in the CRD refuse, as Rust judges them.
+fn refused_in_rust(kind: &str, object: &Value) -> Result<BTreeSet<String>> {
+    let value = object.clone();
+    let outcome: Outcome = match kind {
+        "SpiderSubnet" => subnet_alone(&serde_json::from_value::<SpiderSubnet>(value)?, None, SETTINGS),
+        "SpiderIPPool" => pool_alone(&serde_json::from_value::<SpiderIPPool>(value)?, None, SETTINGS),
+        _ => reserved_alone(&serde_json::from_value::<SpiderReservedIP>(value)?, None, SETTINGS),
+    };
+    let of_crd = outcome.errors.iter().filter(|error| error.rule.stage() == Stage::Crd);
+    Ok(of_crd.map(|error| field(&error.field)).collect())
+}
+
+/// `spec.ips` of `spec.ips[2]`.
+fn field(path: &str) -> String {
+    path.split(['.', '[']).take(2).collect::<Vec<_>>().join(".")
+}
+
+/// The same as the API server judges them, which ends in nothing else that is wrong.
+async fn refused_by_the_api_server(api: &Api<DynamicObject>, object: &Value) -> Result<BTreeSet<String>> {
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let object: DynamicObject = serde_json::from_value(object.clone())?;
+    let status = match api.create(&dry, &object).await {
+        Ok(_) => return Ok(BTreeSet::new()),
+        Err(kube::Error::Api(status)) if status.code == 422 => status,
+        Err(error) => bail!("{error}"),
+    };
+    let details = status.details.context("a refusal without details")?;
+    Ok(details.causes.iter().map(|cause| field(&cause.field)).collect())
+}
+
+#[tokio::test]
+async fn random_objects_are_judged_alike_in_cel_and_in_rust() -> Result<()> {
+    let cluster = Cluster::open().await?;
+    let kinds = [
+        ApiResource::erase::<SpiderIPPool>(&()),
+        ApiResource::erase::<SpiderSubnet>(&()),
+        ApiResource::erase::<SpiderReservedIP>(&()),
+    ];
+    let verdicts: Vec<bool> = stream::iter(0..OBJECTS)
+        .map(async |number| {
+            let mut random = Random(number);
+            // Pools have most rules.
+            let kind = if random.once_in(2) {
+                &kinds[0]
+            } else {
+                &kinds[1 + usize::from(random.once_in(3))]
+            };
+            let object = json!({"apiVersion": kind.api_version, "kind": kind.kind,
+                "metadata": {"name": format!("e2e-random-{number}")}, "spec": spec(&mut random, &kind.kind)});
+            let api: Api<DynamicObject> = Api::all_with(cluster.client.clone(), kind);
+            let server = refused_by_the_api_server(&api, &object)
+                .await
+                .with_context(|| object.to_string())?;
+            let rust = refused_in_rust(&kind.kind, &object)?;
+            ensure!(
+                server == rust,
+                "the API server refuses {server:?}, Rust refuses {rust:?}: {object}"
+            );
+            Ok(server.is_empty())
+        })
+        .buffer_unordered(AT_A_TIME)
+        .try_collect()
+        .await?;
+    let taken = verdicts.iter().filter(|taken| **taken).count();
+    let all = verdicts.len();
+    ensure!(
+        taken > all / 20 && taken < all / 2,
+        "{taken} of {all} objects are sound, which says little about the rules"
+    );
+    Ok(())
+}
