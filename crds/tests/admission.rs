@@ -190,6 +190,45 @@ fn what_identifies_a_network_stays() {
 }
 
 #[test]
+fn what_was_stored_earlier_and_breaks_a_rule_can_be_changed_elsewhere() {
+    let wrong = json!({"subnet": "10.77.0.0/20", "ips": ["10.77.1.9-10.77.1.1"], "gateway": "x", "nodeName": ["No Name"],
+        "routes": [{"dst": "0.0.0.0/0", "gw": "10.77.0.1"}]});
+    let changed = |field: &str, value: Value| {
+        let mut spec = wrong.clone();
+        spec[field] = value;
+        texts(&pool(
+            &a_pool("p", &spec),
+            Some(&a_pool("p", &wrong)),
+            PoolWorld::default(),
+            ALL,
+        ))
+    };
+    assert_eq!(changed("disable", json!(true)), Vec::<String>::new());
+    assert_eq!(changed("gateway", json!("10.77.0.1")), Vec::<String>::new());
+    assert_eq!(first_field(&changed("gateway", json!("y"))), "spec.gateway");
+    assert_eq!(first_field(&changed("ips", json!(["z"]))), "spec.ips[0]");
+    assert_eq!(
+        first_field(&changed("nodeName", json!(["n1", "-"]))),
+        "spec.nodeName[1]"
+    );
+    // What is repaired must get on with the rest.
+    assert_eq!(
+        first_field(&changed("ips", json!(["10.77.1.1-10.77.1.9"]))),
+        "",
+        "the gateway is still no address"
+    );
+    let sound = json!({"subnet": "10.77.0.0/20", "ips": ["10.77.1.1"]});
+    let with_gateway = json!({"subnet": "10.77.0.0/20", "ips": ["10.77.1.1"], "gateway": "10.77.1.1"});
+    let judged = pool(
+        &a_pool("p", &with_gateway),
+        Some(&a_pool("p", &sound)),
+        PoolWorld::default(),
+        ALL,
+    );
+    assert_eq!(first_field(&texts(&judged)), "spec.ips[0]");
+}
+
+#[test]
 fn a_new_subnet_gets_on_with_all_others() {
     let (twin, wide) = (
         a_subnet("twin", &net(&[])),

@@ -29,14 +29,14 @@ pub const MAX_RANGES: usize = 2048;
 /// Most items that `routes` of a subnet or pool may have, for the same reason.
 pub const MAX_ROUTES: usize = 128;
 
-/// Most items that `namespaceName` and `nodeName` of a pool may have: more than most clusters have nodes.
-pub const MAX_NAMES: usize = 4096;
+/// Most items that `namespaceName` and `nodeName` of a pool may have, even if all of them are as long as names can be.
+pub const MAX_NAMES: usize = 2048;
 
 /// Most items that `multusName` of a pool may have.
-pub const MAX_MULTUS_NAMES: usize = 1024;
+pub const MAX_MULTUS_NAMES: usize = 512;
 
 /// Most `matchLabels` and most `matchExpressions` that a selector of a pool may have.
-pub const MAX_SELECTOR_TERMS: usize = 64;
+pub const MAX_SELECTOR_TERMS: usize = 32;
 
 /// Most `values` that a term of a selector of a pool may have.
 pub const MAX_SELECTOR_VALUES: usize = 256;

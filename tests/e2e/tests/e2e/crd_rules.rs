@@ -4,8 +4,11 @@ use anyhow::{Result, bail, ensure};
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
-use serde_json::{Value, json};
-use spiderpool_crds::{IPPoolSpec, SpiderIPPool, SpiderReservedIP, SpiderSubnet};
+use serde_json::{Map, Value, json};
+use spiderpool_crds::{
+    IPPoolSpec, MAX_MULTUS_NAMES, MAX_NAMES, MAX_RANGES, MAX_ROUTES, MAX_SELECTOR_TERMS, MAX_SELECTOR_VALUES,
+    SpiderIPPool, SpiderReservedIP, SpiderSubnet,
+};
 use spiderpool_e2e::cluster::Cluster;
 use spiderpool_e2e::scene::{Scene, scene};
 
@@ -187,12 +190,67 @@ async fn unsound_reserved_addresses_are_refused_with_what_to_write() -> Result<(
 }
 
 #[tokio::test]
-async fn a_list_without_bounds_is_refused() -> Result<()> {
-    let many: Vec<String> = (0..2049).map(|n| format!("10.81.{}.{}", n / 256, n % 256)).collect();
-    let spec = |count: usize| json!({"subnet": "10.81.0.0/16", "ips": many.get(..count)});
+async fn lists_may_be_as_long_as_documented_and_no_longer() -> Result<()> {
+    let four = |count: usize| -> Vec<String> {
+        let range = |n: usize| format!("100.100.{0}.{1}-100.100.{0}.{1}", 100 + n / 100, 100 + n % 100);
+        (0..count).map(range).collect()
+    };
+    let six = |count: usize| -> Vec<String> {
+        let address = |n: usize| format!("fd81:1111:2222:3333:4444:5555:6666:{:04x}", 0x1000 + n);
+        (0..count).map(|n| format!("{0}-{0}", address(n))).collect()
+    };
+    let routes = |count: usize| -> Vec<Value> {
+        let gw = "fd81:1111:2222:3333:4444:5555:6666:7777";
+        let route =
+            |n: usize| json!({"dst": format!("fd99:1111:2222:3333:4444:5555:{:04x}:0/112", 0x1000 + n), "gw": gw});
+        (0..count).map(route).collect()
+    };
+    // Names as long as they can be.
+    let names = |count: usize, length: usize| -> Vec<String> { (0..count).map(|n| format!("{n:0>length$}")).collect() };
+    let attachment = |name: String| format!("{}/{name}", "n".repeat(63));
+    let attachments = |count| -> Vec<String> { names(count, 253).into_iter().map(attachment).collect() };
+    let selector = |terms: usize, values: usize| {
+        let labels: Map<String, Value> = names(terms, 63)
+            .into_iter()
+            .map(|key| (key, json!("v".repeat(63))))
+            .collect();
+        let term = |key| json!({"key": key, "operator": "In", "values": names(values, 63)});
+        let terms: Vec<Value> = names(terms, 63).into_iter().map(term).collect();
+        json!({"matchLabels": labels, "matchExpressions": terms})
+    };
+    let v4 = |more: Value| merged(json!({"subnet": "100.100.0.0/16"}), more);
+    let v6 = |more: Value| merged(json!({"subnet": "fd81:1111::/32"}), more);
+    let (terms, values) = (MAX_SELECTOR_TERMS, MAX_SELECTOR_VALUES);
     create_each(
         ApiResource::erase::<SpiderIPPool>(&()),
-        &[(spec(2048), Taken), (spec(2049), Refused("2048"))],
+        &[
+            (
+                v4(json!({"ips": four(MAX_RANGES), "excludeIPs": four(MAX_RANGES)})),
+                Taken,
+            ),
+            (
+                v6(json!({"ips": six(MAX_RANGES), "excludeIPs": six(MAX_RANGES), "routes": routes(MAX_ROUTES)})),
+                Taken,
+            ),
+            (
+                v4(json!({"nodeName": names(MAX_NAMES, 253), "namespaceName": names(MAX_NAMES, 63)})),
+                Taken,
+            ),
+            (v4(json!({"multusName": attachments(MAX_MULTUS_NAMES)})), Taken),
+            (
+                v4(json!({"podAffinity": selector(terms, values), "nodeAffinity": selector(terms, values)})),
+                Taken,
+            ),
+            (v4(json!({"ips": four(MAX_RANGES + 1)})), Refused("2048")),
+            (v6(json!({"routes": routes(MAX_ROUTES + 1)})), Refused("128")),
+            (v4(json!({"nodeName": names(MAX_NAMES + 1, 9)})), Refused("2048")),
+            (
+                v4(json!({"multusName": names(MAX_MULTUS_NAMES + 1, 9)})),
+                Refused("512"),
+            ),
+            (v4(json!({"podAffinity": selector(terms + 1, 1)})), Refused("32")),
+            (v4(json!({"podAffinity": selector(1, values + 1)})), Refused("256")),
+        ],
     )
     .await
 }
