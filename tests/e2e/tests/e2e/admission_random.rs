@@ -144,7 +144,7 @@ fn selector(random: &mut Random) -> Value {
         let operator = random.one(&["In", "NotIn", "Exists", "DoesNotExist", "Is"]);
         let mut term = json!({"key": word(random), "operator": operator});
         if random.once_in(2) || operator.ends_with("In") {
-            term["values"] = json!(random.some(2, |random| word(random)));
+            term["values"] = json!(random.some(2, word));
         }
         term
     });
