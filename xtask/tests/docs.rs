@@ -9,7 +9,7 @@ use serde_json::Value;
 use spiderpool_crds::WorkloadKind;
 
 /// Pages for users, from the root of the checkout.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
