@@ -1,12 +1,12 @@
 //! Programs, test and benchmark binaries that run elsewhere than cargo would run them: inside the cluster's network.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::paths;
+use crate::cargo;
 
 /// Which kind of target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +58,11 @@ pub fn build_with(kind: Kind, package: &str, target: &str, features: &[&str]) ->
         Kind::Test | Kind::Bench => &["test", "--no-run"],
         Kind::Bin => &["build"],
     };
-    let output = Command::new(env!("CARGO"))
+    let output = cargo::command()
         .args(task)
         .args(["-p", package, &format!("--{}", kind.word()), target, "--locked"])
         .args(["--features", &features.join(",")])
         .arg("--message-format=json-render-diagnostics")
-        .current_dir(paths::checkout())
         .stderr(Stdio::inherit())
         .output()
         .context("starting cargo")?;

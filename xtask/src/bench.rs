@@ -1,14 +1,12 @@
 //! `cargo xtask bench`: figures, never asserted in tests.
 
-use std::process::Command;
-
 use anyhow::{Context, Result, ensure};
 
 use crate::artifact::{self, Kind};
 use crate::cluster::{Cluster, ClusterName, State, UpOptions};
 use crate::images::product;
-use crate::paths;
 use crate::ui::Ui;
+use crate::{cargo, paths};
 
 /// A group of figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -52,9 +50,8 @@ pub fn run(group: Option<Group>, ui: &Ui) -> Result<()> {
 
 /// Benches of a package that need nothing but the machine.
 fn package(name: &str) -> Result<()> {
-    let status = Command::new(env!("CARGO"))
+    let status = cargo::command()
         .args(["bench", "-p", name, "--locked", "--benches"])
-        .current_dir(paths::checkout())
         .status()
         .context("starting cargo")?;
     ensure!(status.success(), "benchmarks of {name} failed ({status})");

@@ -5,6 +5,7 @@
 pub mod artifact;
 pub mod bench;
 pub mod cache;
+pub mod cargo;
 pub mod cluster;
 pub mod crds;
 pub mod demo;

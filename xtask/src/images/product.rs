@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::archive::{Image, write_if_changed};
 use crate::ui::Ui;
-use crate::{paths, sh};
+use crate::{cargo, paths, sh};
 
 /// A cold release build on a small machine, other builds beside it.
 const BUILD_DEADLINE: Duration = Duration::from_secs(60 * 60);
@@ -136,12 +136,11 @@ fn target_folder() -> PathBuf {
 }
 
 fn cargo_build(profile: &str, packages: &[&str]) -> Command {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = sh::command(cargo, ["build", "--quiet", "--profile", profile, "--target", &target()]);
+    let mut command = cargo::command();
     command
+        .args(["build", "--quiet", "--profile", profile, "--target", &target()])
         .arg("--target-dir")
-        .arg(target_folder())
-        .current_dir(paths::checkout());
+        .arg(target_folder());
     for package in packages {
         command.args(["--package", package]);
     }

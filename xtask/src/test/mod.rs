@@ -3,12 +3,9 @@
 mod e2e;
 mod lifecycle;
 
-use std::process::Command;
-
 use anyhow::{Context, Result, bail};
 
 use crate::cluster::ClusterName;
-use crate::paths;
 use crate::ui::Ui;
 
 /// Which tests.
@@ -99,11 +96,7 @@ fn unit(ui: &Ui) -> Result<()> {
 fn cargo(ui: &Ui, what: &str, args: &[&str]) -> Result<()> {
     ui.say(&format!("     {what}: cargo {}", args.join(" ")));
     ui.step(what, |_| {
-        let status = Command::new(env!("CARGO"))
-            .args(args)
-            .current_dir(paths::checkout())
-            .status()
-            .context("starting cargo")?;
+        let status = crate::cargo::command().args(args).status().context("starting cargo")?;
         if !status.success() {
             bail!(
                 "{what} failed ({status}); run `cargo {}` to see it alone",
