@@ -98,11 +98,12 @@ pub async fn publish(
         let tried = match found {
             Attempt::Again(again) => Attempt::Again(again),
             Attempt::Done(None) => create(&tries, &api, &fresh, deadline).await?,
-            Attempt::Done(Some(old)) if old.metadata.deletion_timestamp.is_some() && old.status.current.uid != uid => {
+            Attempt::Done(Some(old)) if is_leaving(&old, uid) => {
                 // It is on its way out with its pod. What that pod still holds is in the pools' records, and its DEL finds
                 // it there.
                 let mut gone = old;
-                // An agent may write only what is of its own node, so it takes the endpoint over as it lets it go.
+                // An agent may write only what is of its own node and pods, so it takes the endpoint over as it lets it go.
+                uid.clone_into(&mut gone.status.current.uid);
                 gone.status.current.node.clone_from(&context.node);
                 gone.finalizers_mut().retain(|finalizer| finalizer != names::FINALIZER);
                 replace(&tries, &api, &gone, deadline).await?;
@@ -123,6 +124,13 @@ pub async fn publish(
         // Also after a try of which nobody knows what became of it: it may have been served, and may be yet.
         found = look(&tries, &api, name, deadline).await?;
     }
+}
+
+/// Whether an endpoint goes with a pod before this one, or was let go and is kept by a finalizer of somebody else.
+fn is_leaving(endpoint: &SpiderEndpoint, uid: &str) -> bool {
+    let ours = |finalizer: &String| finalizer == names::FINALIZER;
+    let other = endpoint.status.current.uid != uid || !endpoint.finalizers().iter().any(ours);
+    endpoint.metadata.deletion_timestamp.is_some() && other
 }
 
 /// Notes that the sandbox of a NIC is gone while its pod lives: the addresses stay the pod's.

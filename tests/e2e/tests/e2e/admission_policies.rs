@@ -6,13 +6,13 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use spiderpool_crds::names::LABEL_OWNER_APP_NAME;
+use spiderpool_crds::names::{FINALIZER, LABEL_OWNER_APP_NAME};
 use spiderpool_crds::{IPPoolSpec, ReservedIPSpec, SpiderEndpoint, SpiderIPPool, SpiderReservedIP, SpiderSubnet};
 use spiderpool_e2e::RELEASE_NAMESPACE;
 use spiderpool_e2e::node::AGENT;
 use spiderpool_e2e::scene::{Scene, scene};
-use spiderpool_e2e::wait::{self, SOON};
-use spiderpool_e2e::workload::{deployment, from_subnets};
+use spiderpool_e2e::wait::{self, LONG, SOON};
+use spiderpool_e2e::workload::{deployment, from_pools, from_subnets, pod};
 
 use crate::agent_rights::{POST, agent_pod, endpoint, forbidden, token};
 
@@ -197,6 +197,38 @@ async fn endpoints_go_with_what_they_belong_to() -> Result<()> {
         inside.create(&POST, &endpoint).await?;
         namespaces.delete(&name, &DeleteParams::default()).await?;
         wait::gone(&namespaces, &name, SOON).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_pod_takes_the_place_of_an_endpoint_that_leaves_with_a_pod_of_another_node() -> Result<()> {
+    scene("leaving_endpoint", async |scene: &Scene| {
+        let [own, other] = scene.cluster.nodes.as_slice() else {
+            bail!("the test cluster has not two nodes");
+        };
+        let pool = scene
+            .create_pool("leaving", 4, scene.range(4, "10", "12"))
+            .await?
+            .name_any();
+        let endpoints = scene.api::<SpiderEndpoint>();
+        let mut leaving = endpoint(scene, "again", &other.name);
+        leaving.finalizers_mut().push(FINALIZER.to_owned());
+        endpoints.create(&POST, &leaving).await?;
+        endpoints.delete("again", &DeleteParams::default()).await?;
+        // It waits for the operator or for an agent of its node, which have no reason to hurry.
+        scene
+            .create(&pod("again", &own.name, &from_pools(&[&pool], &[]))?)
+            .await?;
+        let running = scene.running("again", 1, LONG).await?.pop().context("no pod")?;
+        let endpoint = endpoints.get("again").await?;
+        let current = &endpoint.status.current;
+        ensure!(
+            (&current.uid, &current.node) == (&running.uid, &own.name)
+                && endpoint.metadata.deletion_timestamp.is_none(),
+            "the endpoint of pod {running:?} is {endpoint:?}"
+        );
+        Ok(())
     })
     .await
 }
