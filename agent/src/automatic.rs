@@ -27,10 +27,13 @@ pub fn index(pool: &SpiderIPPool) -> Vec<String> {
 /// Which of its pools an application's pod may have an address of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Those in the subnets that its annotation names.
+    /// Those of the present object of the application, in the subnets that its annotation names.
+    Present,
+    /// Those in the subnets that its annotation names. Those of an earlier object of the application drain as soon as the present
+    /// one has its own, and are passed over then.
     Named,
-    /// Those in other subnets too. A pool stays in its subnet until it is replaced, and while it is, pods made by the old
-    /// template and by the new one meet pools that their own annotation does not name.
+    /// Those in other subnets and of earlier objects too. A pool stays in its subnet until it is replaced, and while it is, pods made
+    /// by the old template and by the new one meet pools that their own annotation does not name.
     All,
 }
 
@@ -144,11 +147,20 @@ impl Slot<'_> {
         let reached = |pool: &&Arc<SpiderIPPool>| reach == Reach::All || self.place(pool).is_some();
         let own = pools.iter().filter(|pool| self.has(pool)).filter(reached);
         let mut own: Vec<Arc<SpiderIPPool>> = own.cloned().collect();
+        let earlier = |pool: &SpiderIPPool| pool.label(names::LABEL_OWNER_APP_UID) != Some(&self.app.uid);
+        let drain = match reach {
+            Reach::Present => true,
+            Reach::Named => own.iter().any(|pool| !earlier(pool) && !pool.is_terminating()),
+            Reach::All => false,
+        };
+        if drain {
+            own.retain(|pool| !earlier(pool));
+        }
         own.sort_by_cached_key(|pool| {
             let made = pool.creation_timestamp().map(|Time(made)| made);
             (
                 self.place(pool).unwrap_or(usize::MAX),
-                pool.label(names::LABEL_OWNER_APP_UID) != Some(&self.app.uid),
+                earlier(pool),
                 Reverse(made),
                 pool.name_any(),
             )

@@ -88,7 +88,8 @@ impl<'a> Claimant<'a> {
         let start = Instant::now();
         let give_up = deadline.min(start + POOL_WAIT);
         let steps = [
-            (Reach::Named, give_up.min(start + TELL_AFTER)),
+            // The operator may be about to make it.
+            (Reach::Present, give_up.min(start + TELL_AFTER)),
             (Reach::Named, give_up.min(start + ELSEWHERE_AFTER)),
             (Reach::All, give_up),
         ];

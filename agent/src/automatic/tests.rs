@@ -123,9 +123,20 @@ fn pools_of_the_present_object_come_before_those_of_its_predecessors_and_new_one
             object["metadata"]["creationTimestamp"] = json!("2026-01-02T00:00:00Z");
         }),
     ];
-    assert_eq!(found(&pools, &["lan"], Reach::Named), ["c", "b", "a"]);
-    // One of a predecessor serves where it is the only one.
+    assert_eq!(found(&pools, &["lan"], Reach::All), ["c", "b", "a"]);
+    // That of a predecessor drains, also while the present one's does not serve.
+    assert_eq!(found(&pools, &["lan"], Reach::Named), ["c", "b"]);
+    let off = pool("b", "lan", |object| object["spec"]["disable"] = json!(true));
+    let both = [pools[0].clone(), off];
+    assert_eq!(found(&both, &["lan"], Reach::Named), Vec::<String>::new());
+    assert_eq!(found(&both, &["lan"], Reach::All), ["a"]);
+    // It serves where it is the only one, or the other goes, unless one is about to be made.
+    assert_eq!(found(&pools[..1], &["lan"], Reach::Present), Vec::<String>::new());
     assert_eq!(found(&pools[..1], &["lan"], Reach::Named), ["a"]);
+    let going = pool("b", "lan", |object| {
+        object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    });
+    assert_eq!(found(&[pools[0].clone(), going], &["lan"], Reach::Named), ["a"]);
 }
 
 #[test]
