@@ -110,8 +110,12 @@ pub struct Outcome {
     pub points: Vec<&'static str>,
 }
 
-/// A refusal that only an API server may cause that cannot be relied on.
-const UNREACHED: (&str, &str) = ("API server", "API server");
+/// Refusals that only an API server may cause that cannot be relied on. Of five requests for one pod at once, the last ones wait for
+/// four others that each take their time with it.
+const UNREACHED: [(&str, &str); 2] = [
+    ("API server", "API server"),
+    ("is still running on this node", "behind others of its pod"),
+];
 
 /// Reasons for which an ADD is refused, by a part of the text.
 const REASONS: [(&str, &str); 6] = [
@@ -154,7 +158,7 @@ impl Storm {
 
     /// A request for a pod was refused.
     fn in_trouble(&self, uid: &str, reason: &str) {
-        let lost = reason.contains(UNREACHED.0) || reason.contains("no acknowledged write");
+        let lost = reason.contains("API server") || reason.contains("no acknowledged write");
         if lost && let Some(made) = self.pods().get_mut(uid) {
             made.troubled = true;
         }
@@ -177,7 +181,7 @@ impl Storm {
     }
 
     fn refused(&self, reason: &str) {
-        let unreached = self.faults.then_some(&UNREACHED);
+        let unreached = UNREACHED.iter().filter(|_| self.faults);
         let known = REASONS.iter().chain(unreached).find(|(part, _)| reason.contains(part));
         let mut refused = self.figures.refused.lock().unwrap_or_else(PoisonError::into_inner);
         *refused.entry(known.map_or("other", |(_, name)| name)).or_default() += 1;

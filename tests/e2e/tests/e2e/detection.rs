@@ -213,12 +213,14 @@ async fn make_sandbox_again(scene: &Scene, node: &Node, pod: &Running) -> Result
         (*new != old).then_some(())
     })
     .await?;
-    // It has one when its process runs, which comes after its interfaces.
-    wait::until("another sandbox", LONG, async || {
-        Ok(Attachment::of(scene, pod).await.ok())
+    // The interfaces come first, then processes that only prepare the sandbox and end. It stands when a container runs in it.
+    wait::object(&scene.api::<Pod>(), &pod.name, "a container in it", LONG, |pod| {
+        let mut statuses = pod?.status.as_ref()?.container_statuses.iter().flatten();
+        statuses
+            .any(|status| status.restart_count > 0 && status.ready)
+            .then_some(())
     })
-    .await?;
-    Ok(())
+    .await
 }
 
 /// The IPv4 address of a pod's interface, with its prefix length.
