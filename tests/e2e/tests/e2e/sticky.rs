@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kube::ResourceExt;
+use kube::api::PostParams;
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::watcher;
 use serde_json::{Value, json};
@@ -20,7 +21,7 @@ use spiderpool_e2e::pod::Running;
 use spiderpool_e2e::scene::{Scene, scene};
 use spiderpool_e2e::shape::WorkloadKind;
 use spiderpool_e2e::wait::{self, LONG};
-use spiderpool_e2e::workload::{from_pools, from_subnets, pod};
+use spiderpool_e2e::workload::{Annotations, from_pools, from_subnets, pod};
 
 /// Addresses by pod.
 type Addresses = BTreeMap<String, BTreeSet<IpAddr>>;
@@ -237,6 +238,19 @@ async fn a_set_whose_pools_change_gets_new_addresses_and_frees_the_old_ones() ->
         recorded(scene, &new, 1).await?;
         recorded(scene, &v6, 1).await?;
         scene.delete::<ResourceQuota>("none").await?;
+        // The set's controller was refused so often that it would try again after minutes; a change of the set makes it look at once.
+        let node = &scene.cluster.first_node()?.name;
+        let probe = pod("probe", node, &Annotations::new())?;
+        let dry = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        wait::until("pods to be allowed again", LONG, async || {
+            Ok(scene.api::<Pod>().create(&dry, &probe).await.ok())
+        })
+        .await?;
+        web.patch(&json!({"metadata": {"annotations": {"look": "again"}}}))
+            .await?;
         let pods = scene.running("web", 1, LONG).await?;
         scene.distinct_addresses(&pods, 2).await?;
         ensure!(
