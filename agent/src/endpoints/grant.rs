@@ -117,9 +117,7 @@ pub(super) fn merge(old: &mut SpiderEndpoint, fresh: &SpiderEndpoint, grant: &Gr
         .owner_controller_name
         .clone_from(&fresh.status.owner_controller_name);
     old.labels_mut().extend(fresh.labels().clone());
-    if !old.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER)
-        && old.metadata.deletion_timestamp.is_none()
-    {
+    if !super::has_finalizer(old) && old.metadata.deletion_timestamp.is_none() {
         old.finalizers_mut().push(names::FINALIZER.to_owned());
     }
 }

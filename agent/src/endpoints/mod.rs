@@ -128,9 +128,15 @@ pub async fn publish(
 
 /// Whether an endpoint goes with a pod before this one, or was let go and is kept by a finalizer of somebody else.
 fn is_leaving(endpoint: &SpiderEndpoint, uid: &str) -> bool {
-    let ours = |finalizer: &String| finalizer == names::FINALIZER;
-    let other = endpoint.status.current.uid != uid || !endpoint.finalizers().iter().any(ours);
-    endpoint.metadata.deletion_timestamp.is_some() && other
+    endpoint.metadata.deletion_timestamp.is_some() && (endpoint.status.current.uid != uid || !has_finalizer(endpoint))
+}
+
+/// Whether an endpoint stays until Spiderpool lets it go.
+fn has_finalizer(endpoint: &SpiderEndpoint) -> bool {
+    endpoint
+        .finalizers()
+        .iter()
+        .any(|finalizer| finalizer == names::FINALIZER)
 }
 
 /// Notes that the sandbox of a NIC is gone while its pod lives: the addresses stay the pod's.

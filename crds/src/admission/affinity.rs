@@ -1,21 +1,10 @@
 //! Who may use a pool.
 
 use super::{Outcome, Rule, grammar};
-use crate::names::{
-    AFFINITY_APP_GROUP, AFFINITY_APP_KIND, AFFINITY_APP_NAME, AFFINITY_APP_NAMESPACE, AFFINITY_APP_VERSION,
-};
+use crate::names::APP_AFFINITY_KEYS;
 use crate::types::{IPPoolSpec, SpiderIPPool};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use std::collections::BTreeSet;
-
-/// What the podAffinity of an automatic pool names its application by.
-const APP_KEYS: [&str; 5] = [
-    AFFINITY_APP_GROUP,
-    AFFINITY_APP_VERSION,
-    AFFINITY_APP_KIND,
-    AFFINITY_APP_NAMESPACE,
-    AFFINITY_APP_NAME,
-];
 
 /// What such keys have in common, and no label of a pod.
 const APP_PREFIX: &str = "ipam.spidernet.io/app-";
@@ -92,28 +81,29 @@ fn has_operator(term: &LabelSelectorRequirement) -> bool {
 }
 
 fn not_a_key(field: String, key: &str, outcome: &mut Outcome) {
-    let message = format!(
-        "{key:?} is not the key of a label; write letters, digits and -_. after an optional DNS name and a slash, for example \
-         example.com/tier"
-    );
-    outcome.invalid(Rule::LabelKey, field, key, message);
+    outcome.invalid(Rule::LabelKey, field, key, format!("{key:?}{}", grammar::NOT_A_KEY));
 }
 
 fn not_a_value(field: String, value: &str, outcome: &mut Outcome) {
-    let message = format!(
-        "{value:?} is not the value of a label; write at most 63 letters, digits and -_. that begin and end with a letter or digit"
+    outcome.invalid(
+        Rule::LabelValue,
+        field,
+        value,
+        format!("{value:?}{}", grammar::NOT_A_VALUE),
     );
-    outcome.invalid(Rule::LabelValue, field, value, message);
 }
 
 fn pods(pool: &SpiderIPPool, selector: &LabelSelector, outcome: &mut Outcome) {
     let labels = selector.match_labels.iter().flatten();
     let terms = selector.match_expressions.as_deref().unwrap_or_default();
     if pool.is_automatic() {
-        for (key, value) in labels.clone().filter(|(key, _)| !APP_KEYS.contains(&key.as_str())) {
+        for (key, value) in labels
+            .clone()
+            .filter(|(key, _)| !APP_AFFINITY_KEYS.contains(&key.as_str()))
+        {
             let message = format!(
                 "the podAffinity of an automatic pool names its application by {} and nothing else; leave {key} out",
-                APP_KEYS.join(", ")
+                APP_AFFINITY_KEYS.join(", ")
             );
             let field = format!("spec.podAffinity.matchLabels[{key}]");
             outcome.invalid(Rule::AutomaticAffinity, field, value, message);
@@ -148,21 +138,21 @@ fn names(spec: &IPPoolSpec, outcome: &mut Outcome) {
         "namespaceName",
         &spec.namespace_name,
         grammar::is_dns_label,
-        "the name of a namespace; write it as `kubectl get namespaces` shows it",
+        grammar::NAMESPACE_NAME,
     );
     judge(
         Rule::NodeName,
         "nodeName",
         &spec.node_name,
         grammar::is_dns_subdomain,
-        "the name of a node; write it as `kubectl get nodes` shows it",
+        grammar::NODE_NAME,
     );
     judge(
         Rule::MultusName,
         "multusName",
         &spec.multus_name,
         grammar::is_attachment,
-        "the name of a network attachment; write NAMESPACE/NAME or NAME, as `kubectl get net-attach-def -A` shows them",
+        grammar::MULTUS_NAME,
     );
 }
 

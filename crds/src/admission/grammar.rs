@@ -1,5 +1,18 @@
 //! The grammar of names and labels, which Kubernetes has and its client libraries for Rust do not check.
 
+/// What is said of a key of a label, after the key. This and the next ones are the API server's words, too.
+pub(crate) const NOT_A_KEY: &str = " is not the key of a label; write letters, digits and -_. after an optional DNS name and a slash, for example example.com/tier";
+/// What is said of a value of a label, after the value.
+pub(crate) const NOT_A_VALUE: &str =
+    " is not the value of a label; write at most 63 letters, digits and -_. that begin and end with a letter or digit";
+/// What an item of `namespaceName` is not.
+pub(crate) const NAMESPACE_NAME: &str = "the name of a namespace; write it as `kubectl get namespaces` shows it";
+/// What an item of `nodeName` is not.
+pub(crate) const NODE_NAME: &str = "the name of a node; write it as `kubectl get nodes` shows it";
+/// What an item of `multusName` is not.
+pub(crate) const MULTUS_NAME: &str =
+    "the name of a network attachment; write NAMESPACE/NAME or NAME, as `kubectl get net-attach-def -A` shows them";
+
 /// Longest name of an object.
 const NAME_MAX: usize = 253;
 /// Longest part of a name between two dots, and longest value of a label.

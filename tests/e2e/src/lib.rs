@@ -46,3 +46,9 @@ pub const IMAGE: &str = "localhost/spiderpool-test:1";
 
 /// Namespace of the chart's release.
 pub const RELEASE_NAMESPACE: &str = "kube-system";
+
+/// Asks whether the API server would take an object.
+pub const DRY_RUN: kube::api::PostParams = kube::api::PostParams {
+    dry_run: true,
+    field_manager: None,
+};

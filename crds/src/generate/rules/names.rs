@@ -5,6 +5,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 
 use super::{Each, Rule};
+use crate::admission::grammar::{MULTUS_NAME, NAMESPACE_NAME, NODE_NAME, NOT_A_KEY, NOT_A_VALUE};
 use crate::types::{MAX_MULTUS_NAMES, MAX_NAMES, MAX_SELECTOR_TERMS, MAX_SELECTOR_VALUES};
 
 const SELECTORS: [&str; 3] = ["podAffinity", "namespaceAffinity", "nodeAffinity"];
@@ -28,21 +29,9 @@ const KEY_LENGTH: i64 = NAME_LENGTH + 64;
 pub(super) fn rules() -> Vec<ValidationRule> {
     let mut rules: Vec<ValidationRule> = SELECTORS.into_iter().flat_map(selector).collect();
     rules.push(some_term());
-    rules.push(each_name(
-        "namespaceName",
-        DNS_LABEL,
-        "the name of a namespace; write it as `kubectl get namespaces` shows it",
-    ));
-    rules.push(each_name(
-        "nodeName",
-        DNS_SUBDOMAIN,
-        "the name of a node; write it as `kubectl get nodes` shows it",
-    ));
-    rules.push(each_name(
-        "multusName",
-        ATTACHMENT,
-        "the name of a network attachment; write NAMESPACE/NAME or NAME, as `kubectl get net-attach-def -A` shows them",
-    ));
+    rules.push(each_name("namespaceName", DNS_LABEL, NAMESPACE_NAME));
+    rules.push(each_name("nodeName", DNS_SUBDOMAIN, NODE_NAME));
+    rules.push(each_name("multusName", ATTACHMENT, MULTUS_NAME));
     rules
 }
 
@@ -182,10 +171,6 @@ fn label(field: &str, labels: &str, sound: &str, message: &str, text: &str, argu
     }
     .build()
 }
-
-const NOT_A_KEY: &str = " is not the key of a label; write letters, digits and -_. after an optional DNS name and a slash, for example example.com/tier";
-const NOT_A_VALUE: &str =
-    " is not the value of a label; write at most 63 letters, digits and -_. that begin and end with a letter or digit";
 
 fn some_term() -> ValidationRule {
     Rule {

@@ -110,10 +110,13 @@ pub struct Outcome {
     pub points: Vec<&'static str>,
 }
 
+/// A refusal that names the API server.
+const API_SERVER: &str = "API server";
+
 /// Refusals that only an API server may cause that cannot be relied on. Of five requests for one pod at once, the last ones wait for
 /// four others that each take their time with it.
 const UNREACHED: [(&str, &str); 2] = [
-    ("API server", "API server"),
+    (API_SERVER, "API server"),
     ("is still running on this node", "behind others of its pod"),
 ];
 
@@ -158,7 +161,7 @@ impl Storm {
 
     /// A request for a pod was refused.
     fn in_trouble(&self, uid: &str, reason: &str) {
-        let lost = reason.contains("API server") || reason.contains("no acknowledged write");
+        let lost = reason.contains(API_SERVER) || reason.contains("no acknowledged write");
         if lost && let Some(made) = self.pods().get_mut(uid) {
             made.troubled = true;
         }

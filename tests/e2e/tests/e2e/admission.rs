@@ -8,6 +8,7 @@ use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
+use spiderpool_e2e::DRY_RUN;
 use spiderpool_e2e::cluster::Cluster;
 use spiderpool_e2e::wait::{self, SOON};
 
@@ -15,11 +16,6 @@ use spiderpool_e2e::wait::{self, SOON};
 mod table;
 
 use table::Example;
-
-const DRY_RUN: PostParams = PostParams {
-    dry_run: true,
-    field_manager: None,
-};
 
 fn api(cluster: &Cluster, kind: &str) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("spiderpool.spidernet.io", "v2beta1", kind);

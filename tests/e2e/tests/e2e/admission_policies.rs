@@ -3,16 +3,16 @@
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use spiderpool_crds::names::{FINALIZER, LABEL_OWNER_APP_NAME};
 use spiderpool_crds::{IPPoolSpec, ReservedIPSpec, SpiderEndpoint, SpiderIPPool, SpiderReservedIP, SpiderSubnet};
-use spiderpool_e2e::RELEASE_NAMESPACE;
 use spiderpool_e2e::node::AGENT;
 use spiderpool_e2e::scene::{Scene, scene};
 use spiderpool_e2e::wait::{self, LONG, SOON};
 use spiderpool_e2e::workload::{deployment, from_pools, from_subnets, pod};
+use spiderpool_e2e::{DRY_RUN, RELEASE_NAMESPACE};
 
 use crate::agent_rights::{POST, agent_pod, endpoint, forbidden, token};
 
@@ -73,16 +73,12 @@ async fn addresses_of_an_automatic_pool_are_written_by_the_operator_only() -> Re
         let mut made = SpiderIPPool::new(&scene.own("by-hand"), pool.spec.clone());
         made.labels_mut()
             .insert(LABEL_OWNER_APP_NAME.to_owned(), "shop".to_owned());
-        let dry = PostParams {
-            dry_run: true,
-            ..PostParams::default()
-        };
-        forbidden("an automatic pool made by hand", admin.create(&dry, &made).await)?;
+        forbidden("an automatic pool made by hand", admin.create(&DRY_RUN, &made).await)?;
 
         let operator = format!("system:serviceaccount:{RELEASE_NAMESPACE}:spiderpool-controller");
         let operator: Api<SpiderIPPool> = Api::all(scene.cluster.acting_as(&operator)?);
         change(&operator, &name, &more).await.context("the operator's write")?;
-        operator.create(&dry, &made).await.context("the operator's pool")?;
+        operator.create(&DRY_RUN, &made).await.context("the operator's pool")?;
         Ok(())
     })
     .await

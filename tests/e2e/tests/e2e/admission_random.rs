@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::Api;
-use kube::api::{DynamicObject, PostParams};
+use kube::api::DynamicObject;
 use kube::core::ApiResource;
 use serde_json::{Map, Value, json};
 use spiderpool_crds::admission::{Outcome, Rule, Settings, Stage, pool_alone, reserved_alone, subnet_alone};
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP, SpiderSubnet};
+use spiderpool_e2e::DRY_RUN;
 use spiderpool_e2e::cluster::Cluster;
 
 const OBJECTS: u64 = 10_000;
@@ -223,12 +224,8 @@ fn field(path: &str) -> String {
 
 /// The same as the API server judges them, which ends in nothing else that is wrong.
 async fn refused_by_the_api_server(api: &Api<DynamicObject>, object: &Value) -> Result<BTreeSet<String>> {
-    let dry = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
     let object: DynamicObject = serde_json::from_value(object.clone())?;
-    let status = match api.create(&dry, &object).await {
+    let status = match api.create(&DRY_RUN, &object).await {
         Ok(_) => return Ok(BTreeSet::new()),
         Err(kube::Error::Api(status)) if status.code == 422 => status,
         Err(error) => bail!("{error}"),

@@ -2,13 +2,14 @@
 
 use anyhow::{Result, bail, ensure};
 use kube::Api;
-use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::ApiResource;
 use serde_json::{Map, Value, json};
 use spiderpool_crds::{
     IPPoolSpec, MAX_MULTUS_NAMES, MAX_NAMES, MAX_RANGES, MAX_ROUTES, MAX_SELECTOR_TERMS, MAX_SELECTOR_VALUES,
     SpiderIPPool, SpiderReservedIP, SpiderSubnet,
 };
+use spiderpool_e2e::DRY_RUN;
 use spiderpool_e2e::cluster::Cluster;
 use spiderpool_e2e::scene::{Scene, scene};
 
@@ -43,11 +44,7 @@ async fn create(cluster: &Cluster, kind: &ApiResource, spec: &Value, expected: E
     let api: Api<DynamicObject> = Api::all_with(cluster.client.clone(), kind);
     let mut object = DynamicObject::new("e2e-dry-run", kind);
     object.data = json!({"spec": spec});
-    let params = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
-    let outcome = api.create(&params, &object).await.map(drop);
+    let outcome = api.create(&DRY_RUN, &object).await.map(drop);
     judge(&format!("{} with {spec}", kind.kind), expected, outcome)
 }
 

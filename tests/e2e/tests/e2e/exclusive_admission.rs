@@ -7,15 +7,12 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use spiderpool_crds::{IPPoolSpec, MAX_RANGES, SpiderIPPool};
+use spiderpool_e2e::DRY_RUN;
 use spiderpool_e2e::scene::{Scene, scene};
 use spiderpool_e2e::wait::{self, LONG, SOON};
 use spiderpool_e2e::workload::{deployment, from_pools};
 
 const NAME: &str = "spiderippools.spiderpool.spidernet.io";
-const DRY_RUN: PostParams = PostParams {
-    dry_run: true,
-    field_manager: None,
-};
 
 /// Replaces the schema of pools.
 async fn write_schema(crds: &Api<CustomResourceDefinition>, schema: &Value) -> Result<()> {

@@ -7,13 +7,13 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kube::ResourceExt;
-use kube::api::PostParams;
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::watcher;
 use serde_json::{Value, json};
 use spiderpool_crds::SpiderEndpoint;
 use spiderpool_crds::names::ANNOTATION_IPPOOL;
 use spiderpool_crds::sticky::{self, StickyKind};
+use spiderpool_e2e::DRY_RUN;
 use spiderpool_e2e::foreign::Foreign;
 use spiderpool_e2e::kruise;
 use spiderpool_e2e::life::Workload;
@@ -241,12 +241,8 @@ async fn a_set_whose_pools_change_gets_new_addresses_and_frees_the_old_ones() ->
         // The set's controller was refused so often that it would try again after minutes; a change of the set makes it look at once.
         let node = &scene.cluster.first_node()?.name;
         let probe = pod("probe", node, &Annotations::new())?;
-        let dry = PostParams {
-            dry_run: true,
-            ..PostParams::default()
-        };
         wait::until("pods to be allowed again", LONG, async || {
-            Ok(scene.api::<Pod>().create(&dry, &probe).await.ok())
+            Ok(scene.api::<Pod>().create(&DRY_RUN, &probe).await.ok())
         })
         .await?;
         web.patch(&json!({"metadata": {"annotations": {"look": "again"}}}))
