@@ -7,6 +7,7 @@
 //! All rules that fail are told at once, in the order of the fields. docs/admission.md has an example of each.
 
 mod affinity;
+pub mod complete;
 pub(crate) mod grammar;
 mod network;
 mod outcome;

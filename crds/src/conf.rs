@@ -21,7 +21,7 @@ const SOCKET_PATH: usize = 107;
 const SHOWN: usize = 80;
 
 /// Keys of spiderpool that have no effect here, with those of older versions.
-const WITHOUT_EFFECT: [&str; 12] = [
+const WITHOUT_EFFECT: [&str; 11] = [
     "agent",
     "clusterDefaultIPv4IPPool",
     "clusterDefaultIPv4Subnet",
@@ -29,7 +29,6 @@ const WITHOUT_EFFECT: [&str; 12] = [
     "clusterDefaultIPv6Subnet",
     "clusterNetwork",
     "enableCleanOutdatedEndpoint",
-    "enableValidatingResourcesDeletedWebhook",
     "iaasNetworkProvider",
     "networkMode",
     "podResourceInject",
@@ -69,6 +68,8 @@ pub struct Conf {
     pub virtual_machines: bool,
     /// Whether there are SpiderSubnets.
     pub subnets: bool,
+    /// Whether subnets and pools with addresses in use are kept from deletion.
+    pub protect_used: bool,
     /// Whether applications get pools of their own; never without subnets.
     pub automatic_pools: bool,
     /// How many addresses more than pods an application gets that does not say.
@@ -116,6 +117,7 @@ impl Conf {
             stateful_sets: keys.switch("enableStatefulSet", true)?,
             virtual_machines: keys.switch("enableKubevirtStaticIP", true)?,
             subnets,
+            protect_used: keys.switch("enableValidatingResourcesDeletedWebhook", false)?,
             automatic_pools: subnets && automatic_pools,
             redundant_addresses: redundancy.into_iter().flatten().next().unwrap_or(1),
             max_addresses: keys

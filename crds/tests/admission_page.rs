@@ -57,6 +57,7 @@ fn judge(example: &Example) -> Outcome {
             let world = PoolWorld {
                 pools: &pools,
                 subnet: subnets.first().copied(),
+                subnets: &subnets,
                 reserved: None,
             };
             pool(&typed(new), old.map(typed).as_ref(), world, settings)

@@ -62,6 +62,19 @@ impl Cidr {
         self.prefix
     }
 
+    /// The network around this one with a shorter prefix; itself with a longer one.
+    #[must_use]
+    pub const fn widened(&self, prefix: u8) -> Self {
+        if prefix >= self.prefix {
+            return *self;
+        }
+        Self {
+            family: self.family,
+            base: self.base & !host_mask(self.family, prefix),
+            prefix,
+        }
+    }
+
     /// All addresses of the subnet.
     pub const fn range(&self) -> Range {
         Range::between(self.base, self.base | host_mask(self.family, self.prefix))

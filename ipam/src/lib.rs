@@ -14,6 +14,7 @@
 //! | [`ledger`] | who has which address of one pool |
 //! | [`accounting`] | which pool was given which addresses of a subnet |
 //! | [`claims`] | which of several pools with the same address may give it out |
+//! | [`networks`] | which networks have an address in common |
 //! | [`autopool`] | what to do about the pool of one application |
 //! | [`rollout`] | whether a rolling update can go on in a pool |
 //! | [`naming`] | names of automatic pools |
@@ -32,6 +33,7 @@ mod free;
 mod hash;
 pub mod ledger;
 pub mod naming;
+pub mod networks;
 pub mod range;
 pub mod reclaim;
 pub mod rollout;

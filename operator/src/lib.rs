@@ -22,7 +22,6 @@ pub mod context;
 pub mod daemon;
 pub mod events;
 pub mod fullness;
-pub mod identity;
 pub mod kinds;
 pub mod metrics;
 pub mod pool;

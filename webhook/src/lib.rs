@@ -1,7 +1,24 @@
-//! The admission webhook's transport: TLS with a certificate that is renewed without a restart, probes, an orderly end.
+//! The admission webhook: completes Spiderpool's objects and judges them beside all others.
 //!
-//! The rules are not here yet: the API server refuses what is static by the CRDs themselves, and the operator fills in what
-//! users leave out. A router is all a test needs, so [`router`] is public.
+//! The rules are those of [`spiderpool_crds::admission`]. Here is what it takes to ask them for every object that comes:
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`review`] | question and answer of the API server |
+//! | [`router`] | paths, limits, deadline |
+//! | `judge` | from a question to the rules of its kind, and back |
+//! | [`world`] | the objects that are there, by watch |
+//! | [`config`] | settings of the installation |
+//!
+//! What one object alone breaks the API server refuses itself, by the CRDs; the operator fills in what is missing of objects that
+//! were stored while no webhook ran.
+
+pub mod config;
+mod judge;
+pub mod metrics;
+pub mod review;
+pub mod router;
+pub mod world;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -10,25 +27,35 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use axum::http::StatusCode;
-use axum::routing::get;
+use axum::extract::Request;
+use axum::http::header::{CONNECTION, HeaderValue};
+use axum::middleware::{Next, from_fn};
+use kube::Client;
+use spiderpool_kit::client;
 use spiderpool_kit::health::Readiness;
 use spiderpool_kit::metrics::Metrics;
-use spiderpool_kit::serve::{Server, serve};
+use spiderpool_kit::serve::{Limits, Server, serve};
 use spiderpool_kit::shutdown::Process;
 use spiderpool_kit::telemetry::Format;
 use spiderpool_kit::tls::{Certificates, POLL};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
-/// Path the Service's health check of the webhook port asks.
-pub const HEALTH_PATH: &str = "/webhook-health-check";
+pub use router::{HEALTH_PATH, Webhook, router};
+
+use config::Config;
+use metrics::Admissions;
+use world::World;
 
 /// The kubelet kills 30 s after its stop signal unless told otherwise; what is at hand ends well before.
 const GRACE: Duration = Duration::from_secs(20);
+/// The API server keeps a connection for 90 s and does not ask again when a question meets its end: it must end it first.
+const IDLE: Duration = Duration::from_secs(120);
 
 /// Checks and completes Spiderpool objects on their way into the API server.
 ///
-/// The API server calls this program over TLS. The certificate is read from two files that usually come from a Secret; a
+/// The API server calls this program over TLS. It watches subnets, pools and reservations, since what is new must get on with what
+/// is there; before it has read them all it is not ready. The certificate is read from two files that usually come from a Secret; a
 /// renewed Secret is taken up within a minute, without a restart, and until there is a first certificate the program is not
 /// ready.
 #[derive(clap::Parser, Debug)]
@@ -62,7 +89,7 @@ pub struct Options {
     /// PEM file with the private key of that certificate.
     #[arg(long, value_name = "FILE", default_value = "/etc/tls/tls.key")]
     pub tls_server_key: PathBuf,
-    /// The ConfigMap's conf.yml. Accepted for the command line's sake; nothing in it concerns this program yet.
+    /// The ConfigMap's conf.yml. Without it, all settings are as the chart has them by default.
     #[arg(long, value_name = "FILE")]
     pub config_path: Option<PathBuf>,
     /// Address to listen on. `::` takes IPv4 and IPv6.
@@ -82,11 +109,6 @@ pub struct Options {
     pub log_format: Format,
 }
 
-/// What the API server can ask.
-pub fn router() -> Router {
-    Router::new().route(HEALTH_PATH, get(|| std::future::ready(StatusCode::OK)))
-}
-
 /// Where a started webhook listens.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
@@ -96,8 +118,42 @@ pub struct Addresses {
     pub health: SocketAddr,
 }
 
-/// Starts all tasks of the webhook. `poll` is how often the certificate's files are read.
-pub async fn start(process: &Process, options: &Options, poll: Duration) -> anyhow::Result<Addresses> {
+/// How the API server is reached.
+#[derive(Clone)]
+pub struct Clients {
+    /// For watches.
+    pub patient: Client,
+    /// For reads that somebody waits for.
+    pub prompt: Client,
+}
+
+/// How patient the program is with others.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// How often the certificate's files are read.
+    pub poll: Duration,
+    /// How long connections are taken after the stop signal. It takes the cluster a moment to send nobody here any more, and
+    /// nobody tells when that is so.
+    pub linger: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            poll: POLL,
+            linger: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Starts all tasks of the webhook.
+pub async fn start(
+    process: &Process,
+    options: &Options,
+    clients: Clients,
+    pace: Pace,
+) -> anyhow::Result<Addresses> {
+    let config = Config::load(options.config_path.as_deref())?;
     let certificates = Certificates::new(&options.tls_server_cert, &options.tls_server_key);
     let (readiness, metrics) = (Readiness::new(), Metrics::new());
     let loaded = Arc::clone(&certificates);
@@ -109,22 +165,62 @@ pub async fn start(process: &Process, options: &Options, poll: Duration) -> anyh
         webhook: webhook.local_addr()?,
         health: health.local_addr()?,
     };
-
-    let server = Server::new(router()).tls(certificates.server_config()?);
-    process.spawn_infallible("webhook server", server.run(webhook, process.token()));
     let probes = readiness.router().merge(metrics.router());
     process.spawn_infallible("health server", serve(health, probes, process.token()));
-    let keeper = process.until_stop(async move { certificates.keep_current(poll).await });
+    let router = router(Webhook {
+        world: World::start(process, &readiness, &clients.patient, clients.prompt),
+        settings: config.settings,
+        metrics: Admissions::register(&metrics),
+    });
+    let router = closing_after_stop(router, process.token());
+    let limits = Limits {
+        header: IDLE,
+        ..Limits::default()
+    };
+    let server = Server::new(router).limits(limits).tls(certificates.server_config()?);
+    process.spawn_infallible("webhook server", linger(server, webhook, pace.linger, process.token()));
+    let keeper = process.until_stop(async move { certificates.keep_current(pace.poll).await });
     process.spawn_infallible("certificate reload", keeper);
     tracing::info!(webhook = %addresses.webhook, health = %addresses.health, "listening");
     Ok(addresses)
+}
+
+/// Serves until the stop signal, and for a while longer.
+async fn linger(server: Server, listener: TcpListener, longer: Duration, stop: CancellationToken) {
+    let close = CancellationToken::new();
+    let closed = async {
+        stop.cancelled().await;
+        tokio::time::sleep(longer).await;
+        close.cancel();
+    };
+    tokio::join!(server.run(listener, close.clone()), closed);
+}
+
+/// Tells whoever asks after the stop signal to look for another connection.
+fn closing_after_stop(router: Router, stop: CancellationToken) -> Router {
+    router.layer(from_fn(move |request: Request, next: Next| {
+        let stop = stop.clone();
+        async move {
+            let mut response = next.run(request).await;
+            if stop.is_cancelled() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            response
+        }
+    }))
 }
 
 /// Serves until the process is told to stop.
 pub async fn daemon(options: &Options) -> anyhow::Result<()> {
     spiderpool_kit::telemetry::init("spiderpool-webhook", &options.log_level, options.log_format)?;
     let process = Process::new();
-    start(&process, options, POLL).await?;
+    let cluster = client::infer().await?;
+    let clients = Clients {
+        patient: client::patient(cluster.clone())?,
+        prompt: client::prompt(cluster)?,
+    };
+    start(&process, options, clients, Pace::default()).await?;
     Ok(process.run(GRACE).await?)
 }
 

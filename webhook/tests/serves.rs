@@ -6,39 +6,34 @@
     reason = "a test that cannot go on should say so at that line"
 )]
 
+mod common;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{Request, StatusCode};
 use clap::Parser;
+use common::ApiServer;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use spiderpool_kit::shutdown::Process;
 use spiderpool_kit::telemetry::Format;
-use spiderpool_webhook::{Addresses, Cli, Command, HEALTH_PATH, Options, router, start};
+use spiderpool_webhook::{Addresses, Cli, Clients, Command, HEALTH_PATH, Options, Pace, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tower::ServiceExt;
 
 const DEADLINE: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(20);
+const PACE: Pace = Pace {
+    poll: Duration::from_millis(20),
+    linger: Duration::from_secs(2),
+};
 
-#[tokio::test]
-async fn the_router_answers_the_health_check_and_nothing_else() {
-    for (path, wanted) in [
-        (HEALTH_PATH, StatusCode::OK),
-        ("/", StatusCode::NOT_FOUND),
-        ("/mutate-x", StatusCode::NOT_FOUND),
-    ] {
-        let answer = router()
-            .oneshot(Request::get(path).body(Body::empty()).unwrap())
-            .await
-            .unwrap();
-        assert_eq!(answer.status(), wanted, "{path}");
+fn clients(api: &ApiServer) -> Clients {
+    Clients {
+        patient: api.client(),
+        prompt: api.client(),
     }
 }
 
@@ -96,6 +91,17 @@ async fn probe(address: SocketAddr, name: &str) -> String {
     .unwrap()
 }
 
+/// Waits until the readiness probe's answer ends like this.
+async fn says(addresses: Addresses, end: &str) {
+    let said = async {
+        while !probe(addresses.health, "readiness").await.ends_with(end) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_time = tokio::time::timeout(DEADLINE, said).await;
+    in_time.unwrap_or_else(|_| panic!("readiness does not say {end:?} in time"));
+}
+
 /// One request by a client that trusts exactly `certificate`.
 async fn over_tls(address: SocketAddr, certificate: &CertificateDer<'static>, path: &str) -> std::io::Result<String> {
     let mut roots = RootCertStore::empty();
@@ -127,18 +133,15 @@ async fn served_with(addresses: Addresses, certificate: &CertificateDer<'static>
 #[tokio::test]
 async fn it_is_ready_with_a_certificate_and_swaps_it_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let process = Process::new();
-    let addresses = start(&process, &options(folder.path()), POLL).await.unwrap();
-    let unready = probe(addresses.health, "readiness").await;
-    assert!(
-        unready.starts_with("HTTP/1.1 500 ") && unready.ends_with("not ready: certificate\n"),
-        "{unready}"
-    );
+    let (process, api) = (Process::new(), ApiServer::default());
+    let addresses = start(&process, &options(folder.path()), clients(&api), PACE).await.unwrap();
+    // The objects are read, of which there are none.
+    says(addresses, "not ready: certificate\n").await;
     assert!(probe(addresses.health, "liveness").await.starts_with("HTTP/1.1 200 "));
 
     let first = write_pair(folder.path());
     served_with(addresses, &first).await;
-    assert!(probe(addresses.health, "readiness").await.starts_with("HTTP/1.1 200 "));
+    says(addresses, "\r\n\r\n").await;
     assert!(
         over_tls(addresses.webhook, &first, "/other")
             .await
@@ -156,6 +159,10 @@ async fn it_is_ready_with_a_certificate_and_swaps_it_without_a_restart() {
     // No pair at all: the one in use stays.
     std::fs::write(folder.path().join("tls.crt"), "half writ").unwrap();
     served_with(addresses, &second).await;
+
+    // Who comes before the cluster knows that it stops is served.
+    process.stop();
+    over_tls(addresses.webhook, &second, HEALTH_PATH).await.unwrap();
     process.finish(DEADLINE).await.unwrap();
 }
 
@@ -163,8 +170,8 @@ async fn it_is_ready_with_a_certificate_and_swaps_it_without_a_restart() {
 async fn a_client_that_does_not_speak_tls_harms_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let certificate = write_pair(folder.path());
-    let process = Process::new();
-    let addresses = start(&process, &options(folder.path()), POLL).await.unwrap();
+    let (process, api) = (Process::new(), ApiServer::default());
+    let addresses = start(&process, &options(folder.path()), clients(&api), PACE).await.unwrap();
     served_with(addresses, &certificate).await;
     let plain = exchange(TcpStream::connect(addresses.webhook).await.unwrap(), HEALTH_PATH).await;
     assert!(!plain.unwrap_or_default().starts_with("HTTP/1.1 200"));

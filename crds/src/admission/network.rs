@@ -280,16 +280,10 @@ fn next_hop(cidr: Option<Cidr>, index: usize, gw: &str, outcome: &mut Outcome) {
 
 /// What is legal and probably not meant.
 fn advise(cidr: Cidr, ips: &[(usize, Range)], outcome: &mut Outcome) {
-    let mut seen = RangeSet::new();
+    for warning in twice(cidr.family(), "ips", ips.iter().copied()) {
+        outcome.warn(warning);
+    }
     for (index, range) in ips {
-        let own: RangeSet = [*range].into_iter().collect();
-        if seen.intersects(&own) {
-            let both = text::print_ranges(cidr.family(), &seen.intersection(&own)).join(", ");
-            outcome.warn(format!(
-                "spec.ips[{index}]: {both} stands in ips more than once; it counts once"
-            ));
-        }
-        seen.insert(*range);
         let edges = [cidr.range().first(), cidr.range().last()];
         for bits in edges {
             if is_edge(cidr, bits) && range.contains(bits) {
@@ -301,4 +295,20 @@ fn advise(cidr: Cidr, ips: &[(usize, Range)], outcome: &mut Outcome) {
             }
         }
     }
+}
+
+/// Says which addresses stand in a list more than once.
+pub(super) fn twice(family: Family, name: &str, ranges: impl Iterator<Item = (usize, Range)>) -> Vec<String> {
+    let (mut seen, mut warnings) = (RangeSet::new(), Vec::new());
+    for (index, range) in ranges {
+        let own: RangeSet = [range].into_iter().collect();
+        if seen.intersects(&own) {
+            let both = text::print_ranges(family, &seen.intersection(&own)).join(", ");
+            warnings.push(format!(
+                "spec.{name}[{index}]: {both} stands in {name} more than once; it counts once"
+            ));
+        }
+        seen.insert(range);
+    }
+    warnings
 }

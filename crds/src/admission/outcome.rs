@@ -13,6 +13,16 @@ pub enum FieldErrorKind {
     Forbidden,
 }
 
+impl FieldErrorKind {
+    /// The word that clients find in the causes of a status.
+    pub const fn cause(self) -> &'static str {
+        match self {
+            Self::Invalid => "FieldValueInvalid",
+            Self::Forbidden => "FieldValueForbidden",
+        }
+    }
+}
+
 /// One field of an object, and why it may not be so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
@@ -28,15 +38,21 @@ pub struct FieldError {
     pub message: String,
 }
 
+impl FieldError {
+    /// All but the field, as the API server words it.
+    pub fn detail(&self) -> String {
+        let Self { message, .. } = self;
+        match (self.kind, &self.value) {
+            (FieldErrorKind::Invalid, Some(value)) => format!("Invalid value: {value:?}: {message}"),
+            (FieldErrorKind::Invalid, None) => format!("Invalid value: {message}"),
+            (FieldErrorKind::Forbidden, _) => format!("Forbidden: {message}"),
+        }
+    }
+}
+
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.kind, &self.value) {
-            (FieldErrorKind::Invalid, Some(value)) => {
-                write!(f, "{}: Invalid value: {value:?}: {}", self.field, self.message)
-            }
-            (FieldErrorKind::Invalid, None) => write!(f, "{}: Invalid value: {}", self.field, self.message),
-            (FieldErrorKind::Forbidden, _) => write!(f, "{}: Forbidden: {}", self.field, self.message),
-        }
+        write!(f, "{}: {}", self.field, self.detail())
     }
 }
 

@@ -14,6 +14,8 @@ pub struct PoolWorld<'a> {
     pub pools: &'a [&'a SpiderIPPool],
     /// The subnet that the pool is a part of, if it is of one and that is known.
     pub subnet: Option<&'a SpiderSubnet>,
+    /// Subnets of other networks that have an address in common with this pool's.
+    pub subnets: &'a [&'a SpiderSubnet],
     /// Reserved addresses of the pool's family.
     pub reserved: Option<&'a RangeSet>,
 }
@@ -33,6 +35,8 @@ pub fn pool(new: &SpiderIPPool, old: Option<&SpiderIPPool>, world: PoolWorld<'_>
     neighbours(new, old.is_none(), &sound, world.pools, &mut outcome);
     if old.is_some() {
         in_use(new, &sound, &mut outcome);
+    } else if settings.subnets {
+        subnets_around(new, &sound, world.subnets, &mut outcome);
     }
     if let Some(subnet) = world.subnet.filter(|_| settings.subnets) {
         inside(new, &sound, subnet, &mut outcome);
@@ -140,6 +144,26 @@ fn neighbours(new: &SpiderIPPool, made: bool, sound: &Sound, pools: &[&SpiderIPP
                     "overlap with SpiderIPPool {}, which has {} too; take them out of one of the pools",
                     other.name_any(),
                     list(cidr.family(), &shared)
+                ),
+            );
+        }
+    }
+}
+
+/// A pool with a part of the network of a subnet would keep all pools of that subnet out.
+fn subnets_around(new: &SpiderIPPool, sound: &Sound, subnets: &[&SpiderSubnet], outcome: &mut Outcome) {
+    for other in subnets {
+        if let Ok(cidr) = other.cidr()
+            && cidr != sound.cidr
+            && cidr.overlaps(&sound.cidr)
+        {
+            outcome.invalid(
+                Rule::NetworkOverlap,
+                "spec.subnet",
+                &new.spec.subnet,
+                format!(
+                    "overlap with SpiderSubnet {} which subnet is {cidr}; write that subnet, or use another network",
+                    other.name_any()
                 ),
             );
         }

@@ -122,3 +122,18 @@ rules! {
     /// What is in use is not deleted, where that is switched on.
     InUse = "in-use", Webhook;
 }
+
+impl Rule {
+    /// Whether it is other objects that break it. What was observed of them may be old, so whoever refuses for their sake looks again.
+    pub const fn rests_on_others(self) -> bool {
+        matches!(
+            self,
+            Self::NameTaken
+                | Self::NetworkOverlap
+                | Self::PoolOverlap
+                | Self::PoolsInside
+                | Self::InsideSubnet
+                | Self::Accounted
+        )
+    }
+}

@@ -8,6 +8,7 @@ fn defaults() -> Conf {
         stateful_sets: true,
         virtual_machines: true,
         subnets: true,
+        protect_used: false,
         automatic_pools: true,
         redundant_addresses: 1,
         max_addresses: None,

@@ -223,3 +223,27 @@ fn large_networks_cost_nothing() {
     );
     assert_eq!(texts(&outcome).len(), 1);
 }
+
+#[test]
+fn a_new_pool_has_no_part_of_the_network_of_a_subnet() {
+    let (wide, same) = (
+        a_subnet("wide", &json!({"subnet": "10.77.0.0/16"})),
+        a_subnet("same", &net(&[])),
+    );
+    let new = a_pool("p", &net(&[]));
+    let world = PoolWorld {
+        subnets: &[&wide, &same],
+        ..PoolWorld::default()
+    };
+    assert_eq!(
+        texts(&pool(&new, None, world, ALL)),
+        [
+            "spec.subnet: Invalid value: \"10.77.0.0/20\": overlap with SpiderSubnet wide which subnet is 10.77.0.0/16; write that subnet, or \
+             use another network"
+        ]
+    );
+    // What is there already stays, and without subnets nobody is kept out.
+    assert!(pool(&new, Some(&new), world, ALL).is_allowed());
+    let off = Settings { subnets: false, ..ALL };
+    assert!(pool(&new, None, world, off).is_allowed());
+}

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Resource;
+use spiderpool_crds::admission::complete::{self, Tie};
 use spiderpool_crds::conditions::{READY, find};
 use spiderpool_crds::{IPPoolStatus, SpiderIPPool};
 use spiderpool_ipam::RangeSet;
@@ -25,9 +26,8 @@ use spiderpool_kit::queue::Outcome;
 use crate::context::Context;
 use crate::events::{Reason, tell};
 use crate::subnet::room::reserved;
-use crate::{identity, write};
+use crate::write;
 use admit::Admission;
-use adopt::Tie;
 use status::Around;
 
 /// Pause after which a pool whose status we lost the race for is looked at again. Long, since whoever won is busy with it.
@@ -118,7 +118,7 @@ fn described(pool: &SpiderIPPool, tie: &Tie) -> Option<SpiderIPPool> {
         Tie::Settled | Tie::Foreign { .. } => None,
     };
     let cidr = pool.cidr().ok();
-    let filled = cidr.and_then(|cidr| identity::filled(adopted.unwrap_or(pool), cidr));
+    let filled = cidr.and_then(|cidr| complete::filled(adopted.unwrap_or(pool), Some(cidr)));
     filled.or_else(|| adopted.cloned())
 }
 
@@ -128,7 +128,7 @@ async fn release(context: &Context, pool: &SpiderIPPool) -> Result<(), write::Er
     if !used::is_unused(pool) {
         return Ok(());
     }
-    if let Some(released) = identity::released(pool) {
+    if let Some(released) = complete::released(pool) {
         context.pools.replace(&released).await?;
         tracing::info!(
             pool = pool.metadata.name.as_deref().unwrap_or_default(),

@@ -1,13 +1,13 @@
 //! The values of a pool's status that the operator keeps right.
 
 use jiff::Timestamp;
+use spiderpool_crds::admission::complete::Tie;
 use spiderpool_crds::conditions::{self, READY};
 use spiderpool_crds::{IPPoolStatus, SpiderIPPool};
 use spiderpool_ipam::accounting::status_count;
 use spiderpool_ipam::{Family, RangeSet};
 
 use super::admit::Admission;
-use super::adopt::Tie;
 use super::shrink::{self, Shrink};
 use super::used::used;
 use crate::fullness::{self, Words};

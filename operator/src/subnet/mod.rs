@@ -34,13 +34,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spiderpool_crds::SpiderSubnet;
+use spiderpool_crds::admission::complete;
 use spiderpool_ipam::{Cidr, autopool};
 use spiderpool_kit::queue::Outcome;
 
 use crate::context::Context;
 use crate::events::REPEAT;
 use crate::pool::{admit, adopt};
-use crate::{identity, write};
+use crate::write;
 
 /// How often a pass starts over when what it looked at turns out to be old.
 const ATTEMPTS: usize = 5;
@@ -110,7 +111,7 @@ fn lasting(waiting: bool) -> Outcome {
 }
 
 async fn identify(context: &Context, subnet: Arc<SpiderSubnet>, cidr: Cidr) -> Result<Arc<SpiderSubnet>, write::Error> {
-    match identity::filled(&*subnet, cidr) {
+    match complete::filled(&*subnet, Some(cidr)) {
         Some(filled) => Ok(Arc::new(context.subnets.replace(&filled).await?)),
         None => Ok(subnet),
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use spiderpool_crds::admission::complete;
 use spiderpool_crds::conditions::{self, READY, WORKLOADS_READABLE};
 use spiderpool_crds::{SpiderSubnet, SubnetStatus};
 use spiderpool_ipam::accounting;
@@ -12,7 +13,6 @@ use super::confirm::{self, Confirmed};
 use super::observe::{Removal, Seen};
 use crate::context::Context;
 use crate::fullness::{self, Words};
-use crate::identity;
 use crate::pool::index;
 use crate::write;
 
@@ -59,7 +59,7 @@ pub async fn give_up(context: &Context, subnet: &Arc<SpiderSubnet>, why: &str) -
     let subnet = write_if_changed(context, subnet, &old, new).await?;
     let key = index::network(&subnet.spec.subnet);
     let pools = context.caches.pools.read(|store| store.indexed(&key).next().is_some());
-    match identity::released(&*subnet).filter(|_| subnet.is_terminating() && !pools) {
+    match complete::released(&*subnet).filter(|_| subnet.is_terminating() && !pools) {
         Some(released) => context.subnets.replace(&released).await.map(drop),
         None => Ok(()),
     }
@@ -87,7 +87,7 @@ pub async fn release(context: &Context, seen: &Seen, recorded: Recorded) -> Resu
         .as_ref()
         .and_then(|status| status.controlled_ippools.as_ref());
     let unused = subnet.is_terminating() && booked.is_none() && seen.pools.is_empty();
-    match identity::released(&*subnet).filter(|_| unused) {
+    match complete::released(&*subnet).filter(|_| unused) {
         Some(released) => {
             context.subnets.replace(&released).await?;
             tracing::info!(subnet = seen.name(), "released: no pool has addresses of it");

@@ -1,10 +1,10 @@
 //! What every subnet and pool carries all its life: our finalizer, its CIDR as a label, its IP version.
 //!
-//! The webhook fills these in when an object is made. Where there was no webhook at that moment, this does.
+//! The webhook fills these in when an object is made, the operator where there was no webhook at that moment.
 
+use crate::names::{FINALIZER, LABEL_IPPOOL_CIDR, LABEL_SUBNET_CIDR};
+use crate::types::{SpiderIPPool, SpiderSubnet};
 use kube::ResourceExt;
-use spiderpool_crds::names::{FINALIZER, LABEL_IPPOOL_CIDR, LABEL_SUBNET_CIDR};
-use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
 use spiderpool_ipam::Cidr;
 
 /// An object with an identity to be filled in.
@@ -32,16 +32,17 @@ impl Identified for SpiderIPPool {
     }
 }
 
-/// The object with its identity filled in; none if nothing is missing, or if the object is on its way out.
-pub fn filled<K: Identified>(object: &K, cidr: Cidr) -> Option<K> {
+/// The object with its identity filled in; none if nothing is missing, or if the object is on its way out. Without a network that
+/// can be read it gets the finalizer only.
+pub fn filled<K: Identified>(object: &K, cidr: Option<Cidr>) -> Option<K> {
     if object.meta().deletion_timestamp.is_some() {
         return None;
     }
     let finalized = object.finalizers().iter().any(|name| name == FINALIZER);
-    let label = cidr.label_value();
+    let label = cidr.and_then(|cidr| cidr.label_value());
     let labelled = label.is_none() || object.labels().get(K::LABEL) == label.as_ref();
     let mut object = object.clone();
-    if finalized && labelled && object.ip_version().is_some() {
+    if finalized && labelled && (cidr.is_none() || object.ip_version().is_some()) {
         return None;
     }
     if !finalized {
@@ -50,7 +51,9 @@ pub fn filled<K: Identified>(object: &K, cidr: Cidr) -> Option<K> {
     if let Some(label) = label {
         object.labels_mut().insert(K::LABEL.to_owned(), label);
     }
-    object.ip_version().get_or_insert(cidr.family().number());
+    if let Some(cidr) = cidr {
+        object.ip_version().get_or_insert(cidr.family().number());
+    }
     Some(object)
 }
 
@@ -65,8 +68,8 @@ pub fn released<K: Identified>(object: &K) -> Option<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::SubnetSpec;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use spiderpool_crds::SubnetSpec;
 
     fn subnet() -> SpiderSubnet {
         let spec = SubnetSpec {
@@ -78,7 +81,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_filled_in_once() {
-        let cidr = subnet().cidr().unwrap();
+        let cidr = subnet().cidr().ok();
         let whole = filled(&subnet(), cidr).unwrap();
         assert_eq!(whole.finalizers(), [FINALIZER]);
         assert_eq!(whole.labels()[LABEL_SUBNET_CIDR], "10-77-0-0-20");
@@ -90,12 +93,12 @@ mod tests {
     fn what_goes_is_left_alone() {
         let mut subnet = subnet();
         subnet.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
-        assert_eq!(filled(&subnet, subnet.cidr().unwrap()), None);
+        assert_eq!(filled(&subnet, subnet.cidr().ok()), None);
     }
 
     #[test]
     fn foreign_finalizers_stay() {
-        let mut subnet = filled(&subnet(), subnet().cidr().unwrap()).unwrap();
+        let mut subnet = filled(&subnet(), subnet().cidr().ok()).unwrap();
         subnet.finalizers_mut().push("other".to_owned());
         let released_once = released(&subnet).unwrap();
         assert_eq!(released_once.finalizers(), ["other"]);

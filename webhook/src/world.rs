@@ -1,0 +1,352 @@
+//! The objects that are there already: kept by watch, found without looking at all of them, and read afresh before one of them is
+//! the reason of a refusal.
+
+mod index;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use kube::{Api, Client};
+use spiderpool_crds::admission::complete::{self, Tie};
+use spiderpool_crds::admission::{self, Outcome, PoolWorld, Settings, SubnetWorld};
+use spiderpool_crds::{SpiderIPPool, SpiderReservedIP, SpiderSubnet, SubnetStatus};
+use spiderpool_ipam::networks::Networks;
+use spiderpool_ipam::{Cidr, RangeSet};
+use spiderpool_kit::cache::{Cache, Object, Options};
+use spiderpool_kit::deadline::within;
+use spiderpool_kit::health::Readiness;
+use spiderpool_kit::shutdown::Process;
+
+use index::{Index, Pools, Reserved};
+
+/// How many objects of a kind are told of one sort of trouble. Who has that many has heard enough.
+const MOST: usize = 16;
+/// How long a read may take. The API server waits for us meanwhile, and for no longer than five seconds.
+const LIVE: Duration = Duration::from_millis(1500);
+
+/// What is watched.
+#[derive(Clone)]
+pub struct Caches {
+    /// Subnets.
+    pub subnets: Cache<SpiderSubnet>,
+    /// Pools.
+    pub pools: Cache<SpiderIPPool>,
+    /// Reservations.
+    pub reserved: Cache<SpiderReservedIP>,
+}
+
+impl Caches {
+    /// Caches that nothing feeds but their `learn` and `forget`: for tests.
+    pub fn detached() -> Self {
+        Self {
+            subnets: Cache::detached(subnets()),
+            pools: Cache::detached(pools()),
+            reserved: Cache::detached(Options::default()),
+        }
+    }
+}
+
+/// Of other pools only the network and the addresses matter, and there may be many thousands.
+fn pools() -> Options<SpiderIPPool> {
+    Options::default().trim(|pool: &mut SpiderIPPool| {
+        pool.status = None;
+        pool.metadata.labels = None;
+        pool.metadata.annotations = None;
+        pool.spec.routes = None;
+        pool.spec.pod_affinity = None;
+        pool.spec.namespace_affinity = None;
+        pool.spec.node_affinity = None;
+        pool.spec.namespace_name = None;
+        pool.spec.node_name = None;
+        pool.spec.multus_name = None;
+    })
+}
+
+/// Of the status of subnets only the accounting matters.
+fn subnets() -> Options<SpiderSubnet> {
+    Options::default().trim(|subnet: &mut SpiderSubnet| {
+        subnet.metadata.labels = None;
+        subnet.metadata.annotations = None;
+        subnet.status = subnet.status.take().map(|status| SubnetStatus {
+            controlled_ippools: status.controlled_ippools,
+            ..SubnetStatus::default()
+        });
+    })
+}
+
+/// The objects that are there.
+pub struct World {
+    caches: Caches,
+    subnets: Index<Networks>,
+    pools: Index<Pools>,
+    reserved: Index<Reserved>,
+    client: Client,
+}
+
+impl World {
+    /// Watches by the first client, and reads single objects by the second. Until everything is known, the process is not ready.
+    pub fn start(process: &Process, readiness: &Readiness, patient: &Client, prompt: Client) -> Arc<Self> {
+        let caches = Caches {
+            subnets: Cache::start(process, patient.clone(), subnets()),
+            pools: Cache::start(process, patient.clone(), pools()),
+            reserved: Cache::start(process, patient.clone(), Options::default()),
+        };
+        let world = Arc::new(Self::of(caches, prompt));
+        for (kind, filled) in [
+            ("SpiderSubnet", Self::knows_subnets as fn(&Self) -> bool),
+            ("SpiderIPPool", Self::knows_pools),
+            ("SpiderReservedIP", Self::knows_reserved),
+        ] {
+            let gate = world.clone();
+            readiness.gate(format!("cache of {kind}"), move || filled(&gate));
+        }
+        let follow = world.clone();
+        let followed = process.until_stop(async move { follow.follow().await });
+        process.spawn_infallible("index of addresses", followed);
+        world
+    }
+
+    /// What these caches hold, which are not followed yet, see [`Self::follow`].
+    pub fn of(caches: Caches, client: Client) -> Self {
+        Self {
+            caches,
+            subnets: Index::default(),
+            pools: Index::default(),
+            reserved: Index::default(),
+            client,
+        }
+    }
+
+    /// Follows the caches for as long as they are fed.
+    pub async fn follow(&self) {
+        tokio::join!(
+            self.subnets.follow(&self.caches.subnets),
+            self.pools.follow(&self.caches.pools),
+            self.reserved.follow(&self.caches.reserved),
+        );
+    }
+
+    /// Takes in what the caches hold now: for tests, whose caches nobody follows.
+    pub fn fill(&self) {
+        self.subnets.fill(&self.caches.subnets);
+        self.pools.fill(&self.caches.pools);
+        self.reserved.fill(&self.caches.reserved);
+    }
+
+    /// Whether everything is known that there was at the beginning.
+    pub fn is_filled(&self) -> bool {
+        self.knows_subnets() && self.knows_pools() && self.knows_reserved()
+    }
+
+    fn knows_subnets(&self) -> bool {
+        self.subnets.is_filled()
+    }
+
+    fn knows_pools(&self) -> bool {
+        self.pools.is_filled()
+    }
+
+    fn knows_reserved(&self) -> bool {
+        self.reserved.is_filled()
+    }
+
+    /// The subnets with a pool's network.
+    pub fn subnets_with(&self, pool: &SpiderIPPool) -> Vec<Arc<SpiderSubnet>> {
+        let Ok(cidr) = pool.cidr() else { return Vec::new() };
+        let names = self.subnets.read(|networks| owned(networks.with(cidr)));
+        let mut subnets = self.get(&self.caches.subnets, names);
+        subnets.retain(|subnet| subnet.spec.subnet == pool.spec.subnet);
+        subnets
+    }
+
+    /// Judges a pool beside the others.
+    pub async fn judge_pool(&self, new: &SpiderIPPool, old: Option<&SpiderIPPool>, settings: Settings) -> Outcome {
+        let mut around = self.around_pool(new, settings);
+        let outcome = around.judge(new, old, settings);
+        if !rests_on_others(&outcome) {
+            return outcome;
+        }
+        around.pools = self.afresh(&self.caches.pools, around.pools).await;
+        around.subnets = self.afresh(&self.caches.subnets, around.subnets).await;
+        let home = around.home.take().into_iter().collect();
+        around.home = self.afresh(&self.caches.subnets, home).await.pop();
+        around.judge(new, old, settings)
+    }
+
+    /// Judges a subnet beside the others.
+    pub async fn judge_subnet(&self, new: &SpiderSubnet, old: Option<&SpiderSubnet>, settings: Settings) -> Outcome {
+        let mut around = self.around_subnet(new);
+        let outcome = around.judge(new, old, settings);
+        if !rests_on_others(&outcome) {
+            return outcome;
+        }
+        around.subnets = self.afresh(&self.caches.subnets, around.subnets).await;
+        around.pools = self.afresh(&self.caches.pools, around.pools).await;
+        around.judge(new, old, settings)
+    }
+
+    /// Judges a reservation beside the pools of which it reserves something.
+    pub fn judge_reserved(
+        &self,
+        new: &SpiderReservedIP,
+        old: Option<&SpiderReservedIP>,
+        settings: Settings,
+    ) -> Outcome {
+        let covered = new.addresses().ok().map(|(family, reserved)| {
+            self.pools.read(|pools| {
+                let within = pools.addresses.within(family, &reserved).into_keys();
+                let whole = within.filter(|name| {
+                    let claim = pools.addresses.get(name);
+                    claim.is_some_and(|claim| claim.offered.is_subset_of(&reserved))
+                });
+                whole.take(MOST).map(|name| name.to_string()).collect()
+            })
+        });
+        let pools = self.get(&self.caches.pools, covered.unwrap_or_default());
+        admission::reserved(new, old, &refs(&pools), settings)
+    }
+
+    fn around_pool(&self, new: &SpiderIPPool, settings: Settings) -> AroundPool {
+        let name = new.metadata.name.clone().unwrap_or_default();
+        let mut around = AroundPool::default();
+        let mut pools = BTreeSet::from([name]);
+        if let Ok(cidr) = new.cidr() {
+            let total = new.total().unwrap_or_default();
+            let with = self.pools.read(|index| {
+                pools.extend(others(&index.networks, cidr));
+                index.sharing(cidr, &total)
+            });
+            pools.extend(with);
+            around.reserved = self.reserved.read(|reserved| {
+                let within = reserved.addresses.within(cidr.family(), &total).into_values();
+                within.fold(RangeSet::new(), |all, ranges| all.union(&ranges))
+            });
+            let subnets = self.subnets.read(|networks| others(networks, cidr));
+            around.subnets = self.get(&self.caches.subnets, subnets);
+            around.home = self.home(new).filter(|_| settings.subnets);
+        }
+        around.pools = self.get(&self.caches.pools, pools);
+        around
+    }
+
+    /// The subnet that a pool is a part of, or is to become a part of.
+    fn home(&self, pool: &SpiderIPPool) -> Option<Arc<SpiderSubnet>> {
+        let subnets = self.subnets_with(pool);
+        let home = complete::home(refs(&subnets), pool)?;
+        // What something else controls has nothing to do with it.
+        let own = !matches!(complete::tie(pool, home), Tie::Foreign { .. });
+        let name = home.metadata.name.clone();
+        subnets.into_iter().find(|subnet| own && subnet.metadata.name == name)
+    }
+
+    fn around_subnet(&self, new: &SpiderSubnet) -> AroundSubnet {
+        let name = new.metadata.name.clone().unwrap_or_default();
+        let (mut subnets, mut pools) = (BTreeSet::from([name]), BTreeSet::new());
+        if let Ok(cidr) = new.cidr() {
+            self.subnets.read(|networks| {
+                subnets.extend(owned(networks.with(cidr).take(MOST)));
+                subnets.extend(others(networks, cidr));
+            });
+            let all: RangeSet = [cidr.range()].into_iter().collect();
+            let left_out = all.difference(&new.total().unwrap_or_default());
+            self.pools.read(|index| {
+                pools.extend(others(&index.networks, cidr));
+                pools.extend(index.sharing(cidr, &left_out));
+            });
+        }
+        AroundSubnet {
+            subnets: self.get(&self.caches.subnets, subnets),
+            pools: self.get(&self.caches.pools, pools),
+        }
+    }
+
+    /// Those of these objects that are there still.
+    fn get<K: Object>(&self, cache: &Cache<K>, names: impl IntoIterator<Item = String>) -> Vec<Arc<K>> {
+        let names = names.into_iter();
+        names.filter_map(|name| cache.get("", &name)).collect()
+    }
+
+    /// The same objects as they are now. One that cannot be read is taken for what it was.
+    async fn afresh<K: Object>(&self, cache: &Cache<K>, known: Vec<Arc<K>>) -> Vec<Arc<K>> {
+        let api: Api<K> = Api::all(self.client.clone());
+        let read = known.into_iter().map(|object| read(&api, cache, object));
+        join_all(read).await.into_iter().flatten().collect()
+    }
+}
+
+async fn read<K: Object>(api: &Api<K>, cache: &Cache<K>, known: Arc<K>) -> Option<Arc<K>> {
+    let name = known.meta().name.as_deref().unwrap_or_default();
+    let what = format!("reading {} {name}", cache.kind());
+    match within(LIVE, what, api.get_opt(name)).await {
+        Ok(Some(now)) => {
+            cache.learn(now.clone());
+            Some(Arc::new(now))
+        }
+        Ok(None) => {
+            cache.forget(&known);
+            None
+        }
+        Err(error) => {
+            tracing::warn!(%error, "judging by what the watch told");
+            Some(known)
+        }
+    }
+}
+
+fn rests_on_others(outcome: &Outcome) -> bool {
+    outcome.broken().any(admission::Rule::rests_on_others)
+}
+
+/// One object of each other network that has an address in common with this one: of all that share a network the first is as good
+/// as any.
+fn others(networks: &Networks, cidr: Cidr) -> Vec<String> {
+    let first = networks.overlapping(cidr).filter_map(BTreeSet::first);
+    owned(first.take(MOST))
+}
+
+fn owned<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> Vec<String> {
+    names.map(|name| name.to_string()).collect()
+}
+
+fn refs<K>(objects: &[Arc<K>]) -> Vec<&K> {
+    objects.iter().map(|object| &**object).collect()
+}
+
+/// What decides about a pool.
+#[derive(Default)]
+struct AroundPool {
+    pools: Vec<Arc<SpiderIPPool>>,
+    subnets: Vec<Arc<SpiderSubnet>>,
+    home: Option<Arc<SpiderSubnet>>,
+    reserved: RangeSet,
+}
+
+impl AroundPool {
+    fn judge(&self, new: &SpiderIPPool, old: Option<&SpiderIPPool>, settings: Settings) -> Outcome {
+        let world = PoolWorld {
+            pools: &refs(&self.pools),
+            subnet: self.home.as_deref(),
+            subnets: &refs(&self.subnets),
+            reserved: Some(&self.reserved),
+        };
+        admission::pool(new, old, world, settings)
+    }
+}
+
+/// What decides about a subnet.
+struct AroundSubnet {
+    subnets: Vec<Arc<SpiderSubnet>>,
+    pools: Vec<Arc<SpiderIPPool>>,
+}
+
+impl AroundSubnet {
+    fn judge(&self, new: &SpiderSubnet, old: Option<&SpiderSubnet>, settings: Settings) -> Outcome {
+        let world = SubnetWorld {
+            subnets: &refs(&self.subnets),
+            pools: &refs(&self.pools),
+        };
+        admission::subnet(new, old, world, settings)
+    }
+}
