@@ -60,7 +60,8 @@ async fn useless_pools(scene: &Scene, node: &str) -> Result<()> {
     scene.create_pool("sound", 4, scene.range(4, "30", "35")).await?;
     // The older one of two with the same addresses serves.
     ranges::serves(&scene.pools(), &scene.own("sound")).await?;
-    let overlap = scene.create_pool("overlap", 4, scene.range(4, "34", "38")).await?;
+    let overlap = scene.range(4, "34", "38");
+    let overlap = scene.create_pool_unjudged("overlap", 4, overlap).await?;
     let overlap = overlap.name_any();
     wait::object(&scene.pools(), &overlap, "the pool to be refused", SOON, |pool| {
         pool?.refusal().map(drop)

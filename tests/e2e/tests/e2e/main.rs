@@ -42,3 +42,6 @@ mod sandboxes;
 mod static_pods;
 mod sticky;
 mod subnets;
+mod webhook_completes;
+mod webhook_rules;
+mod webhook_stale;

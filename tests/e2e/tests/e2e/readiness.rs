@@ -1,4 +1,5 @@
-//! A pool that a user made serves once it was looked at beside all others. At no moment two pools serve that have an address
+//! A pool that a user made serves once it was looked at beside all others. No webhook hears of these pools, as two of its replicas may
+//! not hear of each other's. At no moment two pools serve that have an address
 //! in common: the history of each scene is checked for that.
 
 use std::time::Duration;
@@ -71,7 +72,7 @@ async fn stands_back(scene: &Scene, pool: &str, text: &str) -> Result<()> {
 async fn set_ips(scene: &Scene, pool: &str, ips: &[String]) -> Result<SpiderIPPool> {
     let change = json!({"spec": {"ips": ips}});
     let patched = scene
-        .pools()
+        .unjudged_pools()?
         .patch(pool, &PatchParams::default(), &Patch::Merge(&change))
         .await;
     patched.with_context(|| format!("changing the addresses of {pool}"))
@@ -89,8 +90,8 @@ async fn of_two_pools_with_the_same_address_one_serves() -> Result<()> {
         for round in 0..ROUNDS {
             let (first, last) = (10 + 5 * round, 14 + 5 * round);
             let (low, high) = (format!("a{round}"), format!("b{round}"));
-            let low = scene.create_pool(&low, 4, spec(scene, 1, first, first + 2));
-            let high = scene.create_pool(&high, 4, spec(scene, 1, first + 2, last));
+            let low = scene.create_pool_unjudged(&low, 4, spec(scene, 1, first, first + 2));
+            let high = scene.create_pool_unjudged(&high, 4, spec(scene, 1, first + 2, last));
             let (low, high) = if round % 2 == 0 {
                 tokio::try_join!(low, high)?
             } else {
@@ -165,8 +166,8 @@ async fn of_two_pools_with_the_same_address_one_serves() -> Result<()> {
 #[tokio::test]
 async fn an_edited_pool_serves_only_what_no_other_has() -> Result<()> {
     scene("edited", async |scene: &Scene| {
-        let old = scene.create_pool("old", 4, spec(scene, 2, 10, 12)).await?.name_any();
-        let new = scene.create_pool("new", 4, spec(scene, 2, 20, 22)).await?.name_any();
+        let old = scene.create_pool_unjudged("old", 4, spec(scene, 2, 10, 12)).await?.name_any();
+        let new = scene.create_pool_unjudged("new", 4, spec(scene, 2, 20, 22)).await?.name_any();
         tokio::try_join!(is_ready(scene, &old), is_ready(scene, &new))?;
         let own = format!("{}-{}", ip(scene, 2, 20), ip(scene, 2, 22));
         let shared = ip(scene, 2, 12);
@@ -197,8 +198,8 @@ async fn an_address_that_a_pod_has_is_its_pools_also_when_an_older_pool_is_to_ha
     scene("moved", async |scene: &Scene| {
         let node = scene.cluster.first_node()?;
         // Older, or at least first by name.
-        let old = scene.create_pool("a-old", 4, spec(scene, 1, 10, 12)).await?.name_any();
-        let new = scene.create_pool("b-new", 4, spec(scene, 1, 20, 22)).await?.name_any();
+        let old = scene.create_pool_unjudged("a-old", 4, spec(scene, 1, 10, 12)).await?.name_any();
+        let new = scene.create_pool_unjudged("b-new", 4, spec(scene, 1, 20, 22)).await?.name_any();
         for (name, pool) in [("first", &old), ("holder", &new)] {
             let pod = pod(name, &node.name, &from_pools(&[pool], &[]))?;
             scene.create(&pod).await?;
@@ -253,7 +254,7 @@ async fn a_pool_made_beside_an_automatic_one_serves_only_what_that_has_not() -> 
             };
             let (app, own) = (format!("app{round}"), format!("own{round}"));
             let wish = deployment(&app, 0, &from_subnets(&[&subnet], &[], "3"))?;
-            let (_, own) = tokio::try_join!(scene.create(&wish), scene.create_pool(&own, 4, spec))?;
+            let (_, own) = tokio::try_join!(scene.create(&wish), scene.create_pool_unjudged(&own, 4, spec))?;
             let automatic = scene.pool_of(&app, 4, "with 3 addresses", |pool| {
                 pool.total().is_ok_and(|total| total.count() == 3)
             });
