@@ -58,7 +58,10 @@ impl Networks {
         let (family, first, prefix) = key(network);
         let inside = (family, first, prefix)..=(family, network.range().last(), u8::MAX);
         // What begins at the same address and is wider comes before the beginning; the network itself does not count.
-        let inside = self.names.range(inside).filter(move |(key, _)| **key != (family, first, prefix));
+        let inside = self
+            .names
+            .range(inside)
+            .filter(move |(key, _)| **key != (family, first, prefix));
         around.chain(inside.map(|(_, names)| names))
     }
 }
@@ -97,7 +100,10 @@ mod tests {
         }
         let around = |network: &str| names(networks.overlapping(cidr(network)));
         assert_eq!(around("10.6.0.0/16"), ["all", "wide", "first", "last"]);
-        assert_eq!(around("10.6.0.0/15"), ["all", "wide", "own", "same", "first", "last", "next"]);
+        assert_eq!(
+            around("10.6.0.0/15"),
+            ["all", "wide", "own", "same", "first", "last", "next"]
+        );
         assert_eq!(around("10.6.255.255/32"), ["all", "wide", "own", "same"]);
         assert_eq!(around("fd00::/64"), ["other"]);
         let own: Vec<_> = networks.with(cidr("10.6.0.0/16")).map(AsRef::as_ref).collect();

@@ -64,7 +64,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("conf.yml");
         let missing = format!("{:#}", Config::load(Some(&path)).unwrap_err());
-        assert!(missing.contains("conf.yml") && missing.contains("--config-path"), "{missing}");
+        assert!(
+            missing.contains("conf.yml") && missing.contains("--config-path"),
+            "{missing}"
+        );
         let text = "enableIPv6: false\nenableValidatingResourcesDeletedWebhook: true\nsurplus: 1";
         std::fs::write(&path, text).unwrap();
         let settings = Config::load(Some(&path)).unwrap().settings;
@@ -77,7 +80,10 @@ mod tests {
         assert_eq!(settings, expected);
         std::fs::write(&path, "enableSpiderSubnet: on please").unwrap();
         let wrong = format!("{:#}", Config::load(Some(&path)).unwrap_err());
-        assert!(wrong.contains("conf.yml") && wrong.contains("key enableSpiderSubnet"), "{wrong}");
+        assert!(
+            wrong.contains("conf.yml") && wrong.contains("key enableSpiderSubnet"),
+            "{wrong}"
+        );
         assert!(!Config::load(None).unwrap().settings.protect_used);
     }
 }

@@ -18,12 +18,7 @@ pub(crate) trait Judged:
     fn complete(&mut self, world: &World, settings: Settings) -> Vec<String>;
 
     /// Judges the object, which replaces an `old` one or is new.
-    fn judge(
-        &self,
-        old: Option<&Self>,
-        world: &World,
-        settings: Settings,
-    ) -> impl Future<Output = Outcome> + Send;
+    fn judge(&self, old: Option<&Self>, world: &World, settings: Settings) -> impl Future<Output = Outcome> + Send;
 
     /// Judges the deletion of the object.
     fn judge_deletion(&self, settings: Settings) -> Outcome;
@@ -135,7 +130,10 @@ fn new<K: Judged>(review: &Review) -> Result<K, String> {
 fn old<K: Judged>(review: &Review) -> Result<Option<K>, String> {
     let object = review.old_object.as_ref();
     if object.is_none() && review.operation == Operation::Update {
-        return Err(format!("what the {} replaces is missing from the request", K::kind(&())));
+        return Err(format!(
+            "what the {} replaces is missing from the request",
+            K::kind(&())
+        ));
     }
     let old = object.map(K::deserialize).transpose();
     old.map_err(|error| unreadable::<K>(review, &error))
@@ -151,5 +149,11 @@ fn refusal<K: Judged>(review: &Review, rule: &'static str, outcome: &Outcome) ->
         let causes = causes.map(|error| cause(error.kind.cause(), &error.field, error.detail()));
         return Answer::invalid(review, rule, causes.collect());
     }
-    Answer::refused(review, rule, i32::from(outcome.code()), outcome.reason(), outcome.message())
+    Answer::refused(
+        review,
+        rule,
+        i32::from(outcome.code()),
+        outcome.reason(),
+        outcome.message(),
+    )
 }

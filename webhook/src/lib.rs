@@ -147,12 +147,7 @@ impl Default for Pace {
 }
 
 /// Starts all tasks of the webhook.
-pub async fn start(
-    process: &Process,
-    options: &Options,
-    clients: Clients,
-    pace: Pace,
-) -> anyhow::Result<Addresses> {
+pub async fn start(process: &Process, options: &Options, clients: Clients, pace: Pace) -> anyhow::Result<Addresses> {
     let config = Config::load(options.config_path.as_deref())?;
     let certificates = Certificates::new(&options.tls_server_cert, &options.tls_server_key);
     let (readiness, metrics) = (Readiness::new(), Metrics::new());

@@ -111,7 +111,13 @@ impl Review {
         };
         if let Some(status) = &answer.status {
             let message = status.message.as_deref().unwrap_or_default();
-            tracing::info!(kind = told.kind, name = self.called(), rule = told.rule, message, "refused");
+            tracing::info!(
+                kind = told.kind,
+                name = self.called(),
+                rule = told.rule,
+                message,
+                "refused"
+            );
         }
         let mut warnings = answer.warnings;
         let more = warnings.len().saturating_sub(MOST_WARNINGS);
@@ -199,16 +205,23 @@ impl Answer {
     /// The object is refused for some of its fields, with the status that the API server itself gives then: 422, a cause for
     /// each field. `rule` is the first that is broken, for the metrics.
     pub fn invalid(review: &Review, rule: &'static str, causes: Vec<StatusCause>) -> Self {
-        let texts: Vec<String> = causes.iter().map(|cause| {
-            let (field, message) = (cause.field.as_deref(), cause.message.as_deref());
-            format!("{}: {}", field.unwrap_or_default(), message.unwrap_or_default())
-        }).collect();
+        let texts: Vec<String> = causes
+            .iter()
+            .map(|cause| {
+                let (field, message) = (cause.field.as_deref(), cause.message.as_deref());
+                format!("{}: {}", field.unwrap_or_default(), message.unwrap_or_default())
+            })
+            .collect();
         let text = match texts.as_slice() {
             [one] => one.clone(),
             all => format!("[{}]", all.join(", ")),
         };
         let Kind { group, kind, .. } = &review.kind;
-        let of_group = if group.is_empty() { String::new() } else { format!(".{group}") };
+        let of_group = if group.is_empty() {
+            String::new()
+        } else {
+            format!(".{group}")
+        };
         let message = format!("{kind}{of_group} {:?} is invalid: {text}", review.called());
         let mut answer = Self::refused(review, rule, 422, "Invalid", message);
         if let Some(details) = answer.status.as_mut().and_then(|status| status.details.as_mut()) {

@@ -111,7 +111,8 @@ async fn bounded(State(limits): State<Arc<Limits>>, request: Request, next: Next
     let response = match tokio::time::timeout(DEADLINE, answered).await {
         Ok(response) => response,
         Err(_) => {
-            let text = format!("no answer within {DEADLINE:?}: too many questions, or the API server does not answer ours\n");
+            let text =
+                format!("no answer within {DEADLINE:?}: too many questions, or the API server does not answer ours\n");
             (StatusCode::GATEWAY_TIMEOUT, text).into_response()
         }
     };
@@ -126,5 +127,9 @@ async fn bounded(State(limits): State<Arc<Limits>>, request: Request, next: Next
 }
 
 fn stage(path: &str) -> &'static str {
-    if path.starts_with("/mutate-") { "mutate" } else { "validate" }
+    if path.starts_with("/mutate-") {
+        "mutate"
+    } else {
+        "validate"
+    }
 }

@@ -201,7 +201,7 @@ impl World {
                     let claim = pools.addresses.get(name);
                     claim.is_some_and(|claim| claim.offered.is_subset_of(&reserved))
                 });
-                whole.take(MOST).map(|name| name.to_string()).collect()
+                whole.take(MOST).map(|name| name.to_string()).collect::<Vec<_>>()
             })
         });
         let pools = self.get(&self.caches.pools, covered.unwrap_or_default());

@@ -115,7 +115,10 @@ fn question(kind: &str, operation: &str, object: &Value, old: &Value) -> Value {
 }
 
 async fn send(router: Router, method: &str, path: &str, body: impl Into<Bytes>) -> (StatusCode, String) {
-    let request = Request::builder().method(method).uri(path).body(Body::from(body.into()));
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .body(Body::from(body.into()));
     let response = router.oneshot(request.unwrap()).await.unwrap();
     let code = response.status();
     let body = axum::body::to_bytes(response.into_body(), 1 << 22).await.unwrap();
@@ -133,21 +136,29 @@ async fn ask(router: Router, verb: &str, operation: &str, object: &Value, old: &
     let (code, text) = send(router, "POST", &path(verb, &kind.to_lowercase()), body).await;
     assert_eq!(code, StatusCode::OK, "{text}");
     let review: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((&review["kind"], &review["apiVersion"]), (&json!("AdmissionReview"), &json!("admission.k8s.io/v1")));
+    assert_eq!(
+        (&review["kind"], &review["apiVersion"]),
+        (&json!("AdmissionReview"), &json!("admission.k8s.io/v1"))
+    );
     assert_eq!(review["response"]["uid"], "q-1");
     review["response"].clone()
 }
 
 /// The object with the patch of an answer.
 fn patched(object: &Value, response: &Value) -> Value {
-    assert_eq!((&response["allowed"], &response["patchType"]), (&json!(true), &json!("JSONPatch")));
+    assert_eq!(
+        (&response["allowed"], &response["patchType"]),
+        (&json!(true), &json!("JSONPatch"))
+    );
     let patch: ByteString = serde_json::from_value(response["patch"].clone()).unwrap();
     let operations: Vec<Value> = serde_json::from_slice(&patch.0).unwrap();
     let mut object = object.clone();
     for operation in operations {
         assert_eq!(operation["op"], "add");
         let path: Vec<&str> = operation["path"].as_str().unwrap().split('/').skip(1).collect();
-        let [part, name] = path.as_slice() else { panic!("{path:?}") };
+        let [part, name] = path.as_slice() else {
+            panic!("{path:?}")
+        };
         object[part][name] = operation["value"].clone();
     }
     object
@@ -165,7 +176,11 @@ async fn paths_are_those_of_the_peer_and_no_others() {
         ("POST", path("validate", POOL), StatusCode::BAD_REQUEST),
         ("POST", path("validate", RESERVED), StatusCode::BAD_REQUEST),
     ] {
-        assert_eq!(send(scene.router(), method, &path, "").await.0, wanted, "{method} {path}");
+        assert_eq!(
+            send(scene.router(), method, &path, "").await.0,
+            wanted,
+            "{method} {path}"
+        );
     }
 }
 
@@ -182,14 +197,24 @@ async fn what_is_no_question_is_told_so() {
         ("{".to_owned(), 400, "failed to read the body as AdmissionReview"),
         (old_version.to_string(), 400, "send admission.k8s.io/v1 AdmissionReview"),
         (empty.to_string(), 400, "has no request"),
-        (other.to_string(), 400, "judges SpiderIPPool.spiderpool.spidernet.io and not SpiderSubnet"),
+        (
+            other.to_string(),
+            400,
+            "judges SpiderIPPool.spiderpool.spidernet.io and not SpiderSubnet",
+        ),
         (" ".repeat(9 << 20), 413, "length limit"),
     ] {
         let (status, text) = send(scene.router(), "POST", &path("validate", POOL), body).await;
         assert!(status.as_u16() == code && text.contains(said), "{status} {text}");
     }
-    let (mut text, counted) = (String::new(), "spiderpool_admission_requests_total{stage=\"validate\",kind=\"other\",operation=\"\",verdict=\"failed\"");
-    scene.metrics.register(|registry| prometheus_client::encoding::text::encode(&mut text, registry)).unwrap();
+    let (mut text, counted) = (
+        String::new(),
+        "spiderpool_admission_requests_total{stage=\"validate\",kind=\"other\",operation=\"\",verdict=\"failed\"",
+    );
+    scene
+        .metrics
+        .register(|registry| prometheus_client::encoding::text::encode(&mut text, registry))
+        .unwrap();
     assert!(text.contains(counted), "{text}");
 }
 
@@ -203,7 +228,10 @@ async fn nothing_is_judged_before_the_others_are_known() {
     };
     let body = question("SpiderIPPool", "CREATE", &pool("p", &[]), &Value::Null).to_string();
     let (code, text) = send(router(webhook), "POST", &path("validate", POOL), body).await;
-    assert!(code == StatusCode::SERVICE_UNAVAILABLE && text.contains("not read yet"), "{code} {text}");
+    assert!(
+        code == StatusCode::SERVICE_UNAVAILABLE && text.contains("not read yet"),
+        "{code} {text}"
+    );
 }
 
 #[tokio::test]
@@ -229,7 +257,11 @@ async fn a_pool_is_completed_and_keeps_what_nobody_knows() {
         json!(["spec.ips[1]: 10.77.1.12 stands in ips more than once; it counts once"])
     );
     let again = scene.ask("mutate", "UPDATE", &whole, &sent).await;
-    assert_eq!(again, json!({"uid": "q-1", "allowed": true}), "nothing is missing any more");
+    assert_eq!(
+        again,
+        json!({"uid": "q-1", "allowed": true}),
+        "nothing is missing any more"
+    );
     assert!(scene.create(&whole).await["allowed"].as_bool().unwrap());
 }
 
@@ -250,23 +282,36 @@ async fn completing_refuses_nothing() {
 
 #[tokio::test]
 async fn a_refusal_says_all_that_is_wrong_as_the_api_server_would() {
-    let scene = Scene::with(&[pool("a", &["10.77.1.1-10.77.1.9"]), pool("b", &["10.77.1.10-10.77.1.19"])]);
+    let scene = Scene::with(&[
+        pool("a", &["10.77.1.1-10.77.1.9"]),
+        pool("b", &["10.77.1.10-10.77.1.19"]),
+    ]);
     let mut new = pool("p", &["10.77.1.9-10.77.1.10"]);
     new["spec"]["gateway"] = json!("10.77.1.9");
     let answer = scene.create(&new).await;
     assert_eq!(answer["allowed"], false);
     let status = &answer["status"];
-    assert_eq!((&status["code"], &status["reason"], &status["status"]), (&json!(422), &json!("Invalid"), &json!("Failure")));
+    assert_eq!(
+        (&status["code"], &status["reason"], &status["status"]),
+        (&json!(422), &json!("Invalid"), &json!("Failure"))
+    );
     let details = &status["details"];
     assert_eq!(
         (&details["kind"], &details["group"], &details["name"]),
         (&json!("SpiderIPPool"), &json!("spiderpool.spidernet.io"), &json!("p"))
     );
     let causes = details["causes"].as_array().unwrap();
-    let told: Vec<_> = causes.iter().map(|cause| (cause["field"].as_str().unwrap(), cause["reason"].as_str().unwrap())).collect();
+    let told: Vec<_> = causes
+        .iter()
+        .map(|cause| (cause["field"].as_str().unwrap(), cause["reason"].as_str().unwrap()))
+        .collect();
     assert_eq!(
         told,
-        [("spec.ips[0]", "FieldValueInvalid"), ("spec.ips", "FieldValueForbidden"), ("spec.ips", "FieldValueForbidden")]
+        [
+            ("spec.ips[0]", "FieldValueInvalid"),
+            ("spec.ips", "FieldValueForbidden"),
+            ("spec.ips", "FieldValueForbidden")
+        ]
     );
     let message = status["message"].as_str().unwrap();
     assert!(
@@ -284,12 +329,18 @@ async fn requests_refused_as_a_whole_have_the_codes_that_clients_test_for() {
     let scene = Scene::with(&[taken.clone()]);
     taken["metadata"]["uid"] = json!("another");
     let answer = scene.create(&taken).await;
-    assert_eq!((&answer["status"]["code"], &answer["status"]["reason"]), (&json!(409), &json!("AlreadyExists")));
+    assert_eq!(
+        (&answer["status"]["code"], &answer["status"]["reason"]),
+        (&json!(409), &json!("AlreadyExists"))
+    );
     let mut going = pool("p", &["10.77.1.1"]);
     going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     going["metadata"]["finalizers"] = json!(["spiderpool.spidernet.io"]);
     let answer = scene.ask("validate", "UPDATE", &going, &going).await;
-    assert_eq!((&answer["status"]["code"], &answer["status"]["reason"]), (&json!(403), &json!("Forbidden")));
+    assert_eq!(
+        (&answer["status"]["code"], &answer["status"]["reason"]),
+        (&json!(403), &json!("Forbidden"))
+    );
     let answer = scene.ask("validate", "UPDATE", &taken, &Value::Null).await;
     assert_eq!(answer["status"]["code"], 400);
 }
@@ -306,11 +357,17 @@ async fn what_is_in_use_is_kept_from_deletion_where_that_is_switched_on() {
         for object in [&used, &given] {
             let answer = scene.ask("validate", "DELETE", &Value::Null, object).await;
             assert_eq!(answer["allowed"], !protect, "{answer}");
-            assert_eq!(protect.then(|| answer["status"]["code"].clone()), protect.then(|| json!(403)));
+            assert_eq!(
+                protect.then(|| answer["status"]["code"].clone()),
+                protect.then(|| json!(403))
+            );
         }
     }
     let gone = object("SpiderIPPool", "p", &json!({"ips": 1}));
-    assert_eq!(scene.ask("validate", "DELETE", &Value::Null, &gone).await["allowed"], true);
+    assert_eq!(
+        scene.ask("validate", "DELETE", &Value::Null, &gone).await["allowed"],
+        true
+    );
 }
 
 #[tokio::test]
@@ -324,16 +381,26 @@ async fn another_object_is_read_before_it_is_a_reason() {
     assert_eq!(elsewhere.create(&new).await["allowed"], true);
     let unknown = Scene::with(std::slice::from_ref(&known));
     unknown.api.fail();
-    assert_eq!(unknown.create(&new).await["allowed"], false, "what the watch told holds until something else is known");
+    assert_eq!(
+        unknown.create(&new).await["allowed"],
+        false,
+        "what the watch told holds until something else is known"
+    );
     // Nobody is asked for an object that is fine.
     let fine = Scene::with(&[known]);
-    assert_eq!(fine.create(&pool("p", &["10.77.1.7"])).await, json!({"uid": "q-1", "allowed": true}));
+    assert_eq!(
+        fine.create(&pool("p", &["10.77.1.7"])).await,
+        json!({"uid": "q-1", "allowed": true})
+    );
     assert_eq!(fine.api.read(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_subnet_that_grew_a_moment_ago_has_room() {
-    let (small, large) = (subnet("rack7", &["10.77.1.1-10.77.1.5"]), subnet("rack7", &["10.77.1.1-10.77.1.9"]));
+    let (small, large) = (
+        subnet("rack7", &["10.77.1.1-10.77.1.5"]),
+        subnet("rack7", &["10.77.1.1-10.77.1.9"]),
+    );
     let new = pool("p", &["10.77.1.9"]);
     let scene = Scene::with(std::slice::from_ref(&small));
     assert_eq!(scene.create(&new).await["status"]["code"], 422);
@@ -348,15 +415,25 @@ async fn networks_around_and_inside_are_found() {
         object("SpiderIPPool", "inner-a", &json!({"subnet": "10.77.3.0/24"})),
         object("SpiderIPPool", "inner-b", &json!({"subnet": "10.77.3.0/24"})),
         pool("same", &["10.77.1.1-10.77.1.9"]),
-        object("SpiderIPPool", "far", &json!({"subnet": "10.78.0.0/16", "ips": ["10.78.0.1"]})),
+        object(
+            "SpiderIPPool",
+            "far",
+            &json!({"subnet": "10.78.0.0/16", "ips": ["10.78.0.1"]}),
+        ),
     ]);
     let fields = |answer: &Value| -> Vec<String> {
         let causes = answer["status"]["details"]["causes"].as_array().unwrap();
-        causes.iter().map(|cause| cause["message"].as_str().unwrap().to_owned()).collect()
+        causes
+            .iter()
+            .map(|cause| cause["message"].as_str().unwrap().to_owned())
+            .collect()
     };
     let of_subnet = fields(&scene.create(&subnet("s", &["10.77.1.1-10.77.1.8"])).await);
     assert_eq!(of_subnet.len(), 3, "{of_subnet:?}");
-    for (told, name) in of_subnet.iter().zip(["SpiderSubnet wide", "SpiderIPPool inner-a", "SpiderIPPool same"]) {
+    for (told, name) in of_subnet
+        .iter()
+        .zip(["SpiderSubnet wide", "SpiderIPPool inner-a", "SpiderIPPool same"])
+    {
         assert!(told.contains(name), "{told}");
     }
     let of_pool = fields(&scene.create(&pool("p", &["10.77.1.20"])).await);
@@ -387,9 +464,20 @@ async fn warnings_are_told_with_the_answer() {
 #[tokio::test]
 async fn huge_pools_are_no_work() {
     let scene = Scene::with(&[]);
-    let wide = object("SpiderIPPool", "v6", &json!({"subnet": "fd77::/64", "ips": ["fd77::-fd77::ffff:ffff:ffff:ffff"]}));
+    let wide = object(
+        "SpiderIPPool",
+        "v6",
+        &json!({"subnet": "fd77::/64", "ips": ["fd77::-fd77::ffff:ffff:ffff:ffff"]}),
+    );
     assert_eq!(scene.create(&wide).await["allowed"], true);
-    let large = object("SpiderIPPool", "v4", &json!({"subnet": "10.0.0.0/8", "ips": ["10.16.0.0-10.31.255.255"]}));
+    let large = object(
+        "SpiderIPPool",
+        "v4",
+        &json!({"subnet": "10.0.0.0/8", "ips": ["10.16.0.0-10.31.255.255"]}),
+    );
     let answer = scene.create(&large).await;
-    assert!(answer["warnings"][0].as_str().unwrap().contains("1048576 addresses"), "{answer}");
+    assert!(
+        answer["warnings"][0].as_str().unwrap().contains("1048576 addresses"),
+        "{answer}"
+    );
 }

@@ -134,7 +134,9 @@ async fn served_with(addresses: Addresses, certificate: &CertificateDer<'static>
 async fn it_is_ready_with_a_certificate_and_swaps_it_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let (process, api) = (Process::new(), ApiServer::default());
-    let addresses = start(&process, &options(folder.path()), clients(&api), PACE).await.unwrap();
+    let addresses = start(&process, &options(folder.path()), clients(&api), PACE)
+        .await
+        .unwrap();
     // The objects are read, of which there are none.
     says(addresses, "not ready: certificate\n").await;
     assert!(probe(addresses.health, "liveness").await.starts_with("HTTP/1.1 200 "));
@@ -171,7 +173,9 @@ async fn a_client_that_does_not_speak_tls_harms_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let certificate = write_pair(folder.path());
     let (process, api) = (Process::new(), ApiServer::default());
-    let addresses = start(&process, &options(folder.path()), clients(&api), PACE).await.unwrap();
+    let addresses = start(&process, &options(folder.path()), clients(&api), PACE)
+        .await
+        .unwrap();
     served_with(addresses, &certificate).await;
     let plain = exchange(TcpStream::connect(addresses.webhook).await.unwrap(), HEALTH_PATH).await;
     assert!(!plain.unwrap_or_default().starts_with("HTTP/1.1 200"));

@@ -110,7 +110,10 @@ mod tests {
         assert_eq!(whole["spec"]["ipVersion"], 4);
         assert_eq!(whole["spec"]["ips"], json!(["10.77.0.1-10.77.0.5", "10.77.0.7"]));
         assert_eq!(whole["spec"]["excludeIPs"], json!(["10.77.0.4-10.77.0.5"]));
-        assert_eq!(warnings, ["spec.ips[2]: 10.77.0.3 stands in ips more than once; it counts once"]);
+        assert_eq!(
+            warnings,
+            ["spec.ips[2]: 10.77.0.3 stands in ips more than once; it counts once"]
+        );
         assert!(subnet(&mut made).is_empty());
         assert_eq!(json(&made), whole, "once is enough");
     }
@@ -120,8 +123,14 @@ mod tests {
         for (spec, version) in [
             (json!({"subnet": "10.77.0.0"}), Value::Null),
             (json!({"subnet": "10.77.0.0/20", "ipVersion": 6}), json!(6)),
-            (json!({"subnet": "10.77.0.0/20", "ips": ["10.77.0.9-10.77.0.1", "10.77.0.1"]}), json!(4)),
-            (json!({"subnet": "fd77::/64", "ips": ["::ffff:1.2.3.4", "fd77::1"]}), json!(6)),
+            (
+                json!({"subnet": "10.77.0.0/20", "ips": ["10.77.0.9-10.77.0.1", "10.77.0.1"]}),
+                json!(4),
+            ),
+            (
+                json!({"subnet": "fd77::/64", "ips": ["::ffff:1.2.3.4", "fd77::1"]}),
+                json!(6),
+            ),
         ] {
             let mut made: SpiderIPPool = object("SpiderIPPool", json!({}), &spec);
             assert!(pool(&mut made, &[], ALL).is_empty());
@@ -145,7 +154,10 @@ mod tests {
         let labels = json!({"labels": {LABEL_IPPOOL_CIDR: "x", "team": "a"}, "finalizers": ["other"]});
         let mut made: SpiderIPPool = object("SpiderIPPool", labels, &json!({"subnet": "fd77::/64"}));
         pool(&mut made, &[], ALL);
-        assert_eq!(json(&made.metadata.labels), json!({LABEL_IPPOOL_CIDR: "fd77---64", "team": "a"}));
+        assert_eq!(
+            json(&made.metadata.labels),
+            json!({LABEL_IPPOOL_CIDR: "fd77---64", "team": "a"})
+        );
         assert_eq!(json(&made.metadata.finalizers), json!(["other", FINALIZER]));
         // Kubernetes takes no label that begins with a dash.
         let mut all: SpiderIPPool = object("SpiderIPPool", json!({}), &json!({"subnet": "::/0"}));
@@ -171,10 +183,19 @@ mod tests {
     #[test]
     fn a_reservation_gets_its_version_from_its_addresses() {
         for (spec, whole) in [
-            (json!({"ips": ["fd77::2", "fd77::1"]}), json!({"ips": ["fd77::1-fd77::2"], "ipVersion": 6})),
-            (json!({"ips": ["10.0.0.1"]}), json!({"ips": ["10.0.0.1"], "ipVersion": 4})),
+            (
+                json!({"ips": ["fd77::2", "fd77::1"]}),
+                json!({"ips": ["fd77::1-fd77::2"], "ipVersion": 6}),
+            ),
+            (
+                json!({"ips": ["10.0.0.1"]}),
+                json!({"ips": ["10.0.0.1"], "ipVersion": 4}),
+            ),
             (json!({"ips": [], "ipVersion": 4}), json!({"ips": [], "ipVersion": 4})),
-            (json!({"ips": ["10.0.0.1", "fd77::1"]}), json!({"ips": ["10.0.0.1", "fd77::1"], "ipVersion": 4})),
+            (
+                json!({"ips": ["10.0.0.1", "fd77::1"]}),
+                json!({"ips": ["10.0.0.1", "fd77::1"], "ipVersion": 4}),
+            ),
             (json!({"ips": ["x"]}), json!({"ips": ["x"]})),
             (json!({}), json!({})),
         ] {
@@ -189,8 +210,10 @@ mod tests {
     fn what_goes_is_left_alone() {
         let gone = || json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
         let spec = json!({"subnet": "10.77.0.0/20", "ips": ["10.77.1.12", "10.77.1.11"]});
-        let (mut a, mut b): (SpiderSubnet, SpiderIPPool) =
-            (object("SpiderSubnet", gone(), &spec), object("SpiderIPPool", gone(), &spec));
+        let (mut a, mut b): (SpiderSubnet, SpiderIPPool) = (
+            object("SpiderSubnet", gone(), &spec),
+            object("SpiderIPPool", gone(), &spec),
+        );
         let mut c: SpiderReservedIP = object("SpiderReservedIP", gone(), &json!({"ips": ["10.0.0.2", "10.0.0.1"]}));
         let before = (a.clone(), b.clone(), c.clone());
         subnet(&mut a);

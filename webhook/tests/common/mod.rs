@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::body::{Body, Bytes};
+use axum::http::{Request, Response};
 use futures::stream;
-use http::{Request, Response};
-use http_body_util::StreamBody;
-use hyper::body::{Bytes, Frame};
 use kube::Client;
-use kube::client::Body;
 use serde_json::{Value, json};
 
 const GROUP: &str = "/apis/spiderpool.spidernet.io/v2beta1";
@@ -29,7 +27,7 @@ pub(crate) struct ApiServer(Arc<Mutex<State>>);
 impl ApiServer {
     pub(crate) fn client(&self) -> Client {
         let own = self.clone();
-        let service = tower::service_fn(move |request: Request<Body>| {
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
             let answer = own.answer(request.uri().path(), request.uri().query().unwrap_or_default());
             std::future::ready(Ok::<_, Infallible>(answer))
         });
@@ -59,8 +57,7 @@ impl ApiServer {
 
     fn answer(&self, path: &str, query: &str) -> Response<Body> {
         if query.contains("watch=") {
-            let silence = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
-            return Response::new(Body::wrap_body(silence));
+            return Response::new(Body::from_stream(stream::pending::<Result<Bytes, Infallible>>()));
         }
         let (code, object) = self.with(|state| match path.strip_prefix(GROUP).map(|rest| rest.matches('/').count()) {
             _ if state.broken => (500, status(500, "InternalError")),
@@ -78,8 +75,10 @@ impl ApiServer {
                 }
             }
         });
-        let response = Response::builder().status(code).header("content-type", "application/json");
-        response.body(Body::from(object.to_string().into_bytes())).unwrap()
+        let response = Response::builder()
+            .status(code)
+            .header("content-type", "application/json");
+        response.body(Body::from(object.to_string())).unwrap()
     }
 }
 

@@ -4,9 +4,9 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "the page is read by a test, too")]
 
 use anyhow::{Context, Result, bail, ensure};
-use kube::{Api, Client};
 use kube::api::{DeleteParams, DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Api, Client};
 use serde_json::Value;
 use spiderpool_e2e::DRY_RUN;
 use spiderpool_e2e::cluster::Cluster;

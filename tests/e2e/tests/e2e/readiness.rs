@@ -166,8 +166,14 @@ async fn of_two_pools_with_the_same_address_one_serves() -> Result<()> {
 #[tokio::test]
 async fn an_edited_pool_serves_only_what_no_other_has() -> Result<()> {
     scene("edited", async |scene: &Scene| {
-        let old = scene.create_pool_unjudged("old", 4, spec(scene, 2, 10, 12)).await?.name_any();
-        let new = scene.create_pool_unjudged("new", 4, spec(scene, 2, 20, 22)).await?.name_any();
+        let old = scene
+            .create_pool_unjudged("old", 4, spec(scene, 2, 10, 12))
+            .await?
+            .name_any();
+        let new = scene
+            .create_pool_unjudged("new", 4, spec(scene, 2, 20, 22))
+            .await?
+            .name_any();
         tokio::try_join!(is_ready(scene, &old), is_ready(scene, &new))?;
         let own = format!("{}-{}", ip(scene, 2, 20), ip(scene, 2, 22));
         let shared = ip(scene, 2, 12);
@@ -198,8 +204,14 @@ async fn an_address_that_a_pod_has_is_its_pools_also_when_an_older_pool_is_to_ha
     scene("moved", async |scene: &Scene| {
         let node = scene.cluster.first_node()?;
         // Older, or at least first by name.
-        let old = scene.create_pool_unjudged("a-old", 4, spec(scene, 1, 10, 12)).await?.name_any();
-        let new = scene.create_pool_unjudged("b-new", 4, spec(scene, 1, 20, 22)).await?.name_any();
+        let old = scene
+            .create_pool_unjudged("a-old", 4, spec(scene, 1, 10, 12))
+            .await?
+            .name_any();
+        let new = scene
+            .create_pool_unjudged("b-new", 4, spec(scene, 1, 20, 22))
+            .await?
+            .name_any();
         for (name, pool) in [("first", &old), ("holder", &new)] {
             let pod = pod(name, &node.name, &from_pools(&[pool], &[]))?;
             scene.create(&pod).await?;

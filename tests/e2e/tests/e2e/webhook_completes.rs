@@ -98,7 +98,11 @@ async fn a_finalizer_that_somebody_takes_off_is_there_again() -> Result<()> {
             let mut bare = scene.pools().get(&made.name_any()).await?;
             bare.metadata.finalizers = None;
             bare.spec.disable = Some(true);
-            match scene.pools().replace(&made.name_any(), &PostParams::default(), &bare).await {
+            match scene
+                .pools()
+                .replace(&made.name_any(), &PostParams::default(), &bare)
+                .await
+            {
                 Err(kube::Error::Api(status)) if status.is_conflict() => Ok(None),
                 changed => {
                     ensure!(changed?.finalizers() == [FINALIZER], "the finalizer is gone");
@@ -135,7 +139,11 @@ async fn every_example_is_taken() -> Result<()> {
                 ensure!(!kind.group.ends_with("spidernet.io"), "{kind:?} is not served");
                 continue;
             };
-            let namespace = object.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
+            let namespace = object
+                .metadata
+                .namespace
+                .clone()
+                .unwrap_or_else(|| "default".to_owned());
             let api: Api<DynamicObject> = match object.metadata.namespace.is_some() || !is_cluster_wide(&types.kind) {
                 true => Api::namespaced_with(client.clone(), &namespace, &resource),
                 false => Api::all_with(client.clone(), &resource),

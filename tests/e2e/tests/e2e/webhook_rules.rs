@@ -72,7 +72,10 @@ impl Stage<'_> {
     /// Deletes everything, what was made last first.
     async fn clear(self) -> Result<()> {
         for object in self.made.into_iter().rev() {
-            let (kind, name) = (object.types.map(|types| types.kind).unwrap_or_default(), object.metadata.name);
+            let (kind, name) = (
+                object.types.map(|types| types.kind).unwrap_or_default(),
+                object.metadata.name,
+            );
             let (api, name) = (api(self.client, &kind), name.unwrap_or_default());
             if kind == "SpiderIPPool" {
                 let empty = Patch::Merge(json!({"status": {"allocatedIPs": null}}));
@@ -138,7 +141,9 @@ async fn ask(stage: &mut Stage<'_>, line: &Line) -> Result<(Result<(), kube::Err
         // An address on record keeps the pool from going at once.
         let used = json!({"allocatedIPs": r#"{"10.6.0.9":{"pod":"e2e/none","podUid":"e2e"}}"#});
         stage.record(&refused.kind, NAME, &used).await?;
-        api(client, &refused.kind).delete(NAME, &DeleteParams::default()).await?;
+        api(client, &refused.kind)
+            .delete(NAME, &DeleteParams::default())
+            .await?;
         return Ok((replace(client, refused, &refused.new).await?, None));
     }
     let answer = replace(client, refused, &refused.new).await?;
@@ -158,7 +163,10 @@ fn code(rule: &str) -> u16 {
 }
 
 fn check(line: &Line, status: &Status) -> Result<()> {
-    let expected = line.message.replace("\"example\"", &format!("{NAME:?}")).replace("example", NAME);
+    let expected = line
+        .message
+        .replace("\"example\"", &format!("{NAME:?}"))
+        .replace("example", NAME);
     let expected = expected.replace(" other", &format!(" {NAME}-other"));
     let expected = expected.replace(" db;", &format!(" {NAME}-db;"));
     let code = code(&line.rule);
@@ -265,8 +273,12 @@ async fn all_that_is_wrong_is_told_at_once() -> Result<()> {
         }
         json!({"apiVersion": "spiderpool.spidernet.io/v2beta1", "kind": "SpiderIPPool", "spec": spec})
     };
-    stage.make(&pool("fd06::1-fd06::9", json!({})), &format!("{NAME}-a")).await?;
-    stage.make(&pool("fd06::a-fd06::f", json!({})), &format!("{NAME}-b")).await?;
+    stage
+        .make(&pool("fd06::1-fd06::9", json!({})), &format!("{NAME}-a"))
+        .await?;
+    stage
+        .make(&pool("fd06::a-fd06::f", json!({})), &format!("{NAME}-b"))
+        .await?;
     let wrong = object(&pool("fd06::9-fd06::a", json!({"gateway": "fd06::a"})), NAME)?;
     let told = wait::until("all that is wrong", SOON, async || {
         match api(&client, "SpiderIPPool").create(&DRY_RUN, &wrong).await {
@@ -290,8 +302,13 @@ async fn what_is_being_deleted_gives_up_its_finalizers() -> Result<()> {
     let reserved = json!({"apiVersion": "spiderpool.spidernet.io/v2beta1", "kind": "SpiderReservedIP",
         "metadata": {"finalizers": ["e2e.spidernet.io/hold"]}, "spec": {"ips": ["10.6.0.1"]}});
     let reservations = api(&client, "SpiderReservedIP");
-    let made = reservations.create(&PostParams::default(), &object(&reserved, NAME)?).await?;
-    ensure!(made.finalizers() != [FINALIZER], "a reservation needs no finalizer of ours");
+    let made = reservations
+        .create(&PostParams::default(), &object(&reserved, NAME)?)
+        .await?;
+    ensure!(
+        made.finalizers() != [FINALIZER],
+        "a reservation needs no finalizer of ours"
+    );
     reservations.delete(NAME, &DeleteParams::default()).await?;
     let release = Patch::Merge(json!({"metadata": {"finalizers": null, "labels": {"a": "b"}}}));
     reservations.patch(NAME, &PatchParams::default(), &release).await?;

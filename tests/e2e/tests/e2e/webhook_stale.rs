@@ -18,7 +18,12 @@ const ROUNDS: u8 = 20;
 async fn of_many_pools_that_want_one_address_one_is_usable_and_none_is_refused_when_it_is_free() -> Result<()> {
     scene("rivals", async |scene: &Scene| {
         let names: Vec<String> = (0..RIVALS).map(|number| format!("r{number}")).collect();
-        let made = join_all(names.iter().map(|name| scene.create_pool(name, 4, scene.range(4, "20", "20")))).await;
+        let made = join_all(
+            names
+                .iter()
+                .map(|name| scene.create_pool(name, 4, scene.range(4, "20", "20"))),
+        )
+        .await;
         let mut taken = Vec::new();
         for outcome in made {
             match outcome {
@@ -32,7 +37,11 @@ async fn of_many_pools_that_want_one_address_one_is_usable_and_none_is_refused_w
         let pools = scene.pools();
         let usable = wait::until("one usable pool", SOON, async || {
             let all = scene.own_pools().await?;
-            let ready: Vec<String> = all.iter().filter(|pool| pool.is_ready()).map(ResourceExt::name_any).collect();
+            let ready: Vec<String> = all
+                .iter()
+                .filter(|pool| pool.is_ready())
+                .map(ResourceExt::name_any)
+                .collect();
             ensure!(ready.len() < 2, "{ready:?} are usable at once");
             let judged = all.iter().all(|pool| pool.is_ready() || pool.refusal().is_some());
             Ok(ready.first().filter(|_| judged).cloned())
@@ -95,11 +104,18 @@ async fn a_subnet_that_grew_this_moment_has_room() -> Result<()> {
                 .await?;
             let spec = spiderpool_crds::IPPoolSpec {
                 subnet: scene.further_network(4, 1),
-                ips: Some(vec![scene.further_network(4, 1).replace("0/24", &(addresses + 9).to_string())]),
+                ips: Some(vec![
+                    scene
+                        .further_network(4, 1)
+                        .replace("0/24", &(addresses + 9).to_string()),
+                ]),
                 ..spiderpool_crds::IPPoolSpec::default()
             };
             let name = format!("g{addresses}");
-            scene.create_pool(&name, 4, spec).await.context("the subnet has the address")?;
+            scene
+                .create_pool(&name, 4, spec)
+                .await
+                .context("the subnet has the address")?;
         }
         Ok(())
     })
