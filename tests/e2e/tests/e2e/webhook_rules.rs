@@ -46,8 +46,9 @@ impl Stage<'_> {
             return Ok(());
         }
         let change = Patch::Merge(json!({"status": status}));
-        let patched = api(self.client, kind).patch_status(name, &PatchParams::default(), &change);
-        patched.await.map(drop).context("writing a status")
+        let (api, params) = (api(self.client, kind), PatchParams::default());
+        let patched = api.patch_status(name, &params, &change).await;
+        patched.map(drop).context("writing a status")
     }
 
     /// Makes the pools that the accounting of an example names, and waits until the subnet has them on its books.
