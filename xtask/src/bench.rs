@@ -21,11 +21,13 @@ pub enum Group {
     Cluster,
     /// Automatic pools of a thousand workloads, on such a cluster
     Autopools,
+    /// The webhook beside ten thousand pools, on such a cluster
+    Admission,
 }
 
 impl Group {
     /// Everything, each once.
-    const ALL: [Self; 4] = [Self::Ipam, Self::Cni, Self::Cluster, Self::Autopools];
+    const ALL: [Self; 5] = [Self::Ipam, Self::Cni, Self::Cluster, Self::Autopools, Self::Admission];
 }
 
 /// Tells benchmarks which program the agents are that they run themselves.
@@ -43,6 +45,7 @@ pub fn run(group: Option<Group>, ui: &Ui) -> Result<()> {
             Group::Cni => package("spiderpool-cni")?,
             Group::Cluster => on_cluster("cluster", ui)?,
             Group::Autopools => on_cluster("autopools", ui)?,
+            Group::Admission => on_cluster("admission", ui)?,
         }
     }
     Ok(())

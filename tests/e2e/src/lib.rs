@@ -39,6 +39,7 @@ pub mod squatter;
 pub mod storm;
 pub mod told;
 pub mod wait;
+pub mod webhooks;
 pub mod workload;
 
 /// Image with a shell, `ping`, `sleep` and `nc`, which every node of the test cluster has.
