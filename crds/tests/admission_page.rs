@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use spiderpool_crds::admission::{
-    Outcome, PoolWorld, Rule, Settings, Stage, SubnetWorld, pool, pool_deletion, reserved, subnet, subnet_deletion,
+    Outcome, PoolWorld, Rule, Settings, Stage, SubnetWorld, complete, pool, pool_deletion, reserved, subnet,
+    subnet_deletion,
 };
 use spiderpool_crds::{
     MAX_MULTUS_NAMES, MAX_NAMES, MAX_RANGES, MAX_ROUTES, MAX_SELECTOR_TERMS, MAX_SELECTOR_VALUES, SpiderIPPool,
@@ -120,6 +121,46 @@ fn what_is_legal_is_taken_with_the_warning() {
         let outcome = judge(&example);
         assert!(outcome.is_allowed(), "{}", outcome.message());
         assert_eq!(outcome.warnings, [warning]);
+    }
+}
+
+/// The object with what is filled in.
+fn completed(example: &Example) -> Value {
+    let subnets: Vec<SpiderSubnet> = example.beside.iter().map(typed).collect();
+    let subnets: Vec<&SpiderSubnet> = subnets.iter().collect();
+    let object = match example.kind.as_str() {
+        "SpiderSubnet" => {
+            let mut object: SpiderSubnet = typed(&example.new);
+            complete::subnet(&mut object);
+            serde_json::to_value(&object)
+        }
+        "SpiderIPPool" => {
+            let mut object: SpiderIPPool = typed(&example.new);
+            complete::pool(&mut object, &subnets, settings(example));
+            serde_json::to_value(&object)
+        }
+        _ => {
+            let mut object: SpiderReservedIP = typed(&example.new);
+            complete::reserved(&mut object);
+            serde_json::to_value(&object)
+        }
+    };
+    object.expect("an object is JSON")
+}
+
+#[test]
+fn what_is_filled_in_is_what_the_page_says() {
+    fn has(object: &Value, members: &Value) -> bool {
+        match members {
+            Value::Object(members) => members.iter().all(|(name, member)| has(&object[name], member)),
+            other => object == other,
+        }
+    }
+    let lines = table::completions();
+    assert!(lines.len() >= 4, "the page has {} such lines", lines.len());
+    for (example, members) in lines {
+        let whole = completed(&example);
+        assert!(has(&whole, &members), "{whole} has not all of {members}");
     }
 }
 

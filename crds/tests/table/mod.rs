@@ -57,6 +57,20 @@ pub(crate) fn rules() -> Vec<Line> {
     lines.collect()
 }
 
+/// What is sent, and members of what is stored then.
+#[allow(dead_code, reason = "not everybody who reads the page reads all of it")]
+pub(crate) fn completions() -> Vec<(Example, Value)> {
+    let lines = table("## What is filled in").into_iter();
+    lines
+        .map(|cells| {
+            let [sent, stored] = cells.try_into().expect("a line of two cells");
+            let stored = code(&stored);
+            let members = serde_json::from_str(&stored).unwrap_or_else(|error| panic!("{error}: {stored}"));
+            (Example::read(&code(&sent)), members)
+        })
+        .collect()
+}
+
 /// What is taken with a warning, and the warning.
 #[allow(dead_code, reason = "not everybody who reads the page reads all of it")]
 pub(crate) fn warnings() -> Vec<(Example, String)> {
