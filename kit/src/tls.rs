@@ -1,23 +1,30 @@
 //! The server certificate of this process, kept current.
 //!
-//! The files are polled and compared by content: a Secret volume swaps a symlink two levels up, which file watching misses
-//! easily and polling never. A new pair is used by the next handshake, without a restart; a pair that does not fit together
-//! (half written, wrong key) is told once, and the old one stays.
+//! It comes from a Secret by a watch, or from two files, which are polled and compared by content: a Secret volume swaps a
+//! symlink two levels up, which file watching misses easily and polling never. A new pair is used by the next handshake, without
+//! a restart; a pair that does not fit together (half written, wrong key) is told once, and the old one stays.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
+use kube::Client;
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// How often the files are read.
+use crate::shutdown::Process;
+
+mod source;
+
+use source::{Pair, Source};
+
+/// How often files are read.
 pub const POLL: Duration = Duration::from_secs(30);
-/// How often while there is no certificate yet.
-const POLL_UNTIL_FIRST: Duration = Duration::from_secs(1);
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -30,24 +37,49 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// A file is not PEM of the right kind.
-    #[error("failed to parse {}: {source}; it must be PEM", .path.display())]
+    /// The Secret does not exist, or has not been read yet.
+    #[error("there is no Secret {secret}; it is made by whoever the chart value tls.method names")]
+    NoSecret {
+        /// Its namespace and name.
+        secret: String,
+    },
+    /// The Secret lacks a part of the pair.
+    #[error("the Secret {secret} has no {key}; delete it if Spiderpool makes it, or put certificate and key there")]
+    NoKey {
+        /// Its namespace and name.
+        secret: String,
+        /// What it lacks.
+        key: &'static str,
+    },
+    /// What was read is not PEM of the right kind.
+    #[error("failed to parse {place}: {source}; it must be PEM")]
     Parse {
-        /// Which file.
-        path: PathBuf,
+        /// Where it was read.
+        place: String,
         /// Why.
         source: rustls_pki_types::pem::Error,
     },
-    /// The certificate file holds no certificate.
-    #[error("{} holds no certificate", .0.display())]
-    Empty(PathBuf),
+    /// No certificate where one must be.
+    #[error("{place} holds no certificate")]
+    Empty {
+        /// Where it was read.
+        place: String,
+    },
+    /// The certificate cannot be decoded.
+    #[error("failed to decode the certificate in {place}: {why}")]
+    Decode {
+        /// Where it was read.
+        place: String,
+        /// Why.
+        why: String,
+    },
     /// Certificate and key are not a pair, or of an unknown kind.
-    #[error("failed to use certificate {} with key {}: {source}", .certificate.display(), .key.display())]
+    #[error("failed to use the certificate of {certificate} with the key of {key}: {source}")]
     Pair {
-        /// Certificate file.
-        certificate: PathBuf,
-        /// Key file.
-        key: PathBuf,
+        /// Where the certificate was read.
+        certificate: String,
+        /// Where the key was read.
+        key: String,
         /// Why.
         source: rustls::Error,
     },
@@ -59,71 +91,71 @@ pub enum Error {
 /// The certificate in use. Share it in an [`Arc`].
 #[derive(Debug)]
 pub struct Certificates {
-    certificate: PathBuf,
-    key: PathBuf,
-    current: ArcSwapOption<CertifiedKey>,
+    source: Source,
+    current: ArcSwapOption<InUse>,
 }
 
-/// What the files held when they were last looked at.
+#[derive(Debug)]
+struct InUse {
+    pair: Arc<CertifiedKey>,
+    expires: Timestamp,
+}
+
+/// What the source held when it was last looked at.
 #[derive(Default)]
-pub struct Seen(Option<(Vec<u8>, Vec<u8>)>);
+pub struct Seen(Option<Pair>);
 
 impl Certificates {
     /// Certificate chain and key are in these PEM files, which need not exist yet.
     pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Arc<Self> {
+        Self::of(Source::files(certificate.into(), key.into()))
+    }
+
+    /// Certificate chain and key are `tls.crt` and `tls.key` of a Secret, which need not exist yet. It is watched as long as the
+    /// process lives; the right to get, list and watch this one Secret is enough.
+    pub fn of_secret(process: &Process, client: Client, namespace: &str, name: &str) -> Arc<Self> {
+        Self::of(Source::secret(process, client, namespace, name))
+    }
+
+    fn of(source: Source) -> Arc<Self> {
         Arc::new(Self {
-            certificate: certificate.into(),
-            key: key.into(),
+            source,
             current: ArcSwapOption::empty(),
         })
     }
 
-    /// Is there a certificate to serve with?
-    pub fn is_loaded(&self) -> bool {
-        self.current.load().is_some()
+    /// Is there a certificate to serve with that clients accept by its date?
+    pub fn is_valid(&self) -> bool {
+        self.expires().is_some_and(|end| Timestamp::now() < end)
     }
 
-    /// Reads the files. `Ok(true)` if they differ from `seen` and are in use now.
+    /// When the certificate in use ends.
+    pub fn expires(&self) -> Option<Timestamp> {
+        self.current.load().as_ref().map(|current| current.expires)
+    }
+
+    /// Looks at the source. `Ok(true)` if it differs from `seen` and is in use now.
     pub async fn reload(&self, seen: &mut Seen) -> Result<bool, Error> {
-        let pair = (read(&self.certificate).await?, read(&self.key).await?);
+        let pair = self.source.read().await?;
         if seen.0.as_ref() == Some(&pair) {
             return Ok(false);
         }
-        let loaded = self.parse(&pair.0, &pair.1);
+        let loaded = parse(&pair);
         seen.0 = Some(pair);
         self.current.store(Some(Arc::new(loaded?)));
         Ok(true)
     }
 
-    fn parse(&self, certificate: &[u8], key: &[u8]) -> Result<CertifiedKey, Error> {
-        let parse_error = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Parse { path, source }
-        };
-        let chain = CertificateDer::pem_slice_iter(certificate)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(parse_error(&self.certificate))?;
-        if chain.is_empty() {
-            return Err(Error::Empty(self.certificate.clone()));
-        }
-        let private = PrivateKeyDer::from_pem_slice(key).map_err(parse_error(&self.key))?;
-        CertifiedKey::from_der(chain, private, &rustls::crypto::ring::default_provider()).map_err(|source| {
-            Error::Pair {
-                certificate: self.certificate.clone(),
-                key: self.key.clone(),
-                source,
-            }
-        })
-    }
-
-    /// Keeps the certificate current. Never ends; drop it to stop.
+    /// Keeps the certificate current: files are read each `every`, a Secret is watched. Never ends; drop it to stop.
     pub async fn keep_current(&self, every: Duration) {
         let mut seen = Seen::default();
         let mut told = None;
+        let mut changes = self.source.changes(every);
         loop {
             match self.reload(&mut seen).await {
                 Ok(true) => {
-                    tracing::info!(certificate = %self.certificate.display(), "certificate loaded");
+                    let expires = self.expires().map(tracing::field::display);
+                    tracing::info!(certificate = %self.source, expires, "certificate loaded");
                     told = None;
                 }
                 Ok(false) => {}
@@ -132,19 +164,14 @@ impl Certificates {
                     if told.as_ref() != Some(&text) {
                         tracing::warn!(
                             error = text,
-                            in_use = self.is_loaded(),
+                            in_use = self.expires().is_some(),
                             "certificate not loaded, trying on"
                         );
                         told = Some(text);
                     }
                 }
             }
-            tokio::time::sleep(if self.is_loaded() {
-                every
-            } else {
-                every.min(POLL_UNTIL_FIRST)
-            })
-            .await;
+            changes.next(self.expires().is_some()).await;
         }
     }
 
@@ -161,70 +188,50 @@ impl Certificates {
     }
 }
 
+fn parse(pair: &Pair) -> Result<InUse, Error> {
+    let parse_error = |place: &String| {
+        let place = place.clone();
+        move |source| Error::Parse { place, source }
+    };
+    let chain = CertificateDer::pem_slice_iter(&pair.certificate.bytes)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(parse_error(&pair.certificate.place))?;
+    let own = chain.first().ok_or_else(|| Error::Empty {
+        place: pair.certificate.place.clone(),
+    })?;
+    let expires = expires(own).map_err(|why| Error::Decode {
+        place: pair.certificate.place.clone(),
+        why,
+    })?;
+    let private = PrivateKeyDer::from_pem_slice(&pair.key.bytes).map_err(parse_error(&pair.key.place))?;
+    let certified = CertifiedKey::from_der(chain, private, &rustls::crypto::ring::default_provider());
+    let pair = certified.map_err(|source| Error::Pair {
+        certificate: pair.certificate.place.clone(),
+        key: pair.key.place.clone(),
+        source,
+    })?;
+    Ok(InUse {
+        pair: Arc::new(pair),
+        expires,
+    })
+}
+
+/// When a certificate ends.
+fn expires(certificate: &CertificateDer<'_>) -> Result<Timestamp, String> {
+    let (_, decoded) = X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;
+    let seconds = decoded.validity().not_after.timestamp();
+    // Certificates may name the year 9999, at whose end timestamps end as well.
+    Ok(Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX))
+}
+
 #[derive(Debug)]
 struct Current(Arc<Certificates>);
 
 impl ResolvesServerCert for Current {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.current.load_full()
+        self.0.current.load().as_ref().map(|current| current.pair.clone())
     }
-}
-
-async fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    tokio::fs::read(path).await.map_err(|source| Error::Read {
-        path: path.to_owned(),
-        source,
-    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn write_pair(folder: &Path) -> rcgen::CertifiedKey<rcgen::KeyPair> {
-        let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        std::fs::write(folder.join("tls.crt"), pair.cert.pem()).unwrap();
-        std::fs::write(folder.join("tls.key"), pair.signing_key.serialize_pem()).unwrap();
-        pair
-    }
-
-    fn in_use(certificates: &Certificates) -> Option<Vec<u8>> {
-        Some(certificates.current.load().as_ref()?.cert[0].to_vec())
-    }
-
-    #[tokio::test]
-    async fn a_changed_pair_is_taken_and_an_unchanged_one_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let certificates = Certificates::new(folder.path().join("tls.crt"), folder.path().join("tls.key"));
-        let mut seen = Seen::default();
-        assert!(matches!(certificates.reload(&mut seen).await, Err(Error::Read { .. })));
-        assert!(!certificates.is_loaded());
-
-        let first = write_pair(folder.path());
-        assert!(certificates.reload(&mut seen).await.unwrap());
-        assert!(!certificates.reload(&mut seen).await.unwrap());
-        assert_eq!(in_use(&certificates).as_deref(), Some(first.cert.der().as_ref()));
-
-        let second = write_pair(folder.path());
-        assert!(certificates.reload(&mut seen).await.unwrap());
-        assert_eq!(in_use(&certificates).as_deref(), Some(second.cert.der().as_ref()));
-    }
-
-    #[tokio::test]
-    async fn a_bad_pair_leaves_the_old_one_in_use() {
-        let folder = tempfile::tempdir().unwrap();
-        let certificates = Certificates::new(folder.path().join("tls.crt"), folder.path().join("tls.key"));
-        let mut seen = Seen::default();
-        let good = write_pair(folder.path());
-        certificates.reload(&mut seen).await.unwrap();
-
-        let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        std::fs::write(folder.path().join("tls.key"), other.signing_key.serialize_pem()).unwrap();
-        assert!(matches!(certificates.reload(&mut seen).await, Err(Error::Pair { .. })));
-        for text in ["", "-----BEGIN CERTIFICATE-----\n", "no PEM at all"] {
-            std::fs::write(folder.path().join("tls.crt"), text).unwrap();
-            assert!(certificates.reload(&mut seen).await.is_err(), "{text:?}");
-        }
-        assert_eq!(in_use(&certificates).as_deref(), Some(good.cert.der().as_ref()));
-    }
-}
+mod tests;

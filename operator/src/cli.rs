@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use spiderpool_kit::lease::Timing;
 
+use crate::certificates::Options;
+
 /// Makes, sizes and removes the address pools of applications, and keeps subnets and pools true.
 ///
 /// An application asks for its own pool by an annotation of its pod template:
@@ -93,6 +95,10 @@ pub struct Daemon {
     /// Pools worked on at once.
     #[arg(long, env = "SPIDERPOOL_IPPOOL_INFORMER_WORKERS", default_value_t = 3)]
     pub pool_workers: usize,
+
+    /// The webhook's certificate.
+    #[command(flatten)]
+    pub certificates: Options,
 }
 
 impl Daemon {

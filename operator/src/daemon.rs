@@ -37,7 +37,7 @@ use crate::subnet::hold::Awaited;
 use crate::subnet::pace::Pace;
 use crate::subnet::placement::Placements;
 use crate::write::Writer;
-use crate::{pool, reclaim, subnet, triggers};
+use crate::{certificates, pool, reclaim, subnet, triggers};
 
 /// Name of the lease that replicas compete for.
 const LEASE: &str = "spiderpool-controller-leases";
@@ -77,6 +77,9 @@ pub async fn run(options: &Daemon) -> anyhow::Result<()> {
     ];
     let me = options.identity();
     let leadership = Lease::start(&process, prompt, &options.namespace, LEASE, &*me, options.timing())?;
+    if let Some(settings) = options.certificates.settings(&options.namespace) {
+        certificates::start(&process, &patient, leadership.clone(), &metrics, settings);
+    }
     let (kinds, feeds): (Vec<_>, Vec<_>) = native.into_iter().unzip();
     let kinds = Kinds::new(kinds, config.workload_kinds.clone(), caches.crds.clone());
     let queue_metrics = QueueMetrics::register(&metrics);

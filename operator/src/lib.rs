@@ -8,6 +8,7 @@
 //! | [`pool`] | identity, counts, conditions and finalizer of every pool |
 //! | [`fullness`] | when few addresses are left |
 //! | [`reclaim`] | addresses of pods that are gone |
+//! | [`certificates`] | the webhook's certificate and its CA |
 //! | [`metrics`] | metrics about subnets, pools and waiting applications |
 //! | [`triggers`] | from what changes to what is looked at |
 //! | [`write`] | every write: leader only, bounded, learnt at once |
@@ -15,6 +16,7 @@
 //! | [`clean`] | leaving nothing behind |
 
 pub mod application;
+pub mod certificates;
 pub mod clean;
 pub mod cli;
 pub mod config;

@@ -60,6 +60,7 @@ enum Task {
     /// cargo xtask soak storm        the leading operator killed at twenty points of a storm of workloads
     /// cargo xtask soak history      twenty storms of ADDs and DELs at agents that are killed at any point
     /// cargo xtask soak faults       twenty such storms at agents whose API server cannot be relied on
+    /// cargo xtask soak certificates ten minutes of creates while the webhook's certificate lives for half a minute
     #[command(verbatim_doc_comment)]
     Soak {
         /// Part of the tests' name
@@ -67,7 +68,7 @@ enum Task {
         /// Seed of the first storm of `history` and `faults`, printed by the run that is to be made again
         #[arg(long)]
         seed: Option<u64>,
-        /// How many points or storms
+        /// How many points, storms, or lives of a certificate
         #[arg(long, default_value_t = 20)]
         count: u32,
         /// Leave the test cluster running

@@ -181,6 +181,66 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ .Values.spiderpoolAgent.name }
 system:serviceaccount:{{ .Release.Namespace }}:{{ .Values.spiderpoolController.name }}
 {{- end -}}
 
+{{/* What all entries of the webhook configurations have in common. Takes (list $ PATH). */}}
+{{- define "spiderpool.webhookEntry" -}}
+{{- $root := index . 0 -}}
+{{- $w := include "spiderpool.webhook" $root | fromYaml -}}
+{{- $tls := $root.Values.spiderpoolController.tls -}}
+admissionReviewVersions: [v1]
+clientConfig:
+  service:
+    namespace: {{ $root.Release.Namespace }}
+    name: {{ $w.name }}
+    port: {{ $w.webhookPort }}
+    path: {{ index . 1 }}
+  {{- if eq $tls.method "provided" }}
+  caBundle: {{ $tls.provided.tlsCa }}
+  {{- end }}
+matchPolicy: Equivalent
+sideEffects: None
+timeoutSeconds: 5
+{{- end -}}
+
+{{/*
+Which requests about our own kinds the webhook sees. The operator's are not among them: it checks what it writes itself, and must
+be able to write while the webhook is away. Nor are those of who takes things away when an owner, a namespace or all of Spiderpool
+goes, nor an update that leaves spec and labels as they are, such as taking a finalizer off.
+*/}}
+{{- define "spiderpool.webhookConditions" -}}
+- name: not-of-a-controller
+  expression: >-
+    !(request.userInfo.username in [
+    {{ include "spiderpool.controllerUser" . | squote }},
+    {{ include "spiderpool.cleanUser" . | squote }},
+    'system:serviceaccount:kube-system:generic-garbage-collector',
+    'system:serviceaccount:kube-system:namespace-controller',
+    'system:kube-controller-manager'])
+- name: spec-or-labels-changed
+  expression: >-
+    request.operation != 'UPDATE' || !has(object.spec) || !has(oldObject.spec) || object.spec != oldObject.spec ||
+    object.metadata.?labels.orValue({}) != oldObject.metadata.?labels.orValue({})
+{{- end -}}
+
+{{/* Name of what removes everything at an uninstall, if asked to. */}}
+{{- define "spiderpool.cleanName" -}}
+{{ .Values.spiderpoolController.name }}-hook-pre-delete
+{{- end -}}
+
+{{/* User name of its service account, as the API server sees it. */}}
+{{- define "spiderpool.cleanUser" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "spiderpool.cleanName" . }}
+{{- end -}}
+
+{{/* Name of the Secret with the key of the CA, which only the operator reads. */}}
+{{- define "spiderpool.authoritySecret" -}}
+{{ .Values.spiderpoolController.tls.secretName }}-ca
+{{- end -}}
+
+{{/* A number of days, or a duration such as 30s, as text: numbers of a values file are floats to a template. */}}
+{{- define "spiderpool.lifetime" -}}
+{{- if kindIs "string" . }}{{ . }}{{ else }}{{ int64 . }}{{ end -}}
+{{- end -}}
+
 {{/* Names that the webhook's certificate is valid for, as a JSON list. */}}
 {{- define "spiderpool.tlsNames" -}}
 {{- $names := list -}}
@@ -214,6 +274,7 @@ enableAutoPoolForApplication: {{ $auto }}
 enableIPConflictDetection: {{ .Values.ipam.enableIPConflictDetection }}
 enableGatewayDetection: {{ .Values.ipam.enableGatewayDetection }}
 quarantineMaxPercent: {{ int64 $quarantine }}
+annotationPolicy: {{ .Values.ipam.annotationPolicy | default "Warn" }}
 enableValidatingResourcesDeletedWebhook: {{ .Values.spiderpoolController.enableValidatingResourcesDeletedWebhook }}
 clusterSubnetDefaultFlexibleIPNumber: {{ int64 $redundant }}
 clusterSubnetAutoPoolDefaultRedundantIPNumber: {{ int64 $redundant }}

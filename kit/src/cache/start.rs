@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, RwLock};
 
+use k8s_openapi::NamespaceResourceScope;
 use kube::core::{ApiResource, DeserializeGuard, DynamicObject};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,16 @@ impl<K: Object> Cache<K> {
     pub fn start(process: &Process, client: Client, options: Options<K>) -> Self {
         let cache = Self::detached(options);
         cache.watch(process, Api::all(client), process.token());
+        cache
+    }
+
+    /// As [`Self::start`], of one namespace: for what an account may read there only.
+    pub fn start_in(process: &Process, client: Client, namespace: &str, options: Options<K>) -> Self
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+    {
+        let cache = Self::detached(options);
+        cache.watch(process, Api::namespaced(client, namespace), process.token());
         cache
     }
 

@@ -39,6 +39,7 @@ pub mod squatter;
 pub mod storm;
 pub mod told;
 pub mod wait;
+pub mod webhook;
 pub mod webhooks;
 pub mod workload;
 

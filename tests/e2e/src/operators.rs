@@ -16,34 +16,90 @@ use crate::wait::{self, LONG, SOON};
 
 const LEASE: &str = "spiderpool-controller-leases";
 
-/// Scales the operator and waits until all replicas are ready.
-pub async fn scale(cluster: &Cluster, replicas: i32) -> Result<()> {
-    let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), RELEASE_NAMESPACE);
-    let change = json!({"spec": {"replicas": replicas}});
-    deployments
-        .patch(OPERATOR, &PatchParams::default(), &Patch::Merge(&change))
-        .await
-        .context("scaling the operator")?;
-    ready(cluster, replicas).await
+/// Runs a test with so many replicas of the operator. Afterwards there are as many as before.
+pub async fn with(cluster: &Cluster, replicas: i32, test: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+    let before = replicas_of(cluster, OPERATOR).await?;
+    scale(cluster, replicas).await?;
+    let outcome = test().await;
+    let restored = scale(cluster, before).await;
+    outcome?;
+    restored
 }
 
-/// Waits until all replicas are ready.
+/// Scales the operator and waits until all replicas are ready.
+pub async fn scale(cluster: &Cluster, replicas: i32) -> Result<()> {
+    scale_of(cluster, OPERATOR, replicas).await
+}
+
+/// Waits until all replicas of the operator are ready.
 pub async fn ready(cluster: &Cluster, replicas: i32) -> Result<()> {
-    let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), RELEASE_NAMESPACE);
-    wait::object(
-        &deployments,
-        OPERATOR,
-        "all operators to be ready",
-        LONG,
-        |deployment| {
-            let status = deployment?.status.as_ref()?;
-            let settled = status.observed_generation == deployment?.metadata.generation;
-            // None at all is left out of the status.
-            let counts = status.ready_replicas.unwrap_or(0) == replicas && status.replicas.unwrap_or(0) == replicas;
-            (settled && counts).then_some(())
-        },
-    )
+    ready_of(cluster, OPERATOR, replicas).await
+}
+
+/// How many replicas a Deployment of the release is to have.
+pub async fn replicas_of(cluster: &Cluster, name: &str) -> Result<i32> {
+    let deployment = deployments(cluster).get(name).await;
+    let deployment = deployment.with_context(|| format!("reading the Deployment {name}"))?;
+    Ok(deployment.spec.and_then(|spec| spec.replicas).unwrap_or(1))
+}
+
+/// Scales a Deployment of the release and waits until all replicas are ready.
+pub async fn scale_of(cluster: &Cluster, name: &str, replicas: i32) -> Result<()> {
+    let change = json!({"spec": {"replicas": replicas}});
+    deployments(cluster)
+        .patch(name, &PatchParams::default(), &Patch::Merge(&change))
+        .await
+        .with_context(|| format!("scaling {name}"))?;
+    ready_of(cluster, name, replicas).await
+}
+
+/// Waits until all replicas of a Deployment of the release are as its template says, and ready.
+pub async fn ready_of(cluster: &Cluster, name: &str, replicas: i32) -> Result<()> {
+    let what = format!("all replicas of {name} to be ready");
+    wait::object(&deployments(cluster), name, &what, LONG, |deployment| {
+        let status = deployment?.status.as_ref()?;
+        let settled = status.observed_generation == deployment?.metadata.generation;
+        // None at all is left out of the status.
+        let counts = [status.ready_replicas, status.updated_replicas, status.replicas];
+        let all = counts.into_iter().all(|count| count.unwrap_or(0) == replicas);
+        (settled && all).then_some(())
+    })
     .await
+}
+
+/// Runs a test with other values of some options of the operator, given as `--NAME=`. Afterwards they are as before.
+pub async fn with_options(
+    cluster: &Cluster,
+    options: &[(&str, &str)],
+    test: impl AsyncFnOnce() -> Result<()>,
+) -> Result<()> {
+    let deployment = deployments(cluster).get(OPERATOR).await.context("reading the operator")?;
+    let containers = deployment.spec.and_then(|spec| spec.template.spec).map(|spec| spec.containers);
+    let container = containers.and_then(|containers| containers.into_iter().next());
+    let before = container.and_then(|container| container.args).context("the operator has no arguments")?;
+    let other = |argument: &String| {
+        let changed = options.iter().find(|(name, _)| argument.starts_with(name));
+        changed.map_or_else(|| argument.clone(), |(name, value)| format!("{name}{value}"))
+    };
+    let after: Vec<String> = before.iter().map(other).collect();
+    write_options(cluster, &after).await?;
+    let outcome = test().await;
+    let restored = write_options(cluster, &before).await;
+    outcome?;
+    restored
+}
+
+async fn write_options(cluster: &Cluster, args: &[String]) -> Result<()> {
+    let change = json!({"spec": {"template": {"spec": {"containers": [{"name": OPERATOR, "args": args}]}}}});
+    deployments(cluster)
+        .patch(OPERATOR, &PatchParams::default(), &Patch::Strategic(&change))
+        .await
+        .context("changing the operator's arguments")?;
+    ready(cluster, replicas_of(cluster, OPERATOR).await?).await
+}
+
+fn deployments(cluster: &Cluster) -> Api<Deployment> {
+    Api::namespaced(cluster.client.clone(), RELEASE_NAMESPACE)
 }
 
 /// The replica that leads.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::cluster::Cluster;
 use crate::cluster::install::{NAMESPACE, RELEASE};
@@ -30,6 +30,7 @@ pub(super) fn run(cluster: &Cluster, ui: &Ui) -> Result<()> {
         cluster.apply(SUBNET)?;
         uninstall(cluster)?;
         ensure!(kinds(cluster)? == KINDS, "a custom resource definition is gone");
+        nothing_of_the_webhook(cluster)?;
         cluster.kubectl(&["get", "ss", "lifecycle"]).map(drop)
     })?;
     cluster.install(&["--set", "spiderpoolController.cleanup.enable=true"])?;
@@ -43,6 +44,7 @@ pub(super) fn run(cluster: &Cluster, ui: &Ui) -> Result<()> {
         uninstall(cluster)?;
         let left = kinds(cluster)?;
         ensure!(left == 0, "{left} custom resource definitions stay");
+        nothing_of_the_webhook(cluster)?;
         let pods = cluster.kubectl(&["get", "all,cm,sa,secret", "-n", NAMESPACE, "-l", OWN, "-o", "name"])?;
         ensure!(pods.trim().is_empty(), "left behind: {pods}");
         Ok(())
@@ -71,6 +73,20 @@ fn uninstall(cluster: &Cluster) -> Result<()> {
             ],
             DEADLINE + sh::SHORT,
         )
+        .map(drop)
+}
+
+/// A webhook configuration without a webhook would keep users from making pools; a Secret that stays is a key that nobody looks after.
+fn nothing_of_the_webhook(cluster: &Cluster) -> Result<()> {
+    for kind in ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"] {
+        let left = cluster.kubectl(&["get", kind, "-l", OWN, "-o", "name"])?;
+        ensure!(left.trim().is_empty(), "left behind: {left}");
+    }
+    // The garbage collector takes them.
+    let gone = ["wait", "secrets", "-n", NAMESPACE, "-l", OWN, "--for=delete", "--timeout=60s"];
+    cluster
+        .kubectl_within(&gone, DEADLINE)
+        .context("waiting for the Secrets of the webhook to go")
         .map(drop)
 }
 

@@ -77,6 +77,11 @@ async fn agents_killed_while_pods_start() -> Result<()> {
     .await
 }
 
+/// No other replica takes over.
+async fn with_one_operator(test: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+    operators::with(&Cluster::open().await?, 1, test).await
+}
+
 /// The node that the operator's only process runs on, and that process.
 async fn operator(cluster: &Cluster) -> Result<(&Node, Process)> {
     wait::until("exactly one process of the operator", RESTART, async || {
@@ -92,34 +97,37 @@ async fn operator(cluster: &Cluster) -> Result<(&Node, Process)> {
 
 #[tokio::test]
 async fn the_operator_killed_while_deployments_come_and_go() -> Result<()> {
-    scene("operator_killed", async |scene: &Scene| {
-        let wish = from_subnets(&[&scene.v4], &[&scene.v6], "+2");
-        let (node, first) = operator(&scene.cluster).await?;
-        let names: Vec<String> = (0..8).map(|n| format!("app{n}")).collect();
-        for (at, name) in names.iter().enumerate() {
-            scene.create(&deployment(name, 1, &wish)?).await?;
-            if at == 4 {
-                first.kill()?;
+    with_one_operator(async || {
+        scene("operator_killed", async |scene: &Scene| {
+            let wish = from_subnets(&[&scene.v4], &[&scene.v6], "+2");
+            let (node, first) = operator(&scene.cluster).await?;
+            let names: Vec<String> = (0..8).map(|n| format!("app{n}")).collect();
+            for (at, name) in names.iter().enumerate() {
+                scene.create(&deployment(name, 1, &wish)?).await?;
+                if at == 4 {
+                    first.kill()?;
+                }
             }
-        }
-        for name in &names {
-            let pods = scene.running(name, 1, LONG).await?;
-            scene.distinct_addresses(&pods, 2).await?;
-        }
-        for name in &names {
-            scene.scale(name, 2).await?;
-        }
-        kill_next(node, OPERATOR, &[first]).await?;
-        for name in &names {
-            scene.running(name, 2, LONG).await?;
-            scene
-                .pool_of(name, 4, "with 4 addresses", |pool| {
-                    pool.total().is_ok_and(|total| total.count() == 4)
-                })
-                .await?;
-        }
-        scene.delete_workloads().await?;
-        scene.nothing_stays().await
+            for name in &names {
+                let pods = scene.running(name, 1, LONG).await?;
+                scene.distinct_addresses(&pods, 2).await?;
+            }
+            for name in &names {
+                scene.scale(name, 2).await?;
+            }
+            kill_next(node, OPERATOR, &[first]).await?;
+            for name in &names {
+                scene.running(name, 2, LONG).await?;
+                scene
+                    .pool_of(name, 4, "with 4 addresses", |pool| {
+                        pool.total().is_ok_and(|total| total.count() == 4)
+                    })
+                    .await?;
+            }
+            scene.delete_workloads().await?;
+            scene.nothing_stays().await
+        })
+        .await
     })
     .await
 }
@@ -143,63 +151,66 @@ impl Drop for Stopped {
 
 #[tokio::test]
 async fn the_api_server_away_for_half_a_minute() -> Result<()> {
-    const AWAY: Duration = Duration::from_secs(30);
-    scene("api_server_away", async |scene: &Scene| {
-        let wish = from_subnets(&[&scene.v4], &[&scene.v6], "+1");
-        scene.create(&deployment("shop", 2, &wish)?).await?;
-        let pod = scene.running("shop", 2, LONG).await?.pop().context("no pod")?;
-        let node = scene.cluster.node(&pod.node)?;
-        let mut processes = vec![operator(&scene.cluster).await?.1];
-        for node in &scene.cluster.nodes {
-            processes.push(node.process(AGENT)?);
-        }
-        let server = Process::of(scene.cluster.component("kube-apiserver")?)?;
-        // As the kubelet asks for a new sandbox of the pod.
-        let add = json!({
-            "containerID": "a-sandbox-made-while-nobody-answers",
-            "ifName": "eth0",
-            "netNamespace": "/run/netns/none",
-            "podNamespace": scene.namespace,
-            "podName": pod.name,
-            "podUID": pod.uid,
-        });
-        // Its pods are being set up when the server stops answering.
-        scene.create(&deployment("during", 10, &wish)?).await?;
-        let some = |pool: &SpiderIPPool| pool.records().is_ok_and(|records| !records.is_empty());
-        scene.pool_of("during", 4, "with records", some).await?;
-        let began = Instant::now();
-        let stopped = Stopped::stop(server)?;
-        let answer = request(node, "POST", socket::IP, add.to_string().as_bytes()).await?;
-        let took = began.elapsed();
-        let reason = answer.reason()?;
-        ensure!(
-            answer.status == 500 && reason.contains("API server"),
-            "the ADD is answered by {answer:?}"
-        );
-        ensure!(took < Duration::from_secs(35), "the ADD failed only after {took:?}");
-        tokio::time::sleep(AWAY.saturating_sub(began.elapsed())).await;
-        drop(stopped);
-        // As the runtime clears a sandbox that it could not set up. A write of that ADD may have landed all the same.
-        wait::until("the DEL of the sandbox to be served", LONG, async || {
-            let answer = request(node, "DELETE", socket::IP, add.to_string().as_bytes()).await?;
-            Ok((answer.status == 200).then_some(()))
-        })
-        .await?;
-        // A patient client waits for the server by itself.
-        scene.create(&deployment("after", 2, &wish)?).await?;
-        let pods = scene.running("after", 2, LONG).await?;
-        scene.distinct_addresses(&pods, 2).await?;
-        let pods = scene.running("during", 10, LONG).await?;
-        scene.distinct_addresses(&pods, 2).await?;
-        for process in processes {
+    with_one_operator(async || {
+        const AWAY: Duration = Duration::from_secs(30);
+        scene("api_server_away", async |scene: &Scene| {
+            let wish = from_subnets(&[&scene.v4], &[&scene.v6], "+1");
+            scene.create(&deployment("shop", 2, &wish)?).await?;
+            let pod = scene.running("shop", 2, LONG).await?.pop().context("no pod")?;
+            let node = scene.cluster.node(&pod.node)?;
+            let mut processes = vec![operator(&scene.cluster).await?.1];
+            for node in &scene.cluster.nodes {
+                processes.push(node.process(AGENT)?);
+            }
+            let server = Process::of(scene.cluster.component("kube-apiserver")?)?;
+            // As the kubelet asks for a new sandbox of the pod.
+            let add = json!({
+                "containerID": "a-sandbox-made-while-nobody-answers",
+                "ifName": "eth0",
+                "netNamespace": "/run/netns/none",
+                "podNamespace": scene.namespace,
+                "podName": pod.name,
+                "podUID": pod.uid,
+            });
+            // Its pods are being set up when the server stops answering.
+            scene.create(&deployment("during", 10, &wish)?).await?;
+            let some = |pool: &SpiderIPPool| pool.records().is_ok_and(|records| !records.is_empty());
+            scene.pool_of("during", 4, "with records", some).await?;
+            let began = Instant::now();
+            let stopped = Stopped::stop(server)?;
+            let answer = request(node, "POST", socket::IP, add.to_string().as_bytes()).await?;
+            let took = began.elapsed();
+            let reason = answer.reason()?;
             ensure!(
-                process.is_alive(),
-                "process {} did not survive the absence of the API server",
-                process.pid
+                answer.status == 500 && reason.contains("API server"),
+                "the ADD is answered by {answer:?}"
             );
-        }
-        let pods = scene.running("shop", 2, LONG).await?;
-        scene.distinct_addresses(&pods, 2).await.map(drop)
+            ensure!(took < Duration::from_secs(35), "the ADD failed only after {took:?}");
+            tokio::time::sleep(AWAY.saturating_sub(began.elapsed())).await;
+            drop(stopped);
+            // As the runtime clears a sandbox that it could not set up. A write of that ADD may have landed all the same.
+            wait::until("the DEL of the sandbox to be served", LONG, async || {
+                let answer = request(node, "DELETE", socket::IP, add.to_string().as_bytes()).await?;
+                Ok((answer.status == 200).then_some(()))
+            })
+            .await?;
+            // A patient client waits for the server by itself.
+            scene.create(&deployment("after", 2, &wish)?).await?;
+            let pods = scene.running("after", 2, LONG).await?;
+            scene.distinct_addresses(&pods, 2).await?;
+            let pods = scene.running("during", 10, LONG).await?;
+            scene.distinct_addresses(&pods, 2).await?;
+            for process in processes {
+                ensure!(
+                    process.is_alive(),
+                    "process {} did not survive the absence of the API server",
+                    process.pid
+                );
+            }
+            let pods = scene.running("shop", 2, LONG).await?;
+            scene.distinct_addresses(&pods, 2).await.map(drop)
+        })
+        .await
     })
     .await
 }
@@ -207,17 +218,16 @@ async fn the_api_server_away_for_half_a_minute() -> Result<()> {
 #[tokio::test]
 async fn the_leading_operator_killed_while_another_stands_by() -> Result<()> {
     let cluster = Cluster::open().await?;
-    operators::scale(&cluster, 2).await?;
-    let outcome = scene("leader_killed", async |scene: &Scene| {
-        let leader = operators::leader(&scene.cluster).await?;
-        let wish = from_subnets(&[&scene.v4], &[&scene.v6], "+1");
-        leader.process.kill()?;
-        scene.create(&deployment("shop", 2, &wish)?).await?;
-        let pods = scene.running("shop", 2, LONG).await?;
-        scene.distinct_addresses(&pods, 2).await.map(drop)
+    operators::with(&cluster, 2, async || {
+        scene("leader_killed", async |scene: &Scene| {
+            let leader = operators::leader(&scene.cluster).await?;
+            let wish = from_subnets(&[&scene.v4], &[&scene.v6], "+1");
+            leader.process.kill()?;
+            scene.create(&deployment("shop", 2, &wish)?).await?;
+            let pods = scene.running("shop", 2, LONG).await?;
+            scene.distinct_addresses(&pods, 2).await.map(drop)
+        })
+        .await
     })
-    .await;
-    let restored = operators::scale(&cluster, 1).await;
-    outcome?;
-    restored
+    .await
 }

@@ -27,6 +27,7 @@ mod exclusive_addresses;
 mod exclusive_admission;
 mod exclusive_crashes;
 mod exclusive_storm;
+mod exclusive_webhook;
 mod failures;
 mod healing;
 mod histories;
