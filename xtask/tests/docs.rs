@@ -9,13 +9,14 @@ use serde_json::Value;
 use spiderpool_crds::WorkloadKind;
 
 /// Pages for users, from the root of the checkout.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "charts/spiderpool/README.md",
     "docs/admission.md",
     "docs/automatic-pools.md",
+    "docs/certificates.md",
     "docs/cni-plugin.md",
     "docs/pools-of-a-pod.md",
     "docs/sticky-addresses.md",

@@ -90,7 +90,9 @@ async fn a_secret_is_taken_up_at_once_and_stays_in_use_when_it_goes() {
     let stored = secret("5", &[("tls.crt", &certificate), ("tls.key", &key)]);
     cache.learn(stored.clone());
     // Not after the interval of files.
-    tokio::time::timeout(Duration::from_secs(5), changes.next(true)).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), changes.next(true))
+        .await
+        .unwrap();
     assert!(certificates.reload(&mut seen).await.unwrap());
     assert!(certificates.is_valid());
 
@@ -100,7 +102,10 @@ async fn a_secret_is_taken_up_at_once_and_stays_in_use_when_it_goes() {
         Err(Error::NoKey { key: "tls.key", .. })
     ));
     cache.forget(&stored);
-    assert!(matches!(certificates.reload(&mut seen).await, Err(Error::NoSecret { .. })));
+    assert!(matches!(
+        certificates.reload(&mut seen).await,
+        Err(Error::NoSecret { .. })
+    ));
     assert_eq!(in_use(&certificates).as_deref(), Some(good.cert.der().as_ref()));
 }
 

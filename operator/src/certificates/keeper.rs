@@ -332,7 +332,10 @@ impl Keeper {
                 let mutating = self.mutating.publish(&self.leadership, &bundle).await;
                 self.validating.publish(&self.leadership, &bundle).await?;
                 mutating?;
-                tracing::info!(authorities = trusted.len(), "wrote caBundle of the webhook configurations");
+                tracing::info!(
+                    authorities = trusted.len(),
+                    "wrote caBundle of the webhook configurations"
+                );
             }
             Step::Issue { ends } => {
                 let keys = seen.keys.ok_or(Error::Gone)?;
@@ -364,7 +367,12 @@ impl Keeper {
             (&self.authority, &self.settings.authority),
             (&self.served, &self.settings.served),
         ] {
-            let owned = |secret: &Secret| secret.owner_references().iter().any(|owner| owner.uid == home.owner.uid);
+            let owned = |secret: &Secret| {
+                secret
+                    .owner_references()
+                    .iter()
+                    .any(|owner| owner.uid == home.owner.uid)
+            };
             if self.secret(cache, name).is_some_and(|secret| !owned(&secret)) {
                 self.store(cache, name, "", home, |_| ()).await?;
             }

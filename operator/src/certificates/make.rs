@@ -35,7 +35,10 @@ pub struct Pair {
 pub fn authority(now: Timestamp, ends: Timestamp) -> Result<Pair, Error> {
     let mut params = CertificateParams::default();
     // Clients that know several CAs tell them apart by this name.
-    params.distinguished_name = named(&format!("spiderpool webhook CA {}", now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")));
+    params.distinguished_name = named(&format!(
+        "spiderpool webhook CA {}",
+        now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    ));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     span(&mut params, now, ends)?;
@@ -121,9 +124,16 @@ mod tests {
     #[test]
     fn bundles_are_read_whole_or_not_at_all() {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let text = || authority(now, after(now, SignedDuration::from_secs(90))).unwrap().certificate;
+        let text = || {
+            authority(now, after(now, SignedDuration::from_secs(90)))
+                .unwrap()
+                .certificate
+        };
         let (first, second) = (text(), text());
-        assert_eq!(Certificate::all(format!("{first}{second}").as_bytes()).unwrap().len(), 2);
+        assert_eq!(
+            Certificate::all(format!("{first}{second}").as_bytes()).unwrap().len(),
+            2
+        );
         for damaged in [String::new(), "no PEM".to_owned(), first.replace("MII", "AAA")] {
             assert_eq!(Certificate::all(damaged.as_bytes()), None, "{damaged}");
         }

@@ -76,8 +76,7 @@ impl Keys {
             signing: signer(CERTIFICATE, KEY)?,
             next: signer(NEXT_CERTIFICATE, NEXT_KEY),
             old: bytes(secret, OLD).and_then(Certificate::all).unwrap_or_default(),
-            old_until: marks
-                .and_then(|marks| marks.get(OLD_UNTIL)?.parse().ok()),
+            old_until: marks.and_then(|marks| marks.get(OLD_UNTIL)?.parse().ok()),
         })
     }
 

@@ -75,11 +75,15 @@ pub fn lifetime(text: &str) -> Result<Duration, String> {
     };
     let number = number.and_then(|number| number.parse::<u64>().ok());
     let seconds = number.and_then(|number| number.checked_mul(unit)).ok_or_else(|| {
-        format!("{text:?} is not a lifetime; write a number of days, or a number with s, m, h or d, for example 90 or 12h")
+        format!(
+            "{text:?} is not a lifetime; write a number of days, or a number with s, m, h or d, for example 90 or 12h"
+        )
     })?;
     let lifetime = Duration::from_secs(seconds);
     match lifetime < SHORTEST {
-        true => Err(format!("{text:?} is too short for a certificate; write {SHORTEST:?} or more")),
+        true => Err(format!(
+            "{text:?} is too short for a certificate; write {SHORTEST:?} or more"
+        )),
         false => Ok(lifetime),
     }
 }
@@ -90,7 +94,13 @@ mod tests {
 
     #[test]
     fn lifetimes_are_days_unless_they_say_otherwise() {
-        for (text, seconds) in [("90", 90 * 86400), ("30s", 30), ("10m", 600), ("12h", 43200), ("2d", 172_800)] {
+        for (text, seconds) in [
+            ("90", 90 * 86400),
+            ("30s", 30),
+            ("10m", 600),
+            ("12h", 43200),
+            ("2d", 172_800),
+        ] {
             assert_eq!(lifetime(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         for text in ["", "s", "-1", "1.5h", "10 d", "9s", "0", "99999999999999999999"] {

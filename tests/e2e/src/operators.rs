@@ -73,10 +73,18 @@ pub async fn with_options(
     options: &[(&str, &str)],
     test: impl AsyncFnOnce() -> Result<()>,
 ) -> Result<()> {
-    let deployment = deployments(cluster).get(OPERATOR).await.context("reading the operator")?;
-    let containers = deployment.spec.and_then(|spec| spec.template.spec).map(|spec| spec.containers);
+    let deployment = deployments(cluster)
+        .get(OPERATOR)
+        .await
+        .context("reading the operator")?;
+    let containers = deployment
+        .spec
+        .and_then(|spec| spec.template.spec)
+        .map(|spec| spec.containers);
     let container = containers.and_then(|containers| containers.into_iter().next());
-    let before = container.and_then(|container| container.args).context("the operator has no arguments")?;
+    let before = container
+        .and_then(|container| container.args)
+        .context("the operator has no arguments")?;
     let other = |argument: &String| {
         let changed = options.iter().find(|(name, _)| argument.starts_with(name));
         changed.map_or_else(|| argument.clone(), |(name, value)| format!("{name}{value}"))

@@ -60,12 +60,24 @@ pub async fn bundles(cluster: &Cluster) -> Result<Vec<Vec<u8>>> {
     let mutating: Api<MutatingWebhookConfiguration> = Api::all(cluster.client.clone());
     let validating: Api<ValidatingWebhookConfiguration> = Api::all(cluster.client.clone());
     let mutating = mutating.get(CONFIGURATION).await.context("reading the configuration")?;
-    let validating = validating.get(CONFIGURATION).await.context("reading the configuration")?;
+    let validating = validating
+        .get(CONFIGURATION)
+        .await
+        .context("reading the configuration")?;
     let first = mutating.webhooks.into_iter().flatten().map(|entry| entry.client_config);
-    let then = validating.webhooks.into_iter().flatten().map(|entry| entry.client_config);
+    let then = validating
+        .webhooks
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.client_config);
     first
         .chain(then)
-        .map(|client| client.ca_bundle.map(|bytes| bytes.0).context("an entry without caBundle"))
+        .map(|client| {
+            client
+                .ca_bundle
+                .map(|bytes| bytes.0)
+                .context("an entry without caBundle")
+        })
         .collect()
 }
 

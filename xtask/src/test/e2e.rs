@@ -98,7 +98,10 @@ pub(super) fn run(options: &Options, part: Part<'_>, ui: &Ui) -> Result<()> {
         Ok(told)
     };
     // As for production: whatever holds there has to hold with two replicas.
-    let values = paths::checkout().join("charts/spiderpool/values-ha.yaml").display().to_string();
+    let values = paths::checkout()
+        .join("charts/spiderpool/values-ha.yaml")
+        .display()
+        .to_string();
     let result = cluster.install(&["-f", &values]).and_then(|()| match part {
         Part::All => tests(&cluster, &binary, None, &kinds()?, ui).and_then(|()| lifecycle::run(&cluster, ui)),
         Part::Named(name) => tests(&cluster, &binary, Some(name), &kinds()?, ui),

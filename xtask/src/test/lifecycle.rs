@@ -83,7 +83,16 @@ fn nothing_of_the_webhook(cluster: &Cluster) -> Result<()> {
         ensure!(left.trim().is_empty(), "left behind: {left}");
     }
     // The garbage collector takes them.
-    let gone = ["wait", "secrets", "-n", NAMESPACE, "-l", OWN, "--for=delete", "--timeout=60s"];
+    let gone = [
+        "wait",
+        "secrets",
+        "-n",
+        NAMESPACE,
+        "-l",
+        OWN,
+        "--for=delete",
+        "--timeout=60s",
+    ];
     cluster
         .kubectl_within(&gone, DEADLINE)
         .context("waiting for the Secrets of the webhook to go")

@@ -60,7 +60,10 @@ fn the_first_authority_is_trusted_before_its_certificate_is_made() {
         ..View::default()
     };
     let founded = decide(&view, &POLICY, at(0)).steps;
-    assert!(matches!(&*founded, [Step::Found { old, .. }] if old.is_empty()), "{founded:?}");
+    assert!(
+        matches!(&*founded, [Step::Found { old, .. }] if old.is_empty()),
+        "{founded:?}"
+    );
     let ca = cert(1, 90);
     view.authorities = Some(Authorities {
         signing: ca,
@@ -93,7 +96,10 @@ fn a_damaged_bundle_is_written_again_and_holds_nothing_else_up() {
     let mut view = quiet();
     for bundle in [None, Some(BTreeSet::new()), Some(trust(&[cert(1, 0), cert(7, 0)]))] {
         view.bundles = vec![bundle, Some(trust(&[cert(1, 0)]))];
-        assert_eq!(decide(&view, &POLICY, at(10)).steps, [Step::Publish(trust(&[cert(1, 0)]))]);
+        assert_eq!(
+            decide(&view, &POLICY, at(10)).steps,
+            [Step::Publish(trust(&[cert(1, 0)]))]
+        );
     }
     // The entry that is not damaged, and the new authority's absence from no bundle, let the renewal go on.
     view.bundles = vec![Some(trust(&[cert(1, 0), cert(7, 0)]))];
@@ -167,7 +173,11 @@ fn an_authority_is_replaced_while_it_still_lives() {
     // The webhook's last replica may have served with the old certificate until now.
     assert_eq!(
         decide(&view, &POLICY, at(80)).steps,
-        [Step::Forget, Step::Publish(trust(&[next])), Step::Issue { ends: at(110) }]
+        [
+            Step::Forget,
+            Step::Publish(trust(&[next])),
+            Step::Issue { ends: at(110) }
+        ]
     );
 }
 
@@ -311,7 +321,10 @@ impl World {
         for lag in 0..=LAG {
             for bundle in self.known(lag) {
                 for served in self.served.iter().flatten() {
-                    let trusted = bundle.as_ref().zip(served.issuer).is_some_and(|(bundle, issuer)| bundle.contains(&issuer.id));
+                    let trusted = bundle
+                        .as_ref()
+                        .zip(served.issuer)
+                        .is_some_and(|(bundle, issuer)| bundle.contains(&issuer.id));
                     assert!(
                         trusted && served.cert.lives(at(self.now)),
                         "at {} an API server {lag} s late refuses {served:?}: {self:?}",

@@ -72,7 +72,10 @@ async fn certificates_of_half_a_minute_refuse_nobody() -> Result<()> {
         outcome = shake_hands(&cluster, &mut served) => outcome?,
         () = keep_asking(&cluster, PACE, &mut load) => {}
     }
-    show("certificates", format!("{} requests, {} certificates", load.asked, served.len()))?;
+    show(
+        "certificates",
+        format!("{} requests, {} certificates", load.asked, served.len()),
+    )?;
     ensure!(
         load.refusals.is_empty(),
         "{} of {} requests failed, first: {:?}",
@@ -82,7 +85,11 @@ async fn certificates_of_half_a_minute_refuse_nobody() -> Result<()> {
     );
     // One is replaced when two thirds of its life are over.
     let wanted = time.as_secs() / LIFE.as_secs();
-    ensure!(served.len() as u64 > wanted, "only {} certificates in {time:?}", served.len());
+    ensure!(
+        served.len() as u64 > wanted,
+        "only {} certificates in {time:?}",
+        served.len()
+    );
     let asked = time.as_millis() / PACE.as_millis() / 2;
     ensure!(load.asked as u128 > asked, "only {} requests in {time:?}", load.asked);
     Ok(())
@@ -134,7 +141,11 @@ async fn deleted_secrets_are_made_again_and_nobody_is_refused() -> Result<()> {
             outcome = delete => outcome?,
             () = keep_asking(&cluster, PACE, &mut load) => {}
         }
-        ensure!(load.refusals.is_empty(), "without {names:?}: {:?}", load.refusals.first());
+        ensure!(
+            load.refusals.is_empty(),
+            "without {names:?}: {:?}",
+            load.refusals.first()
+        );
     }
     Ok(())
 }
@@ -286,7 +297,10 @@ async fn serves(cluster: &Cluster) -> Result<()> {
 async fn without_webhook(scene: &Scene, pool: &str, going: &str) -> Result<()> {
     let pools = scene.pools();
     // A good pool is refused, and the message says who is missing.
-    match pools.create(&PostParams::default(), &good_pool(&scene.own("good"))).await {
+    match pools
+        .create(&PostParams::default(), &good_pool(&scene.own("good")))
+        .await
+    {
         Err(kube::Error::Api(status)) => ensure!(
             status.message.contains("spiderippool.spiderpool.spidernet.io"),
             "the refusal does not name the webhook: {status:?}"
@@ -306,7 +320,9 @@ async fn without_webhook(scene: &Scene, pool: &str, going: &str) -> Result<()> {
     wait::gone(&pools, going, SOON).await?;
     // Pods start: of a pool, of an automatic pool that the operator makes now, and without annotations.
     let node = &scene.cluster.first_node()?.name;
-    scene.create(&pod("annotated", node, &from_pools(&[pool], &[]))?).await?;
+    scene
+        .create(&pod("annotated", node, &from_pools(&[pool], &[]))?)
+        .await?;
     scene
         .create(&deployment("automatic", 1, &from_subnets(&[&scene.v4], &[], "+1"))?)
         .await?;
@@ -329,8 +345,14 @@ async fn without_a_webhook_bad_objects_are_refused_and_pods_start() -> Result<()
         let cluster = &scene.cluster;
         let before = replicas_of(cluster, WEBHOOK).await?;
         serves(cluster).await?;
-        let pool = scene.create_pool("serving", 4, scene.range(4, "40", "49")).await?.name_any();
-        let going = scene.create_pool("going", 4, scene.range(4, "50", "59")).await?.name_any();
+        let pool = scene
+            .create_pool("serving", 4, scene.range(4, "40", "49"))
+            .await?
+            .name_any();
+        let going = scene
+            .create_pool("going", 4, scene.range(4, "50", "59"))
+            .await?
+            .name_any();
         let half = StaticHalf::prepare(cluster).await?;
         scale_of(cluster, WEBHOOK, 0).await?;
         let outcome = async {
@@ -376,11 +398,20 @@ where
 {
     let mut object = serde_json::to_value(configurations.get(CONFIGURATION).await?)?;
     configurations.delete(CONFIGURATION, &DeleteParams::default()).await?;
-    for key in ["uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"] {
+    for key in [
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "generation",
+        "managedFields",
+    ] {
         object["metadata"].as_object_mut().context("no metadata")?.remove(key);
     }
     for entry in object["webhooks"].as_array_mut().into_iter().flatten() {
-        entry["clientConfig"].as_object_mut().context("no clientConfig")?.remove("caBundle");
+        entry["clientConfig"]
+            .as_object_mut()
+            .context("no clientConfig")?
+            .remove("caBundle");
     }
     serde_json::from_value(object).context("reading what is to be made again")
 }
@@ -409,7 +440,10 @@ async fn the_static_half_needs_no_webhook_configuration() -> Result<()> {
             ..PostParams::default()
         };
         let taken = wait::until("the API server to forget the webhook", SOON, async || {
-            Ok(pools.create(&dry, &SpiderIPPool::new("e2e-reversed", reversed.clone())).await.ok())
+            Ok(pools
+                .create(&dry, &SpiderIPPool::new("e2e-reversed", reversed.clone()))
+                .await
+                .ok())
         });
         taken.await.map(drop)
     }
