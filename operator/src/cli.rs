@@ -33,7 +33,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Work until stopped. Replicas elect a leader; the others stand by with warm caches.
-    Daemon(Daemon),
+    Daemon(Box<Daemon>),
     /// Delete the custom resource definitions of Spiderpool with every object of theirs, whoever still uses them.
     Clean(Clean),
 }

@@ -164,16 +164,16 @@ fn authorities(view: &View, known: &Authorities, policy: &Policy, now: Timestamp
     }
     let next = known.next.filter(|next| next.lives(now));
     let due = replaced(known.signing, policy.authority, now, plan);
+    let dark = !known.signing.lives(now);
     match next {
         None if due => plan.steps.push(Step::Prepare),
-        None => {}
-        Some(next) => {
-            if settled(view, next.id, policy, now, !known.signing.lives(now), plan) {
-                plan.steps.push(Step::Promote {
-                    old_until: last_use(view, policy, now).max(known.old_until.unwrap_or(Timestamp::MIN)),
-                });
-            }
+        Some(next) if settled(view, next.id, policy, now, dark, plan) => {
+            let until = known.old_until.unwrap_or(Timestamp::MIN);
+            plan.steps.push(Step::Promote {
+                old_until: last_use(view, policy, now).max(until),
+            });
         }
+        None | Some(_) => {}
     }
 }
 
