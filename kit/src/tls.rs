@@ -129,11 +129,6 @@ impl Certificates {
         self.expires().is_some_and(|end| Timestamp::now() < end)
     }
 
-    /// Is there a certificate to serve with?
-    pub fn is_loaded(&self) -> bool {
-        self.expires().is_some()
-    }
-
     /// When the certificate in use ends.
     pub fn expires(&self) -> Option<Timestamp> {
         self.current.load().as_ref().map(|current| current.expires)

@@ -55,8 +55,8 @@ const IDLE: Duration = Duration::from_secs(120);
 /// Checks and completes Spiderpool objects on their way into the API server.
 ///
 /// The API server calls this program over TLS. It watches subnets, pools and reservations, since what is new must get on with what
-/// is there; before it has read them all it is not ready. The certificate is read from two files that usually come from a Secret; a
-/// renewed Secret is taken up within a minute, without a restart, and until there is a first certificate the program is not
+/// is there; before it has read them all it is not ready. The certificate is read from a Secret, or from two files; a renewed one
+/// is taken up without a restart, from a Secret at once. Without a certificate, or with one that has expired, the program is not
 /// ready.
 #[derive(clap::Parser, Debug)]
 #[command(name = "spiderpool-webhook", version)]
@@ -72,7 +72,7 @@ pub enum Command {
     /// Serve until SIGTERM or SIGINT.
     #[command(after_help = "\
 Example:
-  spiderpool-webhook daemon --tls-server-cert=/etc/tls/tls.crt --tls-server-key=/etc/tls/tls.key
+  spiderpool-webhook daemon --tls-secret=spiderpool-controller-server-certs
 
 Check that it serves:
   curl -k https://localhost:5722/webhook-health-check
@@ -83,6 +83,12 @@ Check that it serves:
 /// Options of the daemon.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
+    /// Secret with the server's certificate (tls.crt) and its key (tls.key); without it they are read from files.
+    #[arg(long, value_name = "NAME")]
+    pub tls_secret: Option<String>,
+    /// Namespace of that Secret.
+    #[arg(long, env = "SPIDERPOOL_POD_NAMESPACE", default_value = "kube-system")]
+    pub namespace: String,
     /// PEM file with the server's certificate, followed by those of its issuers if there are any.
     #[arg(long, value_name = "FILE", default_value = "/etc/tls/tls.crt")]
     pub tls_server_cert: PathBuf,
@@ -130,7 +136,7 @@ pub struct Clients {
 /// How patient the program is with others.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// How often the certificate's files are read.
+    /// How often the certificate is read, if it is in files.
     pub poll: Duration,
     /// How long connections are taken after the stop signal. It takes the cluster a moment to send nobody here any more, and
     /// nobody tells when that is so.
@@ -149,10 +155,13 @@ impl Default for Pace {
 /// Starts all tasks of the webhook.
 pub async fn start(process: &Process, options: &Options, clients: Clients, pace: Pace) -> anyhow::Result<Addresses> {
     let config = Config::load(options.config_path.as_deref())?;
-    let certificates = Certificates::new(&options.tls_server_cert, &options.tls_server_key);
+    let certificates = match &options.tls_secret {
+        Some(name) => Certificates::of_secret(process, clients.patient.clone(), &options.namespace, name),
+        None => Certificates::new(&options.tls_server_cert, &options.tls_server_key),
+    };
     let (readiness, metrics) = (Readiness::new(), Metrics::new());
-    let loaded = Arc::clone(&certificates);
-    readiness.gate("certificate", move || loaded.is_loaded());
+    let valid = Arc::clone(&certificates);
+    readiness.gate("certificate", move || valid.is_valid());
 
     let health = bind(options.listen_address, options.health_port, "SPIDERPOOL_HEALTH_PORT").await?;
     let webhook = bind(options.listen_address, options.webhook_port, "SPIDERPOOL_WEBHOOK_PORT").await?;

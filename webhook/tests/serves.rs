@@ -47,11 +47,18 @@ fn the_command_line_is_the_one_charts_use() {
         (Path::new("/a"), Path::new("/b"))
     );
     assert_eq!((options.webhook_port, options.health_port), (5722, 5723));
+    let Command::Daemon(options) = Cli::try_parse_from(["w", "daemon", "--tls-secret=c"]).unwrap().command;
+    assert_eq!(
+        (options.tls_secret.as_deref(), options.namespace.as_str()),
+        (Some("c"), "kube-system")
+    );
     assert!(Cli::try_parse_from(["w"]).is_err());
 }
 
 fn options(folder: &Path) -> Options {
     Options {
+        tls_secret: None,
+        namespace: "kube-system".to_owned(),
         tls_server_cert: folder.join("tls.crt"),
         tls_server_key: folder.join("tls.key"),
         config_path: None,
