@@ -38,8 +38,8 @@ pub mod socket;
 pub mod squatter;
 pub mod storm;
 pub mod told;
+pub mod trust;
 pub mod wait;
-pub mod webhook;
 pub mod webhooks;
 pub mod workload;
 

@@ -18,10 +18,11 @@ use spiderpool_e2e::cluster::Cluster;
 use spiderpool_e2e::figures::show;
 use spiderpool_e2e::operators::{self, ready_of, replicas_of, scale_of};
 use spiderpool_e2e::scene::{Scene, scene};
-use spiderpool_e2e::wait::{self, LONG, SOON};
-use spiderpool_e2e::webhook::{
-    AUTHORITY, CONFIGURATION, Load, SECRET, WEBHOOK, ask, bundles, good_pool, handshake, keep_asking, replicas,
+use spiderpool_e2e::trust::{
+    AUTHORITY, CONFIGURATION, Load, SECRET, ask, bundles, good_pool, handshake, keep_asking, replicas,
 };
+use spiderpool_e2e::wait::{self, LONG, SOON};
+use spiderpool_e2e::webhooks::WEBHOOK;
 use spiderpool_e2e::workload::{deployment, from_pools, from_subnets, pod};
 
 use crate::admission::{api, object, table};

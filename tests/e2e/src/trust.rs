@@ -1,4 +1,4 @@
-//! The webhook: who the API server trusts to be it, what it serves with, and requests that it has to see.
+//! Trust in the webhook: who the API server trusts to be it, what it serves with, and requests that it has to see.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -20,9 +20,8 @@ use tokio_rustls::TlsConnector;
 
 use crate::RELEASE_NAMESPACE;
 use crate::cluster::Cluster;
+use crate::webhooks::WEBHOOK;
 
-/// Name of its Deployment and program.
-pub const WEBHOOK: &str = "spiderpool-webhook";
 /// Name of both webhook configurations.
 pub const CONFIGURATION: &str = "spiderpool-controller";
 /// Secret that it serves with.
