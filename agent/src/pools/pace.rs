@@ -14,11 +14,13 @@ use tokio::time::Instant;
 /// How long a try takes before one was measured.
 const TRY: Duration = Duration::from_millis(5);
 
-/// Shortest and longest try that counts. What takes longer was no matter of the API server's pace.
-const TRY_RANGE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+/// Shortest and longest try that counts. A write of a pool with thousands of records takes a busy API server some hundred
+/// milliseconds; what takes longer was no matter of its pace.
+const TRY_RANGE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(500));
 
-/// Longest wait. Somebody waits for the answer.
-const LONGEST: Duration = Duration::from_millis(500);
+/// Longest wait. Somebody waits for the answer; but were it shorter than what ten rivals need for one try each on a slow server, most
+/// tries would be lost, and all would wait for longer.
+const LONGEST: Duration = Duration::from_secs(3);
 
 /// Most rivals that are reckoned with.
 const RIVALS_MOST: u32 = 32;

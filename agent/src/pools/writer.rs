@@ -90,7 +90,10 @@ impl Writer {
         loop {
             let wait = self.pace.pause(Instant::now());
             if !wait.is_zero() {
-                tokio::time::sleep(wait).await;
+                // Whoever has less time than that is told so in time.
+                let first = batch.iter().map(Job::deadline).min();
+                let end = Instant::now() + wait;
+                tokio::time::sleep_until(first.map_or(end, |first| end.min(first))).await;
             }
             self.fill(&mut batch);
             batch = job::expire(batch, &name, &last_error);
