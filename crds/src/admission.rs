@@ -15,12 +15,14 @@ mod pool;
 mod reserved;
 mod rule;
 mod subnet;
+mod usable;
 
 pub use outcome::{FieldError, FieldErrorKind, Outcome, Refusal};
 pub use pool::{PoolWorld, pool, pool_alone, pool_deletion};
 pub use reserved::{reserved, reserved_alone, reserved_world};
 pub use rule::{Rule, Stage};
 pub use subnet::{SubnetWorld, subnet, subnet_alone, subnet_deletion};
+pub use usable::{reserved_fault, usable_pool, usable_subnet};
 
 use spiderpool_ipam::Family;
 

@@ -17,6 +17,9 @@ pub const FOREIGN_HOSTS: &str = "ForeignHosts";
 /// Type of the condition that says whether the operator may read the workloads that a subnet serves.
 pub const WORKLOADS_READABLE: &str = "WorkloadsReadable";
 
+/// Reason of the condition Ready of an object that must not be used, since something is wrong with itself.
+pub const INVALID: &str = "Invalid";
+
 /// Length up to which the API server takes a message.
 const MAX_MESSAGE: usize = 32_768;
 
@@ -56,6 +59,17 @@ pub fn set(
 /// The condition of a type.
 pub fn find<'a>(conditions: Option<&'a [Condition]>, type_: &str) -> Option<&'a Condition> {
     conditions?.iter().find(|condition| condition.type_ == type_)
+}
+
+/// What is wrong with an object, if that was not known before.
+pub fn newly_invalid<'a>(old: Option<&[Condition]>, new: Option<&'a [Condition]>) -> Option<&'a str> {
+    let now = fault(new)?;
+    (fault(old) != Some(now)).then_some(now)
+}
+
+fn fault(conditions: Option<&[Condition]>) -> Option<&str> {
+    let ready = find(conditions, READY).filter(|ready| ready.reason == INVALID);
+    ready.map(|ready| ready.message.as_str())
 }
 
 #[cfg(test)]
@@ -105,6 +119,21 @@ mod tests {
         set(&mut conditions, READY, true, "Parsed", "", None, at(1));
         set(&mut conditions, EXHAUSTED, false, "Free", "", None, at(1));
         assert_eq!(conditions.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_fault_is_news_until_it_was_told() {
+        let said = |reason, message, generation| {
+            let mut conditions = None;
+            set(&mut conditions, READY, reason == "Accepted", reason, message, Some(generation), at(1));
+            conditions
+        };
+        let invalid = said(INVALID, "a", 1);
+        assert_eq!(newly_invalid(None, invalid.as_deref()), Some("a"));
+        assert_eq!(newly_invalid(said("Accepted", "", 1).as_deref(), invalid.as_deref()), Some("a"));
+        assert_eq!(newly_invalid(said(INVALID, "b", 1).as_deref(), invalid.as_deref()), Some("a"));
+        assert_eq!(newly_invalid(invalid.as_deref(), said(INVALID, "a", 2).as_deref()), None);
+        assert_eq!(newly_invalid(invalid.as_deref(), said("Accepted", "", 2).as_deref()), None);
     }
 
     #[test]

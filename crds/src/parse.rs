@@ -272,10 +272,16 @@ impl SpiderReservedIP {
         }
     }
 
-    /// The addresses that are kept back.
-    pub fn addresses(&self) -> Result<(Family, RangeSet), SpecError> {
-        let family = self.family()?;
-        Ok((family, ranges(family, "ips", self.spec.ips.as_deref())?))
+    /// The addresses of a family that are kept back. Whatever is wrong with the object, what can be read of it is in force: an
+    /// address that was not meant to be kept back does less harm than one that was and is given out.
+    pub fn kept_back(&self, family: Family) -> RangeSet {
+        let range = |text: &String| match text::parse_range(family, text) {
+            Ok(range) => Some(range),
+            // What is meant is plain.
+            Err(TextError::Reversed { proposal, .. }) => text::parse_range(family, &proposal).ok(),
+            Err(_) => None,
+        };
+        self.spec.ips.iter().flatten().filter_map(range).collect()
     }
 }
 

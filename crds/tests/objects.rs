@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use spiderpool_crds::{SpiderEndpoint, SpiderIPPool, SpiderReservedIP, SpiderSubnet};
+use spiderpool_ipam::{Family, text};
 
 const SUBNET: &str = include_str!("objects/subnet.yaml");
 const AUTOMATIC_POOL: &str = include_str!("objects/automatic-pool.yaml");
@@ -133,24 +134,29 @@ fn the_family_comes_from_the_subnet() {
 
 #[test]
 fn reservations_tell_their_family_from_the_first_address() {
-    let reservation =
-        |spec: Value| -> SpiderReservedIP { serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap() };
-    let (family, addresses) = reservation(json!({"ips": ["fd00::1-fd00::2"]})).addresses().unwrap();
-    assert_eq!((family.number(), addresses.count()), (6, 2));
-    assert_eq!(reservation(json!({"ips": ["10.0.0.1"]})).family().unwrap().number(), 4);
-    assert!(reservation(json!({})).family().is_err());
-    assert!(
-        reservation(json!({"ips": ["10.0.0.1", "fd00::1"]}))
-            .addresses()
-            .is_err()
+    let family = |spec: Value| reservation(&spec).family();
+    assert_eq!(family(json!({"ips": ["fd00::1-fd00::2"]})).unwrap().number(), 6);
+    assert_eq!(family(json!({"ips": ["10.0.0.1"]})).unwrap().number(), 4);
+    assert!(family(json!({})).is_err());
+    assert!(family(json!({"ips": ["x"]})).unwrap_err().to_string().contains("\"x\""));
+}
+
+#[test]
+fn what_can_be_read_of_a_reservation_is_kept_back() {
+    let spec = json!({"ipVersion": 4, "ips": ["x", "10.0.0.1", "fd00::9-fd00::1", "10.0.0.7-10.0.0.5", "fd00::/64"]});
+    let kept = reservation(&spec);
+    assert_eq!(
+        text::print_ranges(Family::V4, &kept.kept_back(Family::V4)),
+        ["10.0.0.1", "10.0.0.5-10.0.0.7"]
     );
-    assert!(
-        reservation(json!({"ips": ["x"]}))
-            .family()
-            .unwrap_err()
-            .to_string()
-            .contains("\"x\"")
+    assert_eq!(
+        text::print_ranges(Family::V6, &kept.kept_back(Family::V6)),
+        ["fd00::1-fd00::9"]
     );
+}
+
+fn reservation(spec: &Value) -> SpiderReservedIP {
+    serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap()
 }
 
 proptest! {
@@ -160,6 +166,6 @@ proptest! {
         let pool: SpiderIPPool = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
         let _ = (pool.total(), pool.gateway());
         let reservation: SpiderReservedIP = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
-        let _ = reservation.addresses();
+        let _ = (reservation.family(), reservation.kept_back(Family::V6));
     }
 }

@@ -67,6 +67,9 @@ pub struct Facts {
     pub kept_for: BTreeSet<String>,
     /// Whether the subnet is being deleted: then it gives nothing to anybody.
     pub terminating: bool,
+    /// Whether something is wrong with the subnet so that it must not be used: then it gives nothing to anybody either, and what
+    /// pools have of it they keep.
+    pub unusable: bool,
     /// How much the objects may hold.
     pub limits: Limits,
 }
@@ -114,6 +117,8 @@ pub enum Blocked {
     },
     /// The subnet is being deleted.
     SubnetTerminating,
+    /// The subnet must not be used.
+    SubnetUnusable,
     /// The application's pool is being deleted; a new one is made when it is gone.
     PoolTerminating,
     /// The pool of that name is not the application's; the new one needs another name.
@@ -209,6 +214,8 @@ pub fn plan(facts: &Facts) -> Plan {
             Some(pool) if pool.terminating => Err(Blocked::PoolTerminating),
             Some(pool) if facts.terminating && pool.ranges.count() < want.size => Err(Blocked::SubnetTerminating),
             None if facts.terminating => Err(Blocked::SubnetTerminating),
+            Some(pool) if facts.unusable && pool.ranges.count() < want.size => Err(Blocked::SubnetUnusable),
+            None if facts.unusable => Err(Blocked::SubnetUnusable),
             Some(pool) => resize(pool, want, &own, left, meter.ranges(), allows),
             None => create(want, &own, left, allows),
         };
@@ -255,6 +262,9 @@ pub fn plan(facts: &Facts) -> Plan {
 pub fn room(facts: &Facts, want: &Want) -> Result<(), Blocked> {
     if facts.terminating {
         return Err(Blocked::SubnetTerminating);
+    }
+    if facts.unusable {
+        return Err(Blocked::SubnetUnusable);
     }
     let mut entries = facts.entries.clone();
     // An entry of that name which is another's stays: the pool will get another name.

@@ -59,6 +59,7 @@ fn rack7() -> Facts {
         ],
         wants: vec![want(SHOP, NAME, 3)],
         terminating: false,
+        unusable: false,
         kept_for: BTreeSet::new(),
         limits: Limits::default(),
     }
@@ -229,6 +230,22 @@ fn what_is_being_deleted_or_belongs_to_others_is_not_touched() {
     for verdict in plan(&facts).verdicts.values() {
         assert_eq!(verdict, &Verdict::Blocked(Blocked::SubnetTerminating));
     }
+}
+
+#[test]
+fn a_subnet_that_must_not_be_used_gives_nothing_and_takes_nothing_away() {
+    let mut facts = rack7();
+    facts.unusable = true;
+    assert_eq!(only(&plan(&facts)), &Verdict::Nothing);
+    assert_eq!(plan(&facts).entries, facts.entries);
+    facts.wants = vec![want(SHOP, NAME, 4), want("N", "new", 0)];
+    for verdict in plan(&facts).verdicts.values() {
+        assert_eq!(verdict, &Verdict::Blocked(Blocked::SubnetUnusable));
+    }
+    facts.wants = vec![want(SHOP, NAME, 1)];
+    assert!(matches!(only(&plan(&facts)), Verdict::Shrink { .. } | Verdict::Blocked(Blocked::InUse { .. })));
+    let new = want("N", "new", 1);
+    assert_eq!(spiderpool_ipam::autopool::room(&facts, &new), Err(Blocked::SubnetUnusable));
 }
 
 #[test]

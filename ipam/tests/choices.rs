@@ -212,12 +212,16 @@ fn names_of_nodes_and_namespaces_come_before_their_labels() {
 }
 
 #[test]
-fn an_automatic_pool_serves_its_application_on_any_network_and_needs_no_check() {
+fn an_automatic_pool_serves_its_application_on_any_network_unless_it_was_refused() {
     let mut pool = pool();
     pool.multus_names = vec!["other".into()];
     pool.ready = false;
     pool.pods = PodRule::Application(pod().application);
     assert_eq!(check(&pool, Family::V4, &pod()), Ok(()));
+    pool.refused = Some("spec.gateway: wrong".into());
+    let refused = check(&pool, Family::V4, &pod()).unwrap_err();
+    assert_eq!(refused, Rejection::Refused("spec.gateway: wrong".into()));
+    pool.refused = None;
     pool.pods = PodRule::Application("apps/ReplicaSet/retail/shop".into());
     assert_eq!(
         check(&pool, Family::V4, &pod()).unwrap_err().line("p"),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use spiderpool_crds::WorkloadKind;
+use spiderpool_crds::admission::Settings;
 use spiderpool_crds::conf::{Conf, ConfError, unknown_variables};
 use spiderpool_crds::sticky::StickyKinds;
 use spiderpool_ipam::Family;
@@ -70,6 +71,17 @@ impl From<Conf> for Config {
 }
 
 impl Config {
+    /// What the rules for objects need to know.
+    pub const fn settings(&self) -> Settings {
+        Settings {
+            ipv4: self.ipv4,
+            ipv6: self.ipv6,
+            subnets: self.subnets,
+            // What is deleted is gone: nobody asks here.
+            protect_used: false,
+        }
+    }
+
     /// Reads the file, and says in the log which settings nobody knows.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let shown = || path.display().to_string();

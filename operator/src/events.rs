@@ -30,8 +30,10 @@ pub enum Reason {
     SubnetNotFound,
     /// The subnet is of the other IP version.
     SubnetWrongFamily,
-    /// The subnet's spec does not parse.
+    /// Something is wrong with the subnet, so that it must not be used.
     SubnetInvalid,
+    /// Something is wrong with the pool, so that it must not be used.
+    PoolInvalid,
     /// The subnet is being deleted.
     SubnetTerminating,
     /// The subnet has too few free addresses for a new pool.
@@ -48,7 +50,7 @@ pub enum Reason {
     ForeignHosts,
     /// The pool has addresses of another one, which comes first.
     Overlap,
-    /// A reservation does not parse.
+    /// Something is wrong with a reservation.
     ReservedIPInvalid,
     /// A rolling update can never go on, since there is no spare address.
     SurgeBlocked,
@@ -75,6 +77,7 @@ impl Reason {
             | Self::SubnetNotFound
             | Self::SubnetWrongFamily
             | Self::SubnetInvalid
+            | Self::PoolInvalid
             | Self::SubnetTerminating
             | Self::SubnetExhausted
             | Self::AccountingLimit

@@ -325,15 +325,13 @@ impl PoolStore {
         &self.doubts
     }
 
-    /// Reserved addresses of a family. A reservation that does not parse reserves nothing; the webhook refuses such.
+    /// Reserved addresses of a family.
     pub fn reserved(&self, family: Family) -> RangeSet {
         self.reserved
             .list()
             .iter()
             .filter(|reserved| reserved.metadata.deletion_timestamp.is_none())
-            .filter_map(|reserved| reserved.addresses().ok())
-            .filter(|(of, _)| *of == family)
-            .fold(RangeSet::new(), |all, (_, more)| all.union(&more))
+            .fold(RangeSet::new(), |all, reserved| all.union(&reserved.kept_back(family)))
     }
 }
 

@@ -7,7 +7,7 @@ use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::parse::SpecError;
 use spiderpool_crds::records::{Held, HeldReason, HeldRecords, PoolRecords, Record, RecordsError};
 use spiderpool_ipam::candidates::Rejection;
-use spiderpool_ipam::{Cidr, Family, Ledger, Owner, RangeSet, addr};
+use spiderpool_ipam::{Cidr, Family, Ledger, Owner, Range, RangeSet, addr};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -62,7 +62,11 @@ impl PoolState {
             source,
         };
         let cidr = object.cidr().map_err(spec)?;
-        let total = object.total().map_err(spec)?;
+        let mut total = object.total().map_err(spec)?;
+        // The operator finds out after a change that the gateway is among the addresses, and takes a pool out of use.
+        if let Ok(Some(gateway)) = object.gateway() {
+            total = total.difference(&Range::single(gateway).into());
+        }
         let broken = |source| Unusable::Records {
             pool: pool.clone(),
             source,

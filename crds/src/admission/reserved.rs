@@ -69,12 +69,10 @@ pub fn reserved_alone(new: &SpiderReservedIP, old: Option<&SpiderReservedIP>, se
 
 /// Pools that a reservation leaves nothing of.
 pub fn reserved_world(new: &SpiderReservedIP, pools: &[&SpiderIPPool]) -> Vec<String> {
-    let Ok((family, reserved)) = new.addresses() else {
-        return Vec::new();
-    };
-    let covered = pools.iter().filter(|pool| pool.family() == Ok(family)).filter(|pool| {
+    let covered = pools.iter().filter(|pool| {
         let total = pool.total().unwrap_or_default();
-        !total.is_empty() && total.is_subset_of(&reserved)
+        let reserved = pool.family().map(|family| new.kept_back(family));
+        !total.is_empty() && reserved.is_ok_and(|reserved| total.is_subset_of(&reserved))
     });
     covered
         .map(|pool| {

@@ -16,10 +16,14 @@ pub fn check(pool: &PoolFacts, family: Family, pod: &PodFacts) -> Result<(), Rej
     if holds != Some(family) {
         return Err(Rejection::WrongVersion { wanted: family, holds });
     }
-    // An automatic pool is made by the operator out of its subnet's accounting, so nothing is left to be checked.
-    if !pool.ready && !matches!(pool.pods, PodRule::Application(_)) {
-        let why = pool.refused.clone();
-        return Err(why.map_or(Rejection::NotReady, Rejection::Refused));
+    if !pool.ready {
+        if let Some(why) = &pool.refused {
+            return Err(Rejection::Refused(why.clone()));
+        }
+        // An automatic pool is made by the operator out of its subnet's accounting. Whoever claims sees whether it said so.
+        if !matches!(pool.pods, PodRule::Application(_)) {
+            return Err(Rejection::NotReady);
+        }
     }
     node(pool, pod).map_err(Rejection::Affinity)?;
     namespace(pool, pod).map_err(Rejection::Affinity)?;

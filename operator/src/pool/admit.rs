@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Resource;
-use spiderpool_crds::conditions::{self, READY};
+use spiderpool_crds::admission::usable_pool;
+use spiderpool_crds::conditions::{self, INVALID, READY};
 use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
 use spiderpool_ipam::autopool::Plan;
 use spiderpool_ipam::claims::Rival;
@@ -48,8 +49,6 @@ pub enum Admission {
     Refused(&'static str, String),
     /// That is not known yet; to be looked at again after a while, if nothing else happens.
     Waits(Duration),
-    /// There is nothing to admit: its spec cannot be read.
-    Unreadable,
 }
 
 /// Pools that wait for the accounting of a subnet.
@@ -104,9 +103,11 @@ impl Unaccounted {
 
 /// Whether a pool may give out addresses. Those that have to stand back for it are told so before.
 pub async fn admission(context: &Context, pool: &SpiderIPPool) -> Result<Admission, write::Error> {
-    let (Ok(family), Ok(offered)) = (pool.family(), pool.total()) else {
-        return Ok(Admission::Unreadable);
+    let (cidr, offered) = match usable_pool(pool, context.config.settings()) {
+        Ok(usable) => usable,
+        Err(why) => return Ok(Admission::Refused(INVALID, why)),
     };
+    let family = cidr.family();
     let Some(contest) = context.board.contest(pool) else {
         // Agents write a busy pool all the time; what made this version brings us back.
         return Ok(match pool.is_ready() {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::Resource;
 use spiderpool_crds::admission::complete::{self, Tie};
-use spiderpool_crds::conditions::{READY, find};
+use spiderpool_crds::conditions::{READY, find, newly_invalid};
 use spiderpool_crds::{IPPoolStatus, SpiderIPPool};
 use spiderpool_ipam::RangeSet;
 use spiderpool_kit::queue::Outcome;
@@ -96,6 +96,7 @@ async fn pass(context: &Context, pool: &SpiderIPPool) -> Result<Option<Duration>
     let foreign = foreign::tell(&pool, &mut new, now);
     let ready = |status: &IPPoolStatus| find(status.conditions.as_deref(), READY).cloned();
     let news = ready(&new) != ready(&old);
+    let fault = newly_invalid(old.conditions.as_deref(), new.conditions.as_deref()).map(str::to_owned);
     if new != old {
         pool.status = Some(new);
         context.pools.replace_status(&pool).await?;
@@ -104,6 +105,10 @@ async fn pass(context: &Context, pool: &SpiderIPPool) -> Result<Option<Duration>
         && news
     {
         tell(&context.recorder, pool.object_ref(&()), Reason::Overlap, note);
+    }
+    if let Some(fault) = fault {
+        let note = format!("no address of this pool is given out; pods keep what they have: {fault}");
+        tell(&context.recorder, pool.object_ref(&()), Reason::PoolInvalid, &note);
     }
     if let Some(note) = foreign {
         tell(&context.recorder, pool.object_ref(&()), Reason::ForeignHosts, &note);

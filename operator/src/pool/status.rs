@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use spiderpool_crds::admission::complete::Tie;
-use spiderpool_crds::conditions::{self, READY};
+use spiderpool_crds::conditions::{self, INVALID, READY};
 use spiderpool_crds::{IPPoolStatus, SpiderIPPool};
 use spiderpool_ipam::accounting::status_count;
 use spiderpool_ipam::{Family, RangeSet};
@@ -38,21 +38,23 @@ pub fn next(pool: &SpiderIPPool, around: &Around<'_>, now: Timestamp) -> IPPoolS
     let ready = |new: &mut IPPoolStatus, status, reason, message: &str| {
         conditions::set(&mut new.conditions, READY, status, reason, message, generation, now);
     };
+    match around.admission {
+        Admission::Admitted => ready(&mut new, true, "Accepted", &usable(around.tie)),
+        Admission::Refused(reason, why) => ready(&mut new, false, reason, why),
+        // What was said of an earlier generation of the spec is not taken for a word on this one.
+        Admission::Waits(_) => {}
+    }
     let (family, total, in_use) = match counts(pool) {
         Ok(counts) => counts,
         Err(problem) => {
-            ready(&mut new, false, "Invalid", &problem);
+            if !matches!(around.admission, Admission::Refused(..)) {
+                ready(&mut new, false, INVALID, &problem);
+            }
             return new;
         }
     };
     new.total_ip_count = Some(status_count(total.count()));
     new.allocated_ip_count = Some(i64::try_from(in_use).unwrap_or(i64::MAX));
-    match around.admission {
-        Admission::Admitted => ready(&mut new, true, "Accepted", &usable(around.tie)),
-        Admission::Refused(reason, why) => ready(&mut new, false, reason, why),
-        // What was said of an earlier generation of the spec is not taken for a word on this one.
-        Admission::Waits(_) | Admission::Unreadable => {}
-    }
     let usable = total.difference(&around.reserved);
     let free = usable.difference(&used(pool, family)).count();
     fullness::set(&mut new.conditions, (free, usable.count()), &WORDS, generation, now);
@@ -134,11 +136,23 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_parse_is_told_and_left_alone() {
-        let broken = next(&pool("10.0.0.9-10.0.0.1", Some(ONE)), &alone(), Timestamp::UNIX_EPOCH);
-        let (ready, message) = condition(&broken, READY);
-        assert_eq!(ready, "False");
-        assert!(message.contains("10.0.0.9-10.0.0.1"), "{message}");
+    fn what_must_not_be_used_is_told_with_its_counts_if_they_can_be_read() {
+        let admission = Admission::Refused(INVALID, "spec.ips[0]: wrong".to_owned());
+        let around = Around {
+            admission: &admission,
+            ..alone()
+        };
+        for (ips, total) in [("10.0.0.9-10.0.0.1", None), ("10.0.0.1-10.0.0.9", Some(9))] {
+            let status = next(&pool(ips, Some(ONE)), &around, Timestamp::UNIX_EPOCH);
+            let told = ("False".to_owned(), "spec.ips[0]: wrong".to_owned());
+            assert_eq!(condition(&status, READY), told);
+            assert_eq!(status.total_ip_count, total);
+            assert_eq!(status.allocated_ips.as_deref(), Some(ONE));
+        }
+    }
+
+    #[test]
+    fn records_that_do_not_parse_are_told_and_left_alone() {
         let corrupted = next(&pool("10.0.0.1", Some("{oops")), &alone(), Timestamp::UNIX_EPOCH);
         assert_eq!(condition(&corrupted, READY).0, "False");
         assert_eq!(corrupted.allocated_ips.as_deref(), Some("{oops"));

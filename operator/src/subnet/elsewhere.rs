@@ -18,7 +18,8 @@ pub fn look(context: &Context, seen: &Seen, plan: &Plan) {
             | Blocked::Behind { .. }
             | Blocked::AccountingLimit { .. }
             | Blocked::Fragmented { .. }
-            | Blocked::SubnetTerminating),
+            | Blocked::SubnetTerminating
+            | Blocked::SubnetUnusable),
         ) = verdict
         else {
             continue;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use spiderpool_crds::admission::usable_subnet;
 use spiderpool_crds::records::{ControlledPools, RecordsError};
 use spiderpool_crds::{SpiderIPPool, SpiderSubnet};
 use spiderpool_ipam::accounting::Entries;
@@ -62,7 +63,7 @@ pub struct Seen {
     pub subnet: Arc<SpiderSubnet>,
     /// Its network.
     pub cidr: Cidr,
-    /// Why it cannot give addresses: they do not parse. What pools have of it they keep.
+    /// Why it must not be used. What pools have of it they keep.
     pub problem: Option<String>,
     /// Its accounting as text; empty when that is corrupted.
     pub controlled: ControlledPools,
@@ -92,9 +93,10 @@ impl Seen {
 /// Looks at a subnet.
 pub fn look(context: &Context, subnet: Arc<SpiderSubnet>, cidr: Cidr) -> Seen {
     let family = cidr.family();
-    let (total, problem) = match subnet.total() {
-        Ok(total) => (total, None),
-        Err(error) => (RangeSet::new(), Some(error.to_string())),
+    let (total, problem) = match usable_subnet(&subnet, context.config.settings()) {
+        Ok((_, total)) => (total, None),
+        // What users' pools have of it is entered in the accounting all the same.
+        Err(why) => (subnet.total().unwrap_or_default(), Some(why)),
     };
     let controlled = subnet.controlled();
     let entries = controlled
@@ -107,16 +109,17 @@ pub fn look(context: &Context, subnet: Arc<SpiderSubnet>, cidr: Cidr) -> Seen {
     let limits = limits(&controlled, &entries);
     let mut seen = Seen {
         cidr,
-        problem,
         controlled,
         facts: Facts {
             total,
+            unusable: problem.is_some(),
             reserved: taken_elsewhere(context, cidr, &world.overlapping, &booked),
             limits,
             entries,
             terminating: subnet.is_terminating(),
             ..Facts::default()
         },
+        problem,
         subnet,
         pools: world.mine,
         purposes: BTreeMap::new(),

@@ -1,6 +1,7 @@
 //! What subnets have to offer.
 
 use spiderpool_crds::MAX_RANGES;
+use spiderpool_crds::admission::usable_subnet;
 use spiderpool_crds::app::AppKey;
 use spiderpool_crds::records::ControlledPools;
 use spiderpool_ipam::accounting::{Entries, taken};
@@ -23,9 +24,9 @@ pub fn room(context: &Context, name: &str, app: &AppKey, slot: &Slot, size: u128
             None => Room::Missing,
         };
     };
-    let (cidr, total) = match subnet.cidr().and_then(|cidr| Ok((cidr, subnet.total()?))) {
-        Ok(parsed) => parsed,
-        Err(error) => return Room::Invalid(error.to_string()),
+    let (cidr, total) = match usable_subnet(&subnet, context.config.settings()) {
+        Ok(usable) => usable,
+        Err(why) => return Room::Invalid(why),
     };
     if cidr.family() != slot.family {
         return Room::WrongFamily;
@@ -87,8 +88,11 @@ pub fn taken_elsewhere(context: &Context, cidr: Cidr, overlapping: &RangeSet, bo
         .union(&context.board.beyond(family))
 }
 
-/// How many addresses a subnet has that no pool was given by this accounting.
+/// How many addresses a subnet could give that no pool was given by this accounting.
 pub fn free(facts: &Facts, entries: &Entries) -> u128 {
+    if facts.unusable {
+        return 0;
+    }
     let given = taken(entries, None).union(&facts.reserved);
     facts.total.difference(&given).count()
 }
@@ -101,14 +105,10 @@ pub fn limits(controlled: &ControlledPools, entries: &Entries) -> Limits {
     }
 }
 
-/// Addresses of a family that are never given out. A reservation that does not parse is the user's to repair; it is told
-/// where reservations are watched.
+/// Addresses of a family that are never given out.
 pub fn reserved(context: &Context, family: Family) -> RangeSet {
     context.caches.reserved.read(|store| {
-        store
-            .iter()
-            .filter_map(|reserved| reserved.addresses().ok())
-            .filter(|(of, _)| *of == family)
-            .fold(RangeSet::new(), |all, (_, addresses)| all.union(&addresses))
+        let kept_back = store.iter().map(|reserved| reserved.kept_back(family));
+        kept_back.fold(RangeSet::new(), |all, addresses| all.union(&addresses))
     })
 }

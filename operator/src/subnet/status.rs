@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use spiderpool_crds::admission::complete;
-use spiderpool_crds::conditions::{self, READY, WORKLOADS_READABLE};
+use kube::Resource;
+use spiderpool_crds::conditions::{self, INVALID, READY, WORKLOADS_READABLE, newly_invalid};
 use spiderpool_crds::{SpiderSubnet, SubnetStatus};
 use spiderpool_ipam::accounting;
 use spiderpool_ipam::autopool::Plan;
@@ -12,6 +13,7 @@ use spiderpool_ipam::autopool::Plan;
 use super::confirm::{self, Confirmed};
 use super::observe::{Removal, Seen};
 use crate::context::Context;
+use crate::events::{Reason, tell};
 use crate::fullness::{self, Words};
 use crate::pool::index;
 use crate::write;
@@ -51,7 +53,7 @@ pub async fn give_up(context: &Context, subnet: &Arc<SpiderSubnet>, why: &str) -
         &mut new.conditions,
         READY,
         false,
-        "Invalid",
+        INVALID,
         why,
         generation,
         Timestamp::now(),
@@ -75,8 +77,14 @@ async fn write_if_changed(
         return Ok(subnet.clone());
     }
     let mut object = SpiderSubnet::clone(subnet);
+    let fault = newly_invalid(old.conditions.as_deref(), new.conditions.as_deref()).map(str::to_owned);
     object.status = Some(new);
-    Ok(Arc::new(context.subnets.replace_status(&object).await?))
+    let written = context.subnets.replace_status(&object).await?;
+    if let Some(fault) = fault {
+        let note = format!("no pool is given addresses of this subnet: {fault}");
+        tell(&context.recorder, written.object_ref(&()), Reason::SubnetInvalid, &note);
+    }
+    Ok(Arc::new(written))
 }
 
 /// Takes the finalizer off a subnet that goes and that no pool has addresses of any more.
@@ -115,7 +123,7 @@ fn next(old: &SubnetStatus, seen: &Seen, plan: &Plan, now: Timestamp) -> SubnetS
         let (reason, message) = going(seen);
         set(READY, false, reason, &message);
     } else if let Some(problem) = &seen.problem {
-        set(READY, false, "Invalid", problem);
+        set(READY, false, INVALID, problem);
     } else {
         set(READY, true, "Accepted", "the subnet can be used");
     }
@@ -223,6 +231,17 @@ mod tests {
         assert_eq!(status.controlled_ippools.as_deref(), Some(text));
         let ready = find(status.conditions.as_deref(), READY).unwrap();
         assert_eq!((ready.status.as_str(), ready.observed_generation), ("True", Some(3)));
+    }
+
+    #[test]
+    fn what_must_not_be_used_says_why_and_keeps_its_counts() {
+        let mut seen = seen(rack7());
+        seen.problem = Some("spec.ips[0]: the gateway is among them".to_owned());
+        let status = next(&SubnetStatus::default(), &seen, &plan(&seen, 3), Timestamp::UNIX_EPOCH);
+        let ready = find(status.conditions.as_deref(), READY).unwrap();
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", INVALID));
+        assert!(ready.message.contains("spec.ips[0]"), "{}", ready.message);
+        assert_eq!((status.total_ip_count, status.allocated_ip_count), (Some(30), Some(3)));
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub fn outcome(context: &Context, seen: &Seen, plan: &Plan, done: &Done) -> Opti
     (waiting || !seen.refusals.is_empty()).then_some(kept)
 }
 
-/// Tells the applications that name a subnet which does not exist, or whose spec does not parse, and that have no other
+/// Tells the applications that name a subnet which does not exist, or whose network does not parse, and that have no other
 /// choice. The others are placed elsewhere. Says whether there are any that wait.
 pub fn unusable_subnet(context: &Context, name: &str) -> bool {
     let mut waiting = false;
@@ -233,10 +233,6 @@ fn resized(name: &str, what: &str, before: u128, after: u128) -> (Reason, String
 /// since another text is another Event.
 fn unfinished(seen: &Seen, name: &str, verdict: &Verdict, what: &str, wanted: u128) -> Option<(Reason, String)> {
     let subnet = seen.name();
-    if let (Some(problem), Verdict::Blocked(Blocked::Exhausted { .. })) = (&seen.problem, verdict) {
-        let note = format!("{what} gets no addresses: SpiderSubnet {subnet} cannot be used: {problem}");
-        return Some((Reason::SubnetInvalid, note));
-    }
     match verdict {
         Verdict::Grow { short, .. } if *short > 0 => Some(too_small(subnet, name, what, wanted)),
         Verdict::Blocked(Blocked::Exhausted { .. }) => Some(if seen.pools.contains_key(name) {
@@ -269,6 +265,11 @@ fn unfinished(seen: &Seen, name: &str, verdict: &Verdict, what: &str, wanted: u1
             Reason::SubnetTerminating,
             format!("{what} cannot be made or changed: SpiderSubnet {subnet} is being deleted; name another one"),
         )),
+        Verdict::Blocked(Blocked::SubnetUnusable) => {
+            let problem = seen.problem.as_deref().unwrap_or_default();
+            let note = format!("{what} gets no addresses: SpiderSubnet {subnet} cannot be used: {problem}");
+            Some((Reason::SubnetInvalid, note))
+        }
         Verdict::Blocked(why @ (Blocked::AccountingLimit { .. } | Blocked::Fragmented { .. })) => {
             let (reason, text) = limited(subnet, why);
             Some((reason, format!("{what} cannot be made or grow: {text}")))

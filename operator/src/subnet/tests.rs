@@ -6,7 +6,7 @@ use serde_json::json;
 use spiderpool_crds::annotations::IpNumber;
 use spiderpool_crds::app::AppKey;
 use spiderpool_ipam::Family;
-use spiderpool_ipam::autopool::Verdict;
+use spiderpool_ipam::autopool::{Blocked, Verdict};
 
 use super::apply::Done;
 use super::placement::Room;
@@ -202,6 +202,53 @@ async fn who_names_nothing_but_unusable_subnets_is_told() {
         look(&context, &["broken"]);
         assert_eq!(settle(&context).await.0, passes);
     }
+}
+
+/// A subnet whose gateway is among its addresses, or is not.
+fn subnet_with_gateway(context: &Context, gateway: Option<&str>, version: u32) {
+    let subnet = json!({
+        "apiVersion": "spiderpool.spidernet.io/v2beta1", "kind": "SpiderSubnet",
+        "metadata": {"name": "a", "uid": "a", "resourceVersion": (version * 100).to_string()},
+        "spec": {"subnet": "10.0.0.0/24", "ips": ["10.0.0.1-10.0.0.3"], "gateway": gateway},
+    });
+    context.caches.subnets.learn(serde_json::from_value(subnet).unwrap());
+}
+
+#[tokio::test]
+async fn a_subnet_that_must_not_be_used_gives_nothing_until_it_is_mended() {
+    let context = Context::detached();
+    subnet_with_gateway(&context, Some("10.0.0.1"), 1);
+    context.applications.put(app("small", 2, &["a"]));
+    look(&context, &["a"]);
+    let unusable = ("a".to_owned(), Verdict::Blocked(Blocked::SubnetUnusable));
+    assert_eq!(of_small(settle(&context).await.1), Some(unusable));
+    let waiting = context.waiting.count();
+    assert_eq!(waiting.get(&Reason::SubnetInvalid.word()), Some(&1));
+    // Another one is full at first, so that the application comes back to the first.
+    subnet(&context, "b", "10.0.1.0/24", "10.0.1.1", 1);
+    context.applications.put(app("small", 2, &["a", "b"]));
+    look(&context, &["a", "b"]);
+    assert_eq!(of_small(settle(&context).await.1), None);
+    subnet_with_gateway(&context, Some("10.0.0.254"), 2);
+    look(&context, &["a"]);
+    let (subnet, verdict) = of_small(settle(&context).await.1).unwrap();
+    assert!(subnet == "a" && matches!(verdict, Verdict::Create(_)), "{verdict:?}");
+}
+
+#[tokio::test]
+async fn an_application_with_alternatives_leaves_a_subnet_that_must_not_be_used() {
+    let context = Context::detached();
+    subnet_with_gateway(&context, None, 1);
+    subnet(&context, "b", "10.0.1.0/24", "10.0.1.1-10.0.1.3", 1);
+    context.applications.put(app("small", 2, &["a", "b"]));
+    look(&context, &["b"]);
+    // It was placed, and before its pool was made the subnet was edited.
+    let name = context.queues.subnets.next().await;
+    dry_pass(&context, &name);
+    context.queues.subnets.finish(&name);
+    subnet_with_gateway(&context, Some("10.0.0.1"), 2);
+    let (subnet, verdict) = of_small(settle(&context).await.1).unwrap();
+    assert!(subnet == "b" && matches!(verdict, Verdict::Create(_)), "{verdict:?}");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
+use spiderpool_crds::admission::reserved_fault;
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP, SpiderSubnet};
 use spiderpool_kit::cache::{Cache, Change, Store};
 
@@ -188,10 +189,10 @@ pub async fn follow_reserved(context: Arc<Context>) {
 
 fn check_reserved(context: &Context, reserved: &SpiderReservedIP) {
     if context.leadership.is_leader()
-        && let Err(error) = reserved.addresses()
+        && let Some(fault) = reserved_fault(reserved)
     {
         let about: ObjectReference = reserved.object_ref(&());
-        let note = format!("{error}; until then its addresses may be given out");
+        let note = format!("{fault}; until then only what can be read of the rest is reserved");
         tell(&context.recorder, about, Reason::ReservedIPInvalid, &note);
     }
 }

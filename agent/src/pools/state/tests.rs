@@ -130,6 +130,21 @@ fn reserved_and_held_addresses_are_not_given_out() {
 }
 
 #[test]
+fn nobody_gets_the_gateway_though_it_is_among_the_addresses() {
+    let mut wrong = pool("10.77.1.1-10.77.1.2", None);
+    wrong.spec.gateway = Some("10.77.1.1".to_owned());
+    let mut state = read(wrong);
+    assert_eq!(claim(&mut state, "eth0"), Some(("10.77.1.2".to_owned(), true)));
+    assert_eq!(claim(&mut state, "net1"), None);
+    let gateway = "10.77.1.1".parse().unwrap();
+    let refused = state.claim(&owner("net1"), Some(gateway), &RangeSet::new());
+    assert_eq!(refused.unwrap_err(), Rejection::AddressOutside(gateway));
+    let mut unreadable = pool("10.77.1.1", None);
+    unreadable.spec.gateway = Some("router".to_owned());
+    assert!(claim(&mut read(unreadable), "eth0").is_some());
+}
+
+#[test]
 fn a_closed_pool_takes_no_new_owner_but_knows_its_old_ones() {
     let text = format!(r#"{{"10.77.1.10":{{"pod":"retail/shop","podUid":"{UID}","nic":"eth0"}}}}"#);
     let mut object = pool("10.77.1.10-10.77.1.12", Some(&text));
