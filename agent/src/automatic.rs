@@ -12,7 +12,6 @@ use kube::ResourceExt;
 use serde_json::json;
 use spiderpool_crds::annotations::{Form, SubnetItem, SubnetRequest};
 use spiderpool_crds::app::AppKey;
-use spiderpool_crds::owner::is_core;
 use spiderpool_crds::{SpiderIPPool, names};
 use spiderpool_ipam::Family;
 use spiderpool_ipam::candidates::{self, PodFacts, Rejection};
@@ -35,24 +34,6 @@ pub enum Reach {
     /// Those in other subnets and of earlier objects too. A pool stays in its subnet until it is replaced, and while it is, pods made
     /// by the old template and by the new one meet pools that their own annotation does not name.
     All,
-}
-
-/// Why an application cannot have pools of its own, if it cannot.
-pub fn refusal(app: &AppKey) -> Option<String> {
-    if !is_core(&app.group) {
-        return None;
-    }
-    Some(if app.kind == "Pod" {
-        "a no-controller Pod cannot have a pool of its own; remove the subnet annotation or create it through a Deployment or \
-         another workload"
-            .to_owned()
-    } else {
-        format!(
-            "the pods of a {} cannot have a pool of their own, since kinds of the core group have none; remove the subnet \
-             annotation or create them through a Deployment or another workload",
-            app.kind
-        )
-    })
 }
 
 /// The item of an interface; the error says what to write instead.

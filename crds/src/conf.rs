@@ -53,6 +53,16 @@ pub enum ConfError {
     },
 }
 
+/// What becomes of a workload whose annotations are wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnnotationPolicy {
+    /// It is taken, and whoever sent it is warned.
+    #[default]
+    Warn,
+    /// It is refused.
+    Enforce,
+}
+
 /// The settings. What is absent has the default of the chart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conf {
@@ -82,6 +92,8 @@ pub struct Conf {
     pub gateway_detection: bool,
     /// How many of a hundred addresses of a pool may be in quarantine at once.
     pub quarantine_percent: u8,
+    /// What becomes of a workload whose annotations are wrong.
+    pub annotation_policy: AnnotationPolicy,
     /// Kinds of workload beside those of Kubernetes.
     pub workload_kinds: Vec<WorkloadKind>,
     /// Keys that nobody knows.
@@ -126,6 +138,7 @@ impl Conf {
             conflict_detection: keys.switch("enableIPConflictDetection", false)?,
             gateway_detection: keys.switch("enableGatewayDetection", false)?,
             quarantine_percent: percent.unwrap_or(25),
+            annotation_policy: keys.annotation_policy()?,
             workload_kinds: keys.kinds()?,
             unknown: Vec::new(),
         };
@@ -197,6 +210,16 @@ impl Keys {
                 let allowed = format!("an absolute path of at most {SOCKET_PATH} bytes");
                 Err(wrong(key, &other, &allowed))
             }
+        }
+    }
+
+    fn annotation_policy(&mut self) -> Result<AnnotationPolicy, ConfError> {
+        let key = "annotationPolicy";
+        match self.take(key) {
+            None => Ok(AnnotationPolicy::default()),
+            Some(Value::String(text)) if text == "Warn" => Ok(AnnotationPolicy::Warn),
+            Some(Value::String(text)) if text == "Enforce" => Ok(AnnotationPolicy::Enforce),
+            Some(other) => Err(wrong(key, &other, "Warn or Enforce")),
         }
     }
 

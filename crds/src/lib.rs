@@ -15,6 +15,7 @@ mod generate;
 pub mod json_path;
 mod label;
 pub mod names;
+pub mod native;
 pub mod owner;
 pub mod parse;
 pub mod pod;

@@ -14,6 +14,9 @@ pub const FINALIZER: &str = "spiderpool.spidernet.io";
 /// Interface that is meant where nobody names one.
 pub const DEFAULT_NIC: &str = "eth0";
 
+/// How annotations and labels of ours begin.
+pub const PREFIX: &str = "ipam.spidernet.io/";
+
 /// Pod annotation: subnets for an automatic pool on each of several interfaces.
 pub const ANNOTATION_SUBNETS: &str = "ipam.spidernet.io/subnets";
 /// Pod annotation: subnets for an automatic pool on one interface.

@@ -4,6 +4,8 @@
 //! that is more than that (a Deployment, a StatefulSet, a DaemonSet, any kind that is not native) is the application
 //! whoever made it, since its owner need not know how many pods there are. So a climb goes on only from a ReplicaSet or Job.
 
+use crate::app::AppKey;
+
 const APPS: &str = "apps";
 const BATCH: &str = "batch";
 const REPLICA_SET: (&str, &str) = (APPS, "ReplicaSet");
@@ -58,6 +60,24 @@ pub fn is_native(group: &str, kind: &str) -> bool {
 /// Whether a group is the core group, whose kinds (Pod, ReplicationController) have no automatic pools.
 pub const fn is_core(group: &str) -> bool {
     group.is_empty()
+}
+
+/// Why an application cannot have pools of its own, if it cannot.
+pub fn refusal(app: &AppKey) -> Option<String> {
+    if !is_core(&app.group) {
+        return None;
+    }
+    Some(if app.kind == "Pod" {
+        "a no-controller Pod cannot have a pool of its own; remove the subnet annotation or create it through a Deployment or \
+         another workload"
+            .to_owned()
+    } else {
+        format!(
+            "the pods of a {} cannot have a pool of their own, since kinds of the core group have none; remove the subnet \
+             annotation or create them through a Deployment or another workload",
+            app.kind
+        )
+    })
 }
 
 #[cfg(test)]
@@ -117,5 +137,20 @@ mod tests {
         }
         assert!(!is_native("apps.kruise.io", "StatefulSet"));
         assert!(!is_native("apps", "ControllerRevision"));
+    }
+
+    #[test]
+    fn kinds_of_the_core_group_have_no_pools() {
+        let refused = |api_version: &str, kind: &str| refusal(&AppKey::new(api_version, kind, "retail", "shop"));
+        assert!(refused("v1", "Pod").unwrap().contains("a no-controller Pod"));
+        for kind in ["ReplicationController", "Node"] {
+            assert!(
+                refused("v1", kind)
+                    .unwrap()
+                    .contains(&format!("the pods of a {kind} cannot have a pool"))
+            );
+        }
+        assert_eq!(refused("apps/v1", "Deployment"), None);
+        assert_eq!(refused("argoproj.io/v1alpha1", "Rollout"), None);
     }
 }

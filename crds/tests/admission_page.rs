@@ -165,6 +165,13 @@ fn what_is_filled_in_is_what_the_page_says() {
 }
 
 #[test]
+fn the_page_says_which_rules_take_an_object_out_of_use() {
+    let listed = table::fatal();
+    let fatal = Rule::ALL.iter().filter(|rule| rule.makes_unusable());
+    assert_eq!(listed, fatal.map(|rule| rule.name()).collect::<Vec<_>>());
+}
+
+#[test]
 fn bounds_are_those_of_the_schema() {
     let told: Vec<usize> = table::bounds().into_iter().map(|(_, most)| most).collect();
     assert_eq!(

@@ -255,18 +255,3 @@ fn an_interface_without_item_is_told_what_to_write() {
         assert!(text.contains(part), "{text}");
     }
 }
-
-#[test]
-fn kinds_of_the_core_group_have_no_pools() {
-    let refused = |api_version: &str, kind: &str| refusal(&AppKey::new(api_version, kind, "retail", "shop"));
-    assert!(refused("v1", "Pod").unwrap().contains("a no-controller Pod"));
-    for kind in ["ReplicationController", "Node"] {
-        assert!(
-            refused("v1", kind)
-                .unwrap()
-                .contains(&format!("the pods of a {kind} cannot have a pool"))
-        );
-    }
-    assert_eq!(refused("apps/v1", "Deployment"), None);
-    assert_eq!(refused("argoproj.io/v1alpha1", "Rollout"), None);
-}

@@ -23,34 +23,13 @@ pub fn together(config: &Config, pod: &Pod, nic: &str) -> Result<Vec<String>, Re
     };
     let networks = annotations::networks(annotations);
     let unfit = |reason| RequestError::Unfit { pod: full(), reason };
-    let nics = nics_of(&items, &networks).map_err(unfit)?;
+    let nics = annotations::interfaces(&items, &networks).map_err(unfit)?;
     // What to write for a NIC without an item is said by whoever looks for its item.
     if nics.iter().any(|other| other == nic) {
         Ok(nics)
     } else {
         alone()
     }
-}
-
-/// The NICs of the items. One that has no network goes by the name that it would have.
-fn nics_of(items: &[PoolItem], networks: &Networks) -> Result<Vec<String>, String> {
-    let mut nics = Vec::with_capacity(items.len());
-    for (place, item) in items.iter().enumerate() {
-        let nic = match &item.interface {
-            Some(interface) => interface.clone(),
-            None => networks.nic(place),
-        };
-        if nics.contains(&nic) {
-            return Err(format!(
-                "annotation {} lists pools for interfaces without naming them, and annotation {} gives two of them the name \
-                 {nic}; name the interface in each item",
-                names::ANNOTATION_IPPOOLS,
-                names::ANNOTATION_MULTUS_NETWORKS
-            ));
-        }
-        nics.push(nic);
-    }
-    Ok(nics)
 }
 
 /// The item of a NIC: the one that names it, or where none names one, the one at its place in the order of Multus.

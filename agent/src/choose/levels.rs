@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use spiderpool_crds::annotations::{self, AnnotationError, Annotations};
 use spiderpool_crds::app::AppKey;
-use spiderpool_crds::{SpiderIPPool, names};
+use spiderpool_crds::{SpiderIPPool, names, owner};
 use spiderpool_ipam::candidates::{Asked, Level};
 
 /// What the pod's annotations ask for on the NIC, if they name subnets or pools at all.
@@ -33,7 +33,7 @@ pub(super) fn of_pod(
                 names::ANNOTATION_SUBNET
             )));
         }
-        if let Some(reason) = automatic::refusal(app) {
+        if let Some(reason) = owner::refusal(app) {
             return Err(unfit(reason));
         }
         let item = automatic::item(request, nic).map_err(unfit)?;

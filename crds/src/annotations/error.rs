@@ -81,6 +81,9 @@ pub enum Problem {
         /// The family.
         family: spiderpool_ipam::Family,
     },
+    /// A name with wildcards that cannot be read.
+    #[error(transparent)]
+    Pattern(spiderpool_ipam::candidates::BadPattern),
     /// An address that does not parse, or a route whose destination or next hop does not.
     #[error("{place}: {source}")]
     Address {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::json::{self, Object};
-use super::{AnnotationError, Annotations, Problem};
-use crate::names::{ANNOTATION_IPPOOL, ANNOTATION_IPPOOLS};
+use super::{AnnotationError, Annotations, Networks, Problem};
+use crate::names::{ANNOTATION_IPPOOL, ANNOTATION_IPPOOLS, ANNOTATION_MULTUS_NETWORKS};
 
 /// The pools asked for, as written: names may be patterns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,34 +28,62 @@ pub struct PoolItem {
 
 /// Reads `ipam.spidernet.io/ippool`; none when it is not there.
 pub fn ippool(annotations: &Annotations) -> Result<Option<PoolRequest>, AnnotationError> {
-    let key = ANNOTATION_IPPOOL;
-    let Some(text) = annotations.get(key) else {
+    let Some(text) = annotations.get(ANNOTATION_IPPOOL) else {
         return Ok(None);
     };
     let parsed = json::parse(text).and_then(|value| {
         let object = Object::new(&value, "the value".to_owned())?;
         pools(&object)
     });
-    parsed.map(Some).map_err(|problem| AnnotationError {
-        key,
-        text: text.clone(),
+    parsed.map(Some).map_err(|problem| wrong_object(text, problem))
+}
+
+/// What is said of a wrong value of `ipam.spidernet.io/ippool`.
+pub(super) fn wrong_object(text: &str, problem: Problem) -> AnnotationError {
+    AnnotationError {
+        key: ANNOTATION_IPPOOL,
+        text: text.to_owned(),
         problem: problem.into(),
         example: r#"{"ipv4":["pool-a"],"ipv6":["pool-b"]}"#,
-    })
+    }
 }
 
 /// Reads `ipam.spidernet.io/ippools`; none when it is not there, otherwise at least one item and no interface twice.
 pub fn ippools(annotations: &Annotations) -> Result<Option<Vec<PoolItem>>, AnnotationError> {
-    let key = ANNOTATION_IPPOOLS;
-    let Some(text) = annotations.get(key) else {
+    let Some(text) = annotations.get(ANNOTATION_IPPOOLS) else {
         return Ok(None);
     };
-    items(text).map(Some).map_err(|problem| AnnotationError {
-        key,
-        text: text.clone(),
+    items(text).map(Some).map_err(|problem| wrong_list(text, problem))
+}
+
+/// What is said of a wrong value of `ipam.spidernet.io/ippools`.
+pub(super) fn wrong_list(text: &str, problem: Problem) -> AnnotationError {
+    AnnotationError {
+        key: ANNOTATION_IPPOOLS,
+        text: text.to_owned(),
         problem: problem.into(),
         example: r#"[{"interface":"eth0","ipv4":["pool-a"]},{"interface":"net1","ipv4":["pool-b"]}]"#,
-    })
+    }
+}
+
+/// The interfaces of the items of [`ippools`], in their order. One that no network of Multus names goes by the name that it would
+/// have. The error says what to write instead.
+pub fn interfaces(items: &[PoolItem], networks: &Networks) -> Result<Vec<String>, String> {
+    let mut nics = Vec::with_capacity(items.len());
+    for (place, item) in items.iter().enumerate() {
+        let nic = match &item.interface {
+            Some(interface) => interface.clone(),
+            None => networks.nic(place),
+        };
+        if nics.contains(&nic) {
+            return Err(format!(
+                "annotation {ANNOTATION_IPPOOLS} lists pools for interfaces without naming them, and annotation \
+                 {ANNOTATION_MULTUS_NETWORKS} gives two of them the name {nic}; name the interface in each item"
+            ));
+        }
+        nics.push(nic);
+    }
+    Ok(nics)
 }
 
 fn items(text: &str) -> Result<Vec<PoolItem>, Problem> {

@@ -12,6 +12,16 @@ pub enum IpNumber {
     Flexible(u32),
 }
 
+impl IpNumber {
+    /// How many addresses a workload of so many pods is to have.
+    pub fn of(self, pods: u128) -> u128 {
+        match self {
+            Self::Fixed(number) => number.into(),
+            Self::Flexible(more) => pods.saturating_add(more.into()),
+        }
+    }
+}
+
 impl std::fmt::Display for IpNumber {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -15,6 +15,7 @@ fn defaults() -> Conf {
         conflict_detection: false,
         gateway_detection: false,
         quarantine_percent: 25,
+        annotation_policy: AnnotationPolicy::Warn,
         workload_kinds: Vec::new(),
         unknown: Vec::new(),
     }
@@ -77,7 +78,7 @@ fn every_key_of_the_peer_is_known() {
 #[test]
 fn values_are_read() {
     let text = "ipamUnixSocketPath: /s\nenableIPv6: false\nenableStatefulSet: false\nenableKubevirtStaticIP: false\nenableAutoPoolForApplication: false\nautoPoolMaxAddresses: 9\n\
-                enableIPConflictDetection: true\nenableGatewayDetection: true\nquarantineMaxPercent: 0\n\
+                enableIPConflictDetection: true\nenableGatewayDetection: true\nquarantineMaxPercent: 0\nannotationPolicy: Enforce\n\
                 workloadKinds: [{group: apps.kruise.io, kind: DaemonSet, replicasPath: .status.desiredNumberScheduled}]";
     let conf = Conf::parse(text).unwrap();
     assert!(conf.enables(Family::V4) && !conf.enables(Family::V6));
@@ -92,6 +93,7 @@ fn values_are_read() {
         conflict_detection: true,
         gateway_detection: true,
         quarantine_percent: 0,
+        annotation_policy: AnnotationPolicy::Enforce,
         workload_kinds: conf.workload_kinds.clone(),
         ..defaults()
     };
@@ -146,6 +148,10 @@ fn a_value_that_cannot_be_meant_is_refused_with_key_value_and_what_is_allowed() 
         (
             "quarantineMaxPercent: 101",
             "key quarantineMaxPercent has the value 101; allowed is a whole number from 0 to 100",
+        ),
+        (
+            "annotationPolicy: enforce",
+            "key annotationPolicy has the value \"enforce\"; allowed is Warn or Enforce",
         ),
         (
             "ipamUnixSocketPath: run/x.sock",

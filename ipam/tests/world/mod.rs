@@ -190,6 +190,7 @@ impl World {
             pools: seen.collect(),
             wants: self.wants.clone(),
             terminating: false,
+            unusable: false,
             kept_for: std::collections::BTreeSet::new(),
             limits: self.limits,
         }

@@ -18,11 +18,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::ObjectMeta;
 use spiderpool_crds::app::AppKey;
+use spiderpool_crds::native::Workload;
 use spiderpool_ipam::Family;
 
 use crate::context::Context;
 use crate::kinds::owner;
-use request::Workload;
 
 /// Which application, whatever API version it is read in and however often it was made again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

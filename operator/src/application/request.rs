@@ -1,25 +1,11 @@
 //! From the annotations of a pod template to the pools that are wanted.
 
-use std::collections::BTreeMap;
-
 use spiderpool_crds::annotations::{self, AnnotationError, IpNumber};
+use spiderpool_crds::native::Workload;
 use spiderpool_ipam::Family;
-use spiderpool_ipam::rollout::{self, Rolling, Stuck};
+use spiderpool_ipam::rollout::{self, Stuck};
 
 use crate::config::Config;
-
-/// What matters of a workload of any kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Workload {
-    /// Annotations of its pod template.
-    pub annotations: BTreeMap<String, String>,
-    /// How many pods it is to have.
-    pub replicas: u128,
-    /// Whether its pods use the network of their node and so need no address.
-    pub host_network: bool,
-    /// How it replaces its pods, where it may start a new one before an old one is gone.
-    pub rolling: Option<Rolling>,
-}
 
 /// What an application asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,7 +94,7 @@ fn request(workload: &Workload, config: &Config) -> Result<Option<Request>, Anno
             }
         }
     }
-    let wanted = size(number, workload.replicas);
+    let wanted = number.of(workload.replicas);
     let size = config.max_addresses.map_or(wanted, |limit| wanted.min(limit.into()));
     let replicas = u32::try_from(workload.replicas).unwrap_or(u32::MAX);
     let stuck = workload
@@ -124,19 +110,12 @@ fn request(workload: &Workload, config: &Config) -> Result<Option<Request>, Anno
     }))
 }
 
-/// How many addresses a workload of so many pods is to have.
-pub fn size(number: IpNumber, replicas: u128) -> u128 {
-    match number {
-        IpNumber::Fixed(number) => number.into(),
-        IpNumber::Flexible(more) => replicas.saturating_add(more.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use spiderpool_crds::names::{ANNOTATION_IP_NUMBER, ANNOTATION_RECLAIM, ANNOTATION_SUBNET, ANNOTATION_SUBNETS};
     use spiderpool_crds::sticky::StickyKinds;
+    use spiderpool_ipam::rollout::Rolling;
 
     const CONFIG: Config = Config {
         sticky: StickyKinds {
@@ -241,7 +220,7 @@ mod tests {
 
     #[test]
     fn sizes_do_not_overflow() {
-        assert_eq!(size(IpNumber::Flexible(u32::MAX), u128::MAX), u128::MAX);
+        assert_eq!(IpNumber::Flexible(u32::MAX).of(u128::MAX), u128::MAX);
     }
 
     #[test]

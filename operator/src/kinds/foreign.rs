@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::core::DynamicObject;
+use spiderpool_crds::native::Workload;
 use spiderpool_crds::{DEFAULT_TEMPLATE_PATH, JsonPath, SpiderIPPool};
 use spiderpool_kit::cache::{Cache, Change, Options};
 use spiderpool_kit::shutdown::Process;
@@ -16,7 +17,6 @@ use super::crd::Facts;
 use super::pod::PodSketch;
 use super::sketch::{self, Paths, Sketch};
 use super::{KindId, Watched, Workloads, rights};
-use crate::application::request::Workload;
 use crate::application::{AppId, Application, native};
 use crate::context::Context;
 use crate::triggers::{look_at, subnets_of, workloads};

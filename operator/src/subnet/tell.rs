@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use spiderpool_crds::names::ANNOTATION_IP_NUMBER;
+use spiderpool_crds::native::{about_stuck, addresses};
 use spiderpool_ipam::autopool::{Blocked, Plan, Verdict};
 
 use super::apply::Done;
@@ -140,12 +140,7 @@ pub fn remarks(context: &Context, app: &Application) {
         tell(&context.recorder, app.reference(), Reason::LimitExceeded, &note);
     }
     if let Some(stuck) = request.stuck {
-        let note = format!(
-            "a rolling update would not go on: it starts a new pod before an old one goes, and the pools have {}, none to \
-             spare; write {ANNOTATION_IP_NUMBER}: \"+{}\" into the pod template, or allow a pod to be unavailable",
-            addresses(request.size),
-            stuck.write
-        );
+        let note = about_stuck(request.size, stuck);
         tell(&context.recorder, app.reference(), Reason::SurgeBlocked, &note);
     }
 }
@@ -325,14 +320,6 @@ fn too_small(subnet: &str, name: &str, what: &str, wanted: u128) -> (Reason, Str
             addresses(wanted)
         ),
     )
-}
-
-fn addresses(count: u128) -> String {
-    if count == 1 {
-        "1 address".to_owned()
-    } else {
-        format!("{count} addresses")
-    }
 }
 
 #[cfg(test)]

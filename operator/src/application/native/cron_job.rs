@@ -3,15 +3,9 @@
 use k8s_openapi::api::batch::v1::CronJob;
 
 use super::Native;
-use super::job::{trim_spec, workload};
-use crate::application::request::Workload;
+use super::job::trim_spec;
 
 impl Native for CronJob {
-    fn workload(&self) -> Workload {
-        let job = self.spec.as_ref().and_then(|spec| spec.job_template.spec.as_ref());
-        job.map(workload).unwrap_or_default()
-    }
-
     fn trim(&mut self) {
         self.status = None;
         let Some(spec) = &mut self.spec else { return };

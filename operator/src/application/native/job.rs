@@ -2,14 +2,9 @@
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 
-use super::{Native, templated, trim_template};
-use crate::application::request::Workload;
+use super::{Native, trim_template};
 
 impl Native for Job {
-    fn workload(&self) -> Workload {
-        self.spec.as_ref().map(workload).unwrap_or_default()
-    }
-
     fn trim(&mut self) {
         self.status = None;
         if let Some(spec) = &mut self.spec {
@@ -18,13 +13,7 @@ impl Native for Job {
     }
 }
 
-/// What matters of a Job's spec.
-pub(super) fn workload(spec: &JobSpec) -> Workload {
-    let count = spec.completions.or(spec.parallelism).unwrap_or(1);
-    templated(&spec.template, u128::try_from(count.max(1)).unwrap_or(1))
-}
-
-/// Takes out what [`workload`] does not read.
+/// Takes out of a Job's spec what nobody here reads.
 pub(super) fn trim_spec(spec: &mut JobSpec) {
     spec.selector = None;
     trim_template(&mut spec.template);

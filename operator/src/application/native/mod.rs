@@ -1,7 +1,7 @@
 //! The kinds of workload that Kubernetes itself has.
 //!
-//! Each kind's file says how many pods an object of it is to have, where its pod template is, and what may be forgotten of
-//! it. Everything else about applications is the same for all kinds.
+//! Each kind's file says what may be forgotten of an object. What it says about its pods is read by
+//! [`spiderpool_crds::native`]. Everything else about applications is the same for all kinds.
 
 mod cron_job;
 mod daemon_set;
@@ -15,24 +15,16 @@ use std::collections::BTreeMap;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource;
 use kube::core::ObjectMeta;
 use spiderpool_crds::app::AppKey;
-use spiderpool_ipam::rollout::Amount;
+use spiderpool_crds::names::PREFIX;
+use spiderpool_crds::native::MakesPods;
 use spiderpool_kit::cache::Object;
 
-use super::request::Workload;
-
-/// Annotations of ours begin so; no other one matters here.
-const OURS: &str = "ipam.spidernet.io/";
-
 /// A kind of workload that Kubernetes itself has.
-pub trait Native: Object + Resource<Scope = NamespaceResourceScope> {
-    /// What matters of this object for pools.
-    fn workload(&self) -> Workload;
-
-    /// Takes out of the spec and status what [`Self::workload`] does not read: a cluster has thousands of workloads, each
+pub trait Native: MakesPods + Object + Resource<Scope = NamespaceResourceScope> {
+    /// Takes out of the spec and status what [`MakesPods::workload`] does not read: a cluster has thousands of workloads, each
     /// with kilobytes of containers.
     fn trim(&mut self);
 }
@@ -87,18 +79,7 @@ pub fn ours(annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
 
 /// Whether an annotation is ours.
 pub fn is_ours(key: &str) -> bool {
-    key.starts_with(OURS)
-}
-
-/// What a pod template and a number of pods say.
-fn templated(template: &PodTemplateSpec, replicas: u128) -> Workload {
-    let annotations = template.metadata.as_ref().and_then(|meta| meta.annotations.clone());
-    Workload {
-        annotations: annotations.unwrap_or_default(),
-        replicas,
-        host_network: template.spec.as_ref().and_then(|pod| pod.host_network).unwrap_or(false),
-        rolling: None,
-    }
+    key.starts_with(PREFIX)
 }
 
 fn trim_template(template: &mut PodTemplateSpec) {
@@ -116,24 +97,14 @@ fn trim_template(template: &mut PodTemplateSpec) {
     }
 }
 
-/// `spec.replicas`; without it, one.
-fn replicas(count: Option<i32>) -> u128 {
-    count.map_or(1, |count| u128::try_from(count).unwrap_or(0))
-}
-
-fn amount(value: &IntOrString) -> Option<Amount> {
-    match value {
-        IntOrString::Int(count) => u32::try_from(*count).ok().map(Amount::Count),
-        IntOrString::String(text) => Amount::parse(text).ok(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
     use k8s_openapi::api::batch::v1::{CronJob, Job};
     use serde_json::{Value, json};
+    use spiderpool_crds::native::Workload;
+    use spiderpool_ipam::rollout::Amount;
 
     fn template() -> Value {
         json!({

@@ -2,20 +2,9 @@
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
 
-use super::{Native, replicas, templated, trim_template};
-use crate::application::request::Workload;
+use super::{Native, trim_template};
 
 impl Native for ReplicaSet {
-    fn workload(&self) -> Workload {
-        let Some(spec) = &self.spec else {
-            return Workload::default();
-        };
-        match &spec.template {
-            Some(template) => templated(template, replicas(spec.replicas)),
-            None => Workload::default(),
-        }
-    }
-
     fn trim(&mut self) {
         self.status = None;
         let Some(spec) = &mut self.spec else { return };

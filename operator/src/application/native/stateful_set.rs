@@ -2,17 +2,9 @@
 
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
 
-use super::{Native, replicas, templated, trim_template};
-use crate::application::request::Workload;
+use super::{Native, trim_template};
 
 impl Native for StatefulSet {
-    fn workload(&self) -> Workload {
-        match &self.spec {
-            Some(spec) => templated(&spec.template, replicas(spec.replicas)),
-            None => Workload::default(),
-        }
-    }
-
     fn trim(&mut self) {
         self.status = None;
         if let Some(spec) = &mut self.spec {
