@@ -1,5 +1,7 @@
 //! Looking into the JSON of annotations.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::Problem;
@@ -106,12 +108,13 @@ impl<'a> Object<'a> {
 pub(super) fn names(value: &Value, place: &str) -> Result<Vec<String>, Problem> {
     let wanted = "a list of names";
     let mut names: Vec<String> = Vec::new();
+    let mut seen = HashSet::new();
     for text in texts(value, place, wanted)? {
         if text.is_empty() {
             let place = place.to_owned();
             return Err(Problem::EmptyName { place });
         }
-        if !names.iter().any(|known| known == text) {
+        if seen.insert(text) {
             names.push(text.to_owned());
         }
     }

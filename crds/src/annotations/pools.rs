@@ -70,12 +70,13 @@ pub(super) fn wrong_list(text: &str, problem: Problem) -> AnnotationError {
 /// have. The error says what to write instead.
 pub fn interfaces(items: &[PoolItem], networks: &Networks) -> Result<Vec<String>, String> {
     let mut nics = Vec::with_capacity(items.len());
+    let mut seen = BTreeSet::new();
     for (place, item) in items.iter().enumerate() {
         let nic = match &item.interface {
             Some(interface) => interface.clone(),
             None => networks.nic(place),
         };
-        if nics.contains(&nic) {
+        if !seen.insert(nic.clone()) {
             return Err(format!(
                 "annotation {ANNOTATION_IPPOOLS} lists pools for interfaces without naming them, and annotation \
                  {ANNOTATION_MULTUS_NETWORKS} gives two of them the name {nic}; name the interface in each item"
