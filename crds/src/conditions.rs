@@ -125,15 +125,35 @@ mod tests {
     fn a_fault_is_news_until_it_was_told() {
         let said = |reason, message, generation| {
             let mut conditions = None;
-            set(&mut conditions, READY, reason == "Accepted", reason, message, Some(generation), at(1));
+            set(
+                &mut conditions,
+                READY,
+                reason == "Accepted",
+                reason,
+                message,
+                Some(generation),
+                at(1),
+            );
             conditions
         };
         let invalid = said(INVALID, "a", 1);
         assert_eq!(newly_invalid(None, invalid.as_deref()), Some("a"));
-        assert_eq!(newly_invalid(said("Accepted", "", 1).as_deref(), invalid.as_deref()), Some("a"));
-        assert_eq!(newly_invalid(said(INVALID, "b", 1).as_deref(), invalid.as_deref()), Some("a"));
-        assert_eq!(newly_invalid(invalid.as_deref(), said(INVALID, "a", 2).as_deref()), None);
-        assert_eq!(newly_invalid(invalid.as_deref(), said("Accepted", "", 2).as_deref()), None);
+        assert_eq!(
+            newly_invalid(said("Accepted", "", 1).as_deref(), invalid.as_deref()),
+            Some("a")
+        );
+        assert_eq!(
+            newly_invalid(said(INVALID, "b", 1).as_deref(), invalid.as_deref()),
+            Some("a")
+        );
+        assert_eq!(
+            newly_invalid(invalid.as_deref(), said(INVALID, "a", 2).as_deref()),
+            None
+        );
+        assert_eq!(
+            newly_invalid(invalid.as_deref(), said("Accepted", "", 2).as_deref()),
+            None
+        );
     }
 
     #[test]

@@ -48,7 +48,9 @@ impl MakesPods for ReplicaSet {
             return Workload::default();
         };
         let template = spec.template.as_ref();
-        template.map_or_else(Workload::default, |template| templated(template, replicas(spec.replicas)))
+        template.map_or_else(Workload::default, |template| {
+            templated(template, replicas(spec.replicas))
+        })
     }
 }
 

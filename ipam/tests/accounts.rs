@@ -243,9 +243,15 @@ fn a_subnet_that_must_not_be_used_gives_nothing_and_takes_nothing_away() {
         assert_eq!(verdict, &Verdict::Blocked(Blocked::SubnetUnusable));
     }
     facts.wants = vec![want(SHOP, NAME, 1)];
-    assert!(matches!(only(&plan(&facts)), Verdict::Shrink { .. } | Verdict::Blocked(Blocked::InUse { .. })));
+    assert!(matches!(
+        only(&plan(&facts)),
+        Verdict::Shrink { .. } | Verdict::Blocked(Blocked::InUse { .. })
+    ));
     let new = want("N", "new", 1);
-    assert_eq!(spiderpool_ipam::autopool::room(&facts, &new), Err(Blocked::SubnetUnusable));
+    assert_eq!(
+        spiderpool_ipam::autopool::room(&facts, &new),
+        Err(Blocked::SubnetUnusable)
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub mod cargo;
 pub mod cluster;
 pub mod crds;
 pub mod demo;
+pub mod fuzz;
 pub mod images;
 pub mod paths;
 pub mod sh;

@@ -10,7 +10,7 @@ use xtask::demo;
 use xtask::images::product::{self, Registry};
 use xtask::test::{self, Which};
 use xtask::ui::Ui;
-use xtask::{bench, crds, sh};
+use xtask::{bench, crds, fuzz, sh};
 
 /// Builds, runs and tests Spiderpool; what is missing on the machine is said, with the remedy.
 #[derive(Debug, Parser)]
@@ -61,16 +61,21 @@ enum Task {
     /// cargo xtask soak history      twenty storms of ADDs and DELs at agents that are killed at any point
     /// cargo xtask soak faults       twenty such storms at agents whose API server cannot be relied on
     /// cargo xtask soak certificates ten minutes of creates while the webhook's certificate lives for half a minute
+    /// cargo xtask soak random       10,000 random objects, judged alike by the API server and by the rules in Rust
+    /// cargo xtask soak fuzz         random texts for the parsers, ten minutes each; needs no cluster
     #[command(verbatim_doc_comment)]
     Soak {
-        /// Part of the tests' name
+        /// Part of the tests' name, or fuzz
         test: String,
         /// Seed of the first storm of `history` and `faults`, printed by the run that is to be made again
         #[arg(long)]
         seed: Option<u64>,
-        /// How many points, storms, or lives of a certificate
+        /// How many points, storms, or lives of a certificate, or how many times 500 objects
         #[arg(long, default_value_t = 20)]
         count: u32,
+        /// How long each parser is tried by `fuzz`
+        #[arg(long, default_value_t = 10)]
+        minutes: u32,
         /// Leave the test cluster running
         #[arg(long)]
         keep: bool,
@@ -198,10 +203,12 @@ fn run(task: Task, ui: &Ui) -> Result<()> {
             };
             test::run(&test::Options { which, name, keep }, ui)
         }
+        Task::Soak { test, minutes, .. } if test == "fuzz" => fuzz::soak(minutes, ui),
         Task::Soak {
             test,
             seed,
             count,
+            minutes: _,
             keep,
             name,
         } => {

@@ -108,15 +108,16 @@ fn sound(network: Network<'_>, settings: Settings) -> Result<(), String> {
 
 fn faults(outcome: &Outcome) -> impl Iterator<Item = &FieldError> {
     // To exclude what is not there does no harm.
-    let harmless =
-        |error: &&FieldError| error.rule == Rule::RangeInside && error.field.starts_with("spec.excludeIPs");
+    let harmless = |error: &&FieldError| error.rule == Rule::RangeInside && error.field.starts_with("spec.excludeIPs");
     let counts = outcome.errors.iter().filter(|error| error.rule.makes_unusable());
     counts.filter(move |error| !harmless(error))
 }
 
 fn told(faults: &[&FieldError]) -> String {
     let named = faults.iter().take(NAMED);
-    let mut texts: Vec<String> = named.map(|error| format!("{}: {}", error.field, error.message)).collect();
+    let mut texts: Vec<String> = named
+        .map(|error| format!("{}: {}", error.field, error.message))
+        .collect();
     if faults.len() > NAMED {
         texts.push(format!("and {} more", faults.len() - NAMED));
     }

@@ -50,7 +50,9 @@ pub fn fault(key: &str, text: &str) -> Option<AnnotationError> {
 
 /// The first name that looks like a pattern and is none.
 fn bad_pattern<'a>(requests: impl IntoIterator<Item = &'a PoolRequest>) -> Option<Problem> {
-    let mut names = requests.into_iter().flat_map(|request| request.ipv4.iter().chain(&request.ipv6));
+    let mut names = requests
+        .into_iter()
+        .flat_map(|request| request.ipv4.iter().chain(&request.ipv6));
     let bad = |name: &String| is_pattern(name).then(|| Pattern::parse(name).err()).flatten();
     names.find_map(bad).map(Problem::Pattern)
 }

@@ -11,22 +11,44 @@ fn fault(spec: &Value, settings: Settings) -> Option<String> {
 
 #[test]
 fn what_would_harm_pods_is_not_used() {
-    let with = |field: &str, value: Value| json!({"subnet": "10.77.0.0/20", "ips": ["10.77.1.1-10.77.1.9"], field: value});
+    let with =
+        |field: &str, value: Value| json!({"subnet": "10.77.0.0/20", "ips": ["10.77.1.1-10.77.1.9"], field: value});
     for (spec, words) in [
-        (json!({"subnet": "10.77.0.0"}), "spec.subnet: \"10.77.0.0\" is not a subnet"),
+        (
+            json!({"subnet": "10.77.0.0"}),
+            "spec.subnet: \"10.77.0.0\" is not a subnet",
+        ),
         (json!({"subnet": "10.77.0.1/20"}), "write 10.77.0.0/20"),
-        (with("ipVersion", json!(6)), "spec.ipVersion: the subnet 10.77.0.0/20 is IPv4"),
+        (
+            with("ipVersion", json!(6)),
+            "spec.ipVersion: the subnet 10.77.0.0/20 is IPv4",
+        ),
         (
             json!({"subnet": "fd77::/64", "ips": ["fd77::9-fd77::1"]}),
             "spec.ips[0]: range \"fd77::9-fd77::1\" is reversed; write fd77::1-fd77::9",
         ),
         (net(&["10.77.1.1", "10.78.0.1"]), "spec.ips[1]: 10.78.0.1 is not inside"),
-        (with("excludeIPs", json!(["x"])), "spec.excludeIPs[0]: \"x\" is not an IP range"),
+        (
+            with("excludeIPs", json!(["x"])),
+            "spec.excludeIPs[0]: \"x\" is not an IP range",
+        ),
         (with("excludeIPs", json!(["fd77::1"])), "spec.excludeIPs[0]: "),
-        (with("gateway", json!("10.77.1.5")), "spec.ips[0]: the gateway 10.77.1.5 is among the addresses for pods"),
-        (with("gateway", json!("10.78.0.1")), "spec.gateway: the gateway 10.78.0.1 is not inside"),
-        (with("routes", json!([{"dst": "192.0.2.0", "gw": "10.77.0.1"}])), "spec.routes[0].dst: "),
-        (with("routes", json!([{"dst": "192.0.2.0/24", "gw": "router"}])), "spec.routes[0].gw: "),
+        (
+            with("gateway", json!("10.77.1.5")),
+            "spec.ips[0]: the gateway 10.77.1.5 is among the addresses for pods",
+        ),
+        (
+            with("gateway", json!("10.78.0.1")),
+            "spec.gateway: the gateway 10.78.0.1 is not inside",
+        ),
+        (
+            with("routes", json!([{"dst": "192.0.2.0", "gw": "10.77.0.1"}])),
+            "spec.routes[0].dst: ",
+        ),
+        (
+            with("routes", json!([{"dst": "192.0.2.0/24", "gw": "router"}])),
+            "spec.routes[0].gw: ",
+        ),
     ] {
         let fault = fault(&spec, ALL).unwrap_or_default();
         assert!(fault.contains(words), "{spec}: {fault}");
@@ -75,9 +97,15 @@ fn what_is_wrong_with_a_reservation_is_told() {
     assert_eq!(fault(&json!({"ipVersion": 6})), None);
     for (spec, words) in [
         (json!({}), "spec.ipVersion: the IP version is unknown"),
-        (json!({"ips": ["10.77.1.1", "fd77::1"]}), "spec.ips[1]: fd77::1 is not IPv4"),
+        (
+            json!({"ips": ["10.77.1.1", "fd77::1"]}),
+            "spec.ips[1]: fd77::1 is not IPv4",
+        ),
         (json!({"ips": ["fd77::9-fd77::1"]}), "write fd77::1-fd77::9"),
-        (json!({"ips": ["10.77.1.*"]}), "spec.ips[0]: \"10.77.1.*\" is not an IP range"),
+        (
+            json!({"ips": ["10.77.1.*"]}),
+            "spec.ips[0]: \"10.77.1.*\" is not an IP range",
+        ),
     ] {
         let fault = fault(&spec).unwrap_or_default();
         assert!(fault.contains(words), "{spec}: {fault}");

@@ -74,7 +74,9 @@ pub(crate) fn completions() -> Vec<(Example, Value)> {
 /// The rules after which an object that is stored is not used.
 #[allow(dead_code, reason = "not everybody who reads the page reads all of it")]
 pub(crate) fn fatal() -> Vec<&'static str> {
-    let (_, list) = PAGE.split_once("Only breaking one of these rules has that effect:").expect("the list of rules");
+    let (_, list) = PAGE
+        .split_once("Only breaking one of these rules has that effect:")
+        .expect("the list of rules");
     let (list, _) = list.split_once('.').expect("its end");
     let names = list.split('`').skip(1).step_by(2);
     names.filter(|name| *name != "ips").collect()

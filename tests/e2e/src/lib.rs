@@ -34,6 +34,7 @@ pub mod requests;
 pub mod scene;
 pub mod second_agent;
 pub mod shape;
+pub mod soak;
 pub mod socket;
 pub mod squatter;
 pub mod storm;

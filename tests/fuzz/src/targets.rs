@@ -23,8 +23,14 @@ pub struct Target {
 
 /// All kinds of text.
 pub const TARGETS: [Target; 4] = [
-    Target { name: "range", run: range },
-    Target { name: "cidr", run: cidr },
+    Target {
+        name: "range",
+        run: range,
+    },
+    Target {
+        name: "cidr",
+        run: cidr,
+    },
     Target {
         name: "annotation",
         run: annotation,
@@ -48,7 +54,9 @@ fn range(text: &str) {
             Err(TextError::Reversed { proposal, .. }) => assert!(parse_range(family, &proposal).is_ok()),
             Err(error) => assert!(error.to_string().len() > 10),
         }
-        let Ok(set) = parse_ranges(family, &lines) else { continue };
+        let Ok(set) = parse_ranges(family, &lines) else {
+            continue;
+        };
         assert_eq!(parse_ranges(family, &print_ranges(family, &set)).as_ref(), Ok(&set));
         let low = set.first_n(set.count() / 2);
         let high = set.difference(&low);
@@ -64,7 +72,11 @@ fn cidr(text: &str) {
             assert_eq!(strict.to_string(), text);
             let network: IpAddr = addr::from_bits(strict.family(), strict.range().first());
             assert!(strict.contains(network) && strict.overlaps(&strict));
-            assert!(strict.label_value().is_none_or(|value| !value.contains(['.', ':', '/'])));
+            assert!(
+                strict
+                    .label_value()
+                    .is_none_or(|value| !value.contains(['.', ':', '/']))
+            );
         }
         (Err(TextError::NotCanonical { canonical, .. }), lenient) => assert_eq!(Cidr::parse(&canonical), lenient),
         (Err(error), lenient) => {
@@ -92,7 +104,11 @@ fn annotation(text: &str) {
     let networks = annotations::networks(&all);
     for place in 0..networks.further.len().min(9) {
         let nic = networks.nic(place);
-        assert!(networks.of(&nic, "kube-system", "retail").is_none_or(|full| full.contains('/')));
+        assert!(
+            networks
+                .of(&nic, "kube-system", "retail")
+                .is_none_or(|full| full.contains('/'))
+        );
     }
     if let Ok(Some(items)) = annotations::ippools(&all)
         && let Ok(interfaces) = annotations::interfaces(&items, &networks)
@@ -110,7 +126,10 @@ fn annotation(text: &str) {
 /// `status.allocatedIPs` and `status.heldIPs` of a pool, `status.controlledIPPools` of a subnet.
 fn status(text: &str) {
     if let Ok(records) = PoolRecords::parse(text) {
-        assert_eq!(PoolRecords::parse_opt(records.to_status().as_deref()).as_ref(), Ok(&records));
+        assert_eq!(
+            PoolRecords::parse_opt(records.to_status().as_deref()).as_ref(),
+            Ok(&records)
+        );
         for family in Family::ALL {
             if let Ok(owners) = records.owners(family) {
                 assert!(owners.len() <= records.len());
@@ -121,7 +140,10 @@ fn status(text: &str) {
         assert_eq!(HeldRecords::parse_opt(held.to_status().as_deref()).as_ref(), Ok(&held));
     }
     if let Ok(pools) = ControlledPools::parse(text) {
-        assert_eq!(ControlledPools::parse_opt(pools.to_status().as_deref()).as_ref(), Ok(&pools));
+        assert_eq!(
+            ControlledPools::parse_opt(pools.to_status().as_deref()).as_ref(),
+            Ok(&pools)
+        );
         for family in Family::ALL {
             let Ok(entries) = pools.entries(family) else { continue };
             let mut again = pools.clone();

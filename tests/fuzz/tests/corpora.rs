@@ -40,7 +40,9 @@ fn long_texts_take_no_longer_than_their_length() {
     let names: Vec<String> = (0..LONGEST / 9).map(item).collect();
     let names = names.join(",");
     let lists: Vec<String> = (0..LONGEST / 16).map(|_| r#"{"ipv4":["a"]}"#.to_owned()).collect();
-    let ranges: Vec<String> = (0..LONGEST / 20).map(|number| format!("fd00::{number:x}-fd00::{number:x}")).collect();
+    let ranges: Vec<String> = (0..LONGEST / 20)
+        .map(|number| format!("fd00::{number:x}-fd00::{number:x}"))
+        .collect();
     let texts = [
         format!("{{\"ipv4\":[{names}]}}"),
         format!("[{names}]"),

@@ -1,20 +1,25 @@
 //! The rules in the CRDs and those of the webhook are written twice, in CEL and in Rust. Random objects, most of them nearly right,
-//! are judged alike by both.
+//! are judged alike by both, and so are random changes of objects that are there.
+//!
+//! `SPIDERPOOL_SOAK` is how many times 500 objects are tried, 4 without it, and `SPIDERPOOL_SEED` the number of the first.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use kube::Api;
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
+use kube::{Api, Client, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use spiderpool_crds::admission::{Outcome, Rule, Settings, Stage, pool_alone, reserved_alone, subnet_alone};
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP, SpiderSubnet};
 use spiderpool_e2e::DRY_RUN;
 use spiderpool_e2e::cluster::Cluster;
+use spiderpool_e2e::scene::{Scene, scene};
+use spiderpool_e2e::soak::number;
+use spiderpool_e2e::wait::{self, SOON};
 
-const OBJECTS: u64 = 10_000;
 const AT_A_TIME: usize = 8;
 const SETTINGS: Settings = Settings {
     ipv4: true,
@@ -205,16 +210,31 @@ fn spec(random: &mut Random, kind: &str) -> Value {
     Value::Object(spec)
 }
 
-/// What the rules in the CRD refuse, as Rust judges it: fields of the spec, and the rules.
-fn refused_in_rust(kind: &str, object: &Value) -> Result<(BTreeSet<String>, BTreeSet<Rule>)> {
-    let value = object.clone();
-    let outcome: Outcome = match kind {
-        "SpiderSubnet" => subnet_alone(&serde_json::from_value::<SpiderSubnet>(value)?, None, SETTINGS),
-        "SpiderIPPool" => pool_alone(&serde_json::from_value::<SpiderIPPool>(value)?, None, SETTINGS),
-        _ => reserved_alone(&serde_json::from_value::<SpiderReservedIP>(value)?, None, SETTINGS),
+/// What was refused: fields of the spec, and the rules as far as they are known.
+type Refused = (BTreeSet<String>, BTreeSet<Rule>);
+
+/// What the rules in the CRD refuse, as Rust judges it.
+fn refused_in_rust(object: &Value, old: Option<&Value>) -> Result<Refused> {
+    let outcome: Outcome = match object["kind"].as_str() {
+        Some("SpiderSubnet") => {
+            let old: Option<SpiderSubnet> = old.map(read).transpose()?;
+            subnet_alone(&read(object)?, old.as_ref(), SETTINGS)
+        }
+        Some("SpiderIPPool") => {
+            let old: Option<SpiderIPPool> = old.map(read).transpose()?;
+            pool_alone(&read(object)?, old.as_ref(), SETTINGS)
+        }
+        _ => {
+            let old: Option<SpiderReservedIP> = old.map(read).transpose()?;
+            reserved_alone(&read(object)?, old.as_ref(), SETTINGS)
+        }
     };
     let of_crd = outcome.errors.iter().filter(|error| error.rule.stage() == Stage::Crd);
     Ok(of_crd.map(|error| (field(&error.field), error.rule)).unzip())
+}
+
+fn read<K: DeserializeOwned>(object: &Value) -> Result<K> {
+    Ok(serde_json::from_value(object.clone())?)
 }
 
 /// `spec.ips` of `spec.ips[2]`.
@@ -222,10 +242,9 @@ fn field(path: &str) -> String {
     path.split(['.', '[']).take(2).collect::<Vec<_>>().join(".")
 }
 
-/// The same as the API server judges them, which ends in nothing else that is wrong.
-async fn refused_by_the_api_server(api: &Api<DynamicObject>, object: &Value) -> Result<BTreeSet<String>> {
-    let object: DynamicObject = serde_json::from_value(object.clone())?;
-    let status = match api.create(&DRY_RUN, &object).await {
+/// The fields that the API server refuses.
+fn refused_by_the_api_server(answer: Result<DynamicObject, kube::Error>) -> Result<BTreeSet<String>> {
+    let status = match answer {
         Ok(_) => return Ok(BTreeSet::new()),
         Err(kube::Error::Api(status)) if status.code == 422 => status,
         Err(error) => bail!("{error}"),
@@ -234,37 +253,109 @@ async fn refused_by_the_api_server(api: &Api<DynamicObject>, object: &Value) -> 
     Ok(details.causes.iter().map(|cause| field(&cause.field)).collect())
 }
 
+fn same(object: &Value, server: &BTreeSet<String>, rust: &BTreeSet<String>) -> Result<()> {
+    ensure!(
+        server == rust,
+        "the API server refuses {server:?}, Rust refuses {rust:?}: {object}"
+    );
+    Ok(())
+}
+
+/// Where objects are tried. What the webhook would fill in or refuse is not the question.
+struct Trial {
+    client: Client,
+    kinds: [ApiResource; 3],
+}
+
+impl Trial {
+    async fn new() -> Result<Self> {
+        Ok(Self {
+            client: Cluster::open().await?.unjudged()?,
+            kinds: [
+                ApiResource::erase::<SpiderIPPool>(&()),
+                ApiResource::erase::<SpiderSubnet>(&()),
+                ApiResource::erase::<SpiderReservedIP>(&()),
+            ],
+        })
+    }
+
+    /// Pools have most rules.
+    const fn kind(&self, random: &mut Random) -> &ApiResource {
+        let [pool, subnet, reserved] = &self.kinds;
+        match random.next() % 6 {
+            0..3 => pool,
+            3..5 => subnet,
+            _ => reserved,
+        }
+    }
+
+    fn api(&self, kind: &ApiResource) -> Api<DynamicObject> {
+        Api::all_with(self.client.clone(), kind)
+    }
+
+    /// The rules that a random object breaks.
+    async fn new_object(&self, number: u64) -> Result<BTreeSet<Rule>> {
+        let mut random = Random(number);
+        let kind = self.kind(&mut random);
+        let object = json!({"apiVersion": kind.api_version, "kind": kind.kind,
+            "metadata": {"name": format!("e2e-random-{number}")}, "spec": spec(&mut random, &kind.kind)});
+        let dry = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let answer = self.api(kind).create(&dry, &read(&object)?).await;
+        let server = refused_by_the_api_server(answer).with_context(|| object.to_string())?;
+        let (rust, rules) = refused_in_rust(&object, None)?;
+        same(&object, &server, &rust)?;
+        Ok(rules)
+    }
+
+    /// The rules that a random change of an object breaks.
+    async fn change(&self, number: u64, stored: &[Value]) -> Result<BTreeSet<Rule>> {
+        let mut random = Random(number);
+        let at = usize::try_from(random.next() % stored.len() as u64).unwrap_or_default();
+        let old = stored.get(at).context("nothing is stored")?;
+        let kind = self
+            .kinds
+            .iter()
+            .find(|kind| old["kind"] == kind.kind)
+            .context("an odd kind")?;
+        let mut new = old.clone();
+        let spec = spec(&mut random, &kind.kind);
+        // All of it, or some fields.
+        match random.once_in(2) {
+            true => new["spec"] = spec,
+            false => {
+                for (field, value) in spec.as_object().into_iter().flatten().filter(|_| random.once_in(2)) {
+                    new["spec"][field] = value.clone();
+                }
+            }
+        }
+        let patch = serde_json::from_value(json!([{"op": "replace", "path": "/spec", "value": new["spec"]}]))?;
+        let dry = PatchParams {
+            dry_run: true,
+            ..PatchParams::default()
+        };
+        let name = old["metadata"]["name"].as_str().unwrap_or_default();
+        let answer = self.api(kind).patch(name, &dry, &Patch::<Value>::Json(patch)).await;
+        let server = refused_by_the_api_server(answer).with_context(|| new.to_string())?;
+        let (rust, rules) = refused_in_rust(&new, Some(old))?;
+        same(&json!({"from": old["spec"], "to": new["spec"]}), &server, &rust)?;
+        Ok(rules)
+    }
+}
+
+/// Numbers of objects to be tried.
+fn numbers() -> Result<std::ops::Range<u64>> {
+    let first = number("SPIDERPOOL_SEED")?.unwrap_or_default();
+    Ok(first..first + 500 * number("SPIDERPOOL_SOAK")?.unwrap_or(4))
+}
+
 #[tokio::test]
 async fn random_objects_are_judged_alike_in_cel_and_in_rust() -> Result<()> {
-    // What the webhook would fill in or refuse is not the question.
-    let client = Cluster::open().await?.unjudged()?;
-    let (pool, subnet, reserved) = (
-        &ApiResource::erase::<SpiderIPPool>(&()),
-        &ApiResource::erase::<SpiderSubnet>(&()),
-        &ApiResource::erase::<SpiderReservedIP>(&()),
-    );
-    let verdicts: Vec<BTreeSet<Rule>> = stream::iter(0..OBJECTS)
-        .map(async |number| {
-            let mut random = Random(number);
-            // Pools have most rules.
-            let kind = match random.next() % 6 {
-                0..3 => pool,
-                3..5 => subnet,
-                _ => reserved,
-            };
-            let object = json!({"apiVersion": kind.api_version, "kind": kind.kind,
-                "metadata": {"name": format!("e2e-random-{number}")}, "spec": spec(&mut random, &kind.kind)});
-            let api: Api<DynamicObject> = Api::all_with(client.clone(), kind);
-            let server = refused_by_the_api_server(&api, &object)
-                .await
-                .with_context(|| object.to_string())?;
-            let (rust, rules) = refused_in_rust(&kind.kind, &object)?;
-            ensure!(
-                server == rust,
-                "the API server refuses {server:?}, Rust refuses {rust:?}: {object}"
-            );
-            Ok(rules)
-        })
+    let trial = Trial::new().await?;
+    let verdicts: Vec<BTreeSet<Rule>> = stream::iter(numbers()?)
+        .map(|number| trial.new_object(number))
         .buffer_unordered(AT_A_TIME)
         .try_collect()
         .await?;
@@ -279,4 +370,51 @@ async fn random_objects_are_judged_alike_in_cel_and_in_rust() -> Result<()> {
         .collect();
     ensure!(unbroken.is_empty(), "no object breaks {unbroken:?}");
     Ok(())
+}
+
+/// Objects to be changed, in networks of the scene. The operator fills in more of them, which nobody here changes.
+async fn stored(scene: &Scene) -> Result<Vec<Value>> {
+    let mut stored = Vec::new();
+    for version in [4, 6] {
+        let pool = scene.create_pool(&format!("random{version}"), version, scene.range(version, "10", "19"));
+        let pool = pool.await?.name_any();
+        let complete = |version: Option<i64>| version.is_some().then_some(());
+        wait::object(&scene.pools(), &pool, "its IP version", SOON, |pool| {
+            complete(pool?.spec.ip_version)
+        })
+        .await?;
+        stored.push(serde_json::to_value(scene.pools().get(&pool).await?)?);
+        let subnet = if version == 4 { &scene.v4 } else { &scene.v6 };
+        wait::object(&scene.subnets(), subnet, "its IP version", SOON, |subnet| {
+            complete(subnet?.spec.ip_version)
+        })
+        .await?;
+        stored.push(serde_json::to_value(scene.subnets().get(subnet).await?)?);
+        let reserved = format!("random{version}");
+        scene.reserve(&reserved, vec![scene.ip(version, "77")]).await?;
+        stored.push(serde_json::to_value(
+            scene.reservations().get(&scene.own(&reserved)).await?,
+        )?);
+    }
+    Ok(stored)
+}
+
+#[tokio::test]
+async fn random_changes_are_judged_alike_in_cel_and_in_rust() -> Result<()> {
+    scene("random_changes", async |scene: &Scene| {
+        let (trial, stored) = (&Trial::new().await?, &stored(scene).await?);
+        let verdicts: Vec<BTreeSet<Rule>> = stream::iter(numbers()?)
+            .map(|number| trial.change(number, stored))
+            .buffer_unordered(AT_A_TIME)
+            .try_collect()
+            .await?;
+        let taken = verdicts.iter().filter(|broken| broken.is_empty()).count();
+        ensure!(taken > verdicts.len() / 50, "only {taken} changes are sound");
+        let broken: BTreeSet<Rule> = verdicts.into_iter().flatten().collect();
+        for rule in [Rule::SubnetStays, Rule::VersionStays, Rule::RangeInside] {
+            ensure!(broken.contains(&rule), "no change breaks {rule:?}");
+        }
+        Ok(())
+    })
+    .await
 }

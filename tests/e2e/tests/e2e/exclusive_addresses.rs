@@ -8,10 +8,11 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use spiderpool_e2e::figures::show;
 use spiderpool_e2e::proxy::Faults;
 use spiderpool_e2e::scene::{Scene, scene};
+use spiderpool_e2e::soak::number;
 use spiderpool_e2e::storm::ledger::{Hold, Ledger, overlaps};
 use spiderpool_e2e::storm::{Plan, blow, points};
 
@@ -30,16 +31,6 @@ const PLAN: Plan = Plan {
     kills: false,
     faults: None,
 };
-
-fn number(variable: &str) -> Result<Option<u64>> {
-    let Ok(text) = std::env::var(variable) else {
-        return Ok(None);
-    };
-    let number = text
-        .parse()
-        .with_context(|| format!("{variable}={text:?} is no number"))?;
-    Ok(Some(number))
-}
 
 /// Lets storms blow, one after the other.
 async fn storms(name: &str, plan: &Plan) -> Result<()> {
