@@ -1,15 +1,40 @@
 //! What users should not do, done by tests on purpose.
 
+use std::fmt::Debug;
 use std::sync::PoisonError;
 
 use anyhow::{Context, Result};
-use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::RELEASE_NAMESPACE;
 use crate::scene::Scene;
 
 impl Scene {
+    /// Objects of a kind, written as the operator: no webhook judges or completes them. So objects get in that are wrong in a
+    /// way that the API server cannot see.
+    pub fn unjudged<K: Resource<DynamicType = ()>>(&self) -> Result<Api<K>> {
+        let operator = format!("system:serviceaccount:{RELEASE_NAMESPACE}:spiderpool-controller");
+        Ok(Api::all(self.cluster.acting_as(&operator)?))
+    }
+
+    /// Changes the spec of an object that has no namespace by a merge patch that no webhook judges.
+    pub async fn spoil<K>(&self, name: &str, spec: &Value) -> Result<()>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let change = json!({"spec": spec});
+        let objects: Api<K> = self.unjudged()?;
+        let what = || format!("writing {spec} into {} {name} past all webhooks", K::kind(&()));
+        objects
+            .patch(name, &PatchParams::default(), &Patch::Merge(&change))
+            .await
+            .with_context(what)
+            .map(drop)
+    }
+
     /// Writes `status.controlledIPPools` of a subnet, or takes it away. The state that this makes is no violation: whoever
     /// repairs it has to do so with his next write.
     pub async fn edit_accounting(&self, subnet: &str, text: Option<&Value>) -> Result<()> {

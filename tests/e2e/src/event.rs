@@ -23,10 +23,22 @@ impl Scene {
         event_of(&self.api(), (kind, name), reason, texts, deadline).await
     }
 
-    /// As [`Self::event`], about a pool. Events of what has no namespace are in a namespace that is none of the scene's.
+    /// As [`Self::event`], about a pool.
     pub async fn pool_event(&self, pool: &str, reason: &str, texts: &[&str], deadline: Duration) -> Result<Event> {
+        self.cluster_event("SpiderIPPool", pool, reason, texts, deadline).await
+    }
+
+    /// As [`Self::event`], about what has no namespace: such Events are in a namespace that is none of the scene's.
+    pub async fn cluster_event(
+        &self,
+        kind: &str,
+        name: &str,
+        reason: &str,
+        texts: &[&str],
+        deadline: Duration,
+    ) -> Result<Event> {
         let events = Api::all(self.cluster.client.clone());
-        event_of(&events, ("SpiderIPPool", pool), reason, texts, deadline).await
+        event_of(&events, (kind, name), reason, texts, deadline).await
     }
 
     /// Waits until the kubelet says about one of the pods of a workload why it has no address.

@@ -351,6 +351,11 @@ impl Scene {
 
     /// Reserves addresses, which all are of one IP version.
     pub async fn reserve(&self, name: &str, ips: Vec<String>) -> Result<()> {
+        self.reserve_by(&self.reservations(), name, ips).await
+    }
+
+    /// As [`Self::reserve`], written by a client of the test's own.
+    pub async fn reserve_by(&self, by: &Api<SpiderReservedIP>, name: &str, ips: Vec<String>) -> Result<()> {
         let spec = ReservedIPSpec {
             ips: Some(ips),
             ..ReservedIPSpec::default()
@@ -362,8 +367,7 @@ impl Scene {
             .reservations
             .push(reservation.name_any());
         let what = || format!("making the reservation {}", reservation.name_any());
-        self.reservations()
-            .create(&PostParams::default(), &reservation)
+        by.create(&PostParams::default(), &reservation)
             .await
             .with_context(what)
             .map(drop)
