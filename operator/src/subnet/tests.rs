@@ -6,7 +6,7 @@ use serde_json::json;
 use spiderpool_crds::annotations::IpNumber;
 use spiderpool_crds::app::AppKey;
 use spiderpool_ipam::Family;
-use spiderpool_ipam::autopool::{Blocked, Verdict};
+use spiderpool_ipam::autopool::Verdict;
 
 use super::apply::Done;
 use super::placement::Room;
@@ -220,8 +220,7 @@ async fn a_subnet_that_must_not_be_used_gives_nothing_until_it_is_mended() {
     subnet_with_gateway(&context, Some("10.0.0.1"), 1);
     context.applications.put(app("small", 2, &["a"]));
     look(&context, &["a"]);
-    let unusable = ("a".to_owned(), Verdict::Blocked(Blocked::SubnetUnusable));
-    assert_eq!(of_small(settle(&context).await.1), Some(unusable));
+    assert_eq!(of_small(settle(&context).await.1), None);
     let waiting = context.waiting.count();
     assert_eq!(waiting.get(&Reason::SubnetInvalid.word()), Some(&1));
     // Another one is full at first, so that the application comes back to the first.
