@@ -4,13 +4,15 @@ use std::path::Path;
 
 use anyhow::Context;
 use spiderpool_crds::admission::Settings;
-use spiderpool_crds::conf::{Conf, unknown_variables};
+use spiderpool_crds::conf::{AnnotationPolicy, Conf, unknown_variables};
 
 /// What the webhook needs of the settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// What the rules depend on.
     pub settings: Settings,
+    /// What becomes of a workload whose annotations are wrong.
+    pub annotations: AnnotationPolicy,
 }
 
 impl From<Conf> for Config {
@@ -22,6 +24,7 @@ impl From<Conf> for Config {
                 subnets: conf.subnets,
                 protect_used: conf.protect_used,
             },
+            annotations: conf.annotation_policy,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`review`] | question and answer of the API server |
 //! | [`router`] | paths, limits, deadline |
+//! | [`lint`] | what is wrong with the annotations of workloads |
 //! | `judge` | from a question to the rules of its kind, and back |
 //! | [`world`] | the objects that are there, by watch |
 //! | [`config`] | settings of the installation |
@@ -15,6 +16,7 @@
 
 pub mod config;
 mod judge;
+pub mod lint;
 pub mod metrics;
 pub mod review;
 pub mod router;
@@ -174,6 +176,7 @@ pub async fn start(process: &Process, options: &Options, clients: Clients, pace:
     let router = router(Webhook {
         world: World::start(process, &readiness, &clients.patient, clients.prompt),
         settings: config.settings,
+        annotations: config.annotations,
         metrics: Admissions::register(&metrics),
     });
     let router = closing_after_stop(router, process.token());

@@ -10,10 +10,12 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use spiderpool_crds::admission::Settings;
+use spiderpool_crds::conf::AnnotationPolicy;
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP, SpiderSubnet};
 use tokio::sync::Semaphore;
 
 use crate::judge::{Judged, completed, judged};
+use crate::lint;
 use crate::metrics::Admissions;
 use crate::review::{Review, Told};
 use crate::world::World;
@@ -34,6 +36,8 @@ pub struct Webhook {
     pub world: Arc<World>,
     /// What the rules depend on.
     pub settings: Settings,
+    /// What becomes of a workload whose annotations are wrong.
+    pub annotations: AnnotationPolicy,
     /// What is counted.
     pub metrics: Admissions,
 }
@@ -49,12 +53,14 @@ pub fn router(webhook: Webhook) -> Router {
         metrics: webhook.metrics.clone(),
         slots: Semaphore::new(MOST_AT_ONCE),
     });
+    let workloads = lint::handler::router(webhook.annotations);
     let webhook = Arc::new(webhook);
     let questions = Router::new()
         .merge(kind::<SpiderSubnet>())
         .merge(kind::<SpiderIPPool>())
         .merge(kind::<SpiderReservedIP>())
-        .with_state(webhook);
+        .with_state(webhook)
+        .merge(workloads);
     let questions = questions
         .route_layer(DefaultBodyLimit::max(MOST_BYTES))
         .route_layer(from_fn_with_state(limits, bounded));

@@ -194,7 +194,8 @@ impl World {
         old: Option<&SpiderReservedIP>,
         settings: Settings,
     ) -> Outcome {
-        let covered = new.addresses().ok().map(|(family, reserved)| {
+        let covered = new.family().ok().map(|family| {
+            let reserved = new.kept_back(family);
             self.pools.read(|pools| {
                 let within = pools.addresses.within(family, &reserved).into_keys();
                 let whole = within.filter(|name| {

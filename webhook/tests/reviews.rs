@@ -18,6 +18,7 @@ use common::ApiServer;
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 use spiderpool_crds::admission::Settings;
+use spiderpool_crds::conf::AnnotationPolicy;
 use spiderpool_kit::metrics::Metrics;
 use spiderpool_webhook::metrics::Admissions;
 use spiderpool_webhook::world::{Caches, World};
@@ -79,6 +80,7 @@ impl Scene {
         router(Webhook {
             world: self.world.clone(),
             settings: self.settings,
+            annotations: AnnotationPolicy::Warn,
             metrics: Admissions::register(&self.metrics),
         })
     }
@@ -225,6 +227,7 @@ async fn nothing_is_judged_before_the_others_are_known() {
     let webhook = Webhook {
         world: Arc::new(World::of(caches, api.client())),
         settings: SETTINGS,
+        annotations: AnnotationPolicy::Warn,
         metrics: Admissions::register(&Metrics::new()),
     };
     let body = question("SpiderIPPool", "CREATE", &pool("p", &[]), &Value::Null).to_string();

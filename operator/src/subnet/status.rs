@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use spiderpool_crds::admission::complete;
 use kube::Resource;
+use spiderpool_crds::admission::complete;
 use spiderpool_crds::conditions::{self, INVALID, READY, WORKLOADS_READABLE, newly_invalid};
 use spiderpool_crds::{SpiderSubnet, SubnetStatus};
 use spiderpool_ipam::accounting;

@@ -9,25 +9,22 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::RELEASE_NAMESPACE;
 use crate::scene::Scene;
 
 impl Scene {
-    /// Objects of a kind, written as the operator: no webhook judges or completes them. So objects get in that are wrong in a
-    /// way that the API server cannot see.
+    /// Objects of a kind, written past the webhook. So objects get in that are wrong in a way that the API server cannot see.
     pub fn unjudged<K: Resource<DynamicType = ()>>(&self) -> Result<Api<K>> {
-        let operator = format!("system:serviceaccount:{RELEASE_NAMESPACE}:spiderpool-controller");
-        Ok(Api::all(self.cluster.acting_as(&operator)?))
+        Ok(Api::all(self.cluster.unjudged()?))
     }
 
-    /// Changes the spec of an object that has no namespace by a merge patch that no webhook judges.
+    /// Changes the spec of an object that has no namespace past the webhook.
     pub async fn spoil<K>(&self, name: &str, spec: &Value) -> Result<()>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
         let change = json!({"spec": spec});
         let objects: Api<K> = self.unjudged()?;
-        let what = || format!("writing {spec} into {} {name} past all webhooks", K::kind(&()));
+        let what = || format!("writing {spec} into {} {name} past the webhook", K::kind(&()));
         objects
             .patch(name, &PatchParams::default(), &Patch::Merge(&change))
             .await

@@ -34,8 +34,14 @@ fn answer(policy: AnnotationPolicy, review: &Review) -> Answer {
     match (policy, errors.first()) {
         (AnnotationPolicy::Enforce, Some(first)) => {
             let rule = first.rule;
-            let refused = |Mistake { field, value, message, .. }: Mistake| {
-                cause("FieldValueInvalid", field, format!("Invalid value: {value:?}: {message}"))
+            let refused = |Mistake {
+                               field, value, message, ..
+                           }: Mistake| {
+                cause(
+                    "FieldValueInvalid",
+                    field,
+                    format!("Invalid value: {value:?}: {message}"),
+                )
             };
             let causes = errors.into_iter().map(refused).collect();
             Answer::invalid(review, rule, causes).warn(warnings)

@@ -90,7 +90,9 @@ fn nearest(key: &str) -> Option<&'static str> {
     };
     let known = POD_KEYS.into_iter().chain(OF_NAMESPACES);
     let alike = known.filter_map(|known| Some((changes(&known)?, known)));
-    alike.min_by_key(|(changes, known)| (*changes, known.len())).map(|(_, known)| known)
+    alike
+        .min_by_key(|(changes, known)| (*changes, known.len()))
+        .map(|(_, known)| known)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Where an object says something about pods.
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use spiderpool_crds::names::PREFIX;
@@ -58,9 +57,7 @@ impl Pods {
         match self {
             Self::Pod => "metadata.annotations",
             Self::CronJob => "spec.jobTemplate.spec.template.metadata.annotations",
-            Self::Deployment | Self::StatefulSet | Self::DaemonSet | Self::Job => {
-                "spec.template.metadata.annotations"
-            }
+            Self::Deployment | Self::StatefulSet | Self::DaemonSet | Self::Job => "spec.template.metadata.annotations",
         }
     }
 
@@ -118,7 +115,9 @@ fn workload<K: DeserializeOwned + MakesPods>(object: &Value) -> Option<Workload>
 }
 
 fn annotations(object: &Value, metadata: &str) -> Annotations {
-    let members = object.pointer(metadata).and_then(|metadata| metadata["annotations"].as_object());
+    let members = object
+        .pointer(metadata)
+        .and_then(|metadata| metadata["annotations"].as_object());
     let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
     members.into_iter().flatten().filter_map(text).collect()
 }

@@ -9,7 +9,9 @@ fn object(kind: &str, annotations: &Value) -> Value {
     let spec = json!({"replicas": 2, "selector": {}, "serviceName": "s", "template": template});
     match kind {
         "Pod" => template,
-        "CronJob" => json!({"metadata": {}, "spec": {"schedule": "* * * * *", "jobTemplate": {"metadata": {}, "spec": spec}}}),
+        "CronJob" => {
+            json!({"metadata": {}, "spec": {"schedule": "* * * * *", "jobTemplate": {"metadata": {}, "spec": spec}}})
+        }
         _ => json!({"metadata": {}, "spec": spec}),
     }
 }
@@ -27,7 +29,10 @@ fn said(annotations: &Value) -> (Vec<String>, Vec<String>) {
 #[test]
 fn every_kind_is_told_where_its_mistake_is() {
     for kind in KINDS {
-        let wrong = object(kind, &json!({"ipam.spidernet.io/ippool": "{", "example.com/other": "{"}));
+        let wrong = object(
+            kind,
+            &json!({"ipam.spidernet.io/ippool": "{", "example.com/other": "{"}),
+        );
         let found = lint(kind, &wrong, None);
         let place = match kind {
             "Pod" => "metadata",
@@ -39,10 +44,23 @@ fn every_kind_is_told_where_its_mistake_is() {
         };
         assert_eq!(mistake.field, format!("{place}.annotations[ipam.spidernet.io/ippool]"));
         assert_eq!((mistake.rule, mistake.value.as_str()), ("annotation-value", "{"));
-        assert!(mistake.message.contains(r#"write for example {"ipv4":["pool-a"]"#), "{mistake}");
-        assert_eq!(lint(kind, &object(kind, &json!({"example.com/a": "{"})), None), Lint::default());
+        assert!(
+            mistake.message.contains(r#"write for example {"ipv4":["pool-a"]"#),
+            "{mistake}"
+        );
+        assert_eq!(
+            lint(kind, &object(kind, &json!({"example.com/a": "{"})), None),
+            Lint::default()
+        );
     }
-    assert_eq!(lint("ReplicaSet", &deployment(&json!({"ipam.spidernet.io/ippool": "{"})), None), Lint::default());
+    assert_eq!(
+        lint(
+            "ReplicaSet",
+            &deployment(&json!({"ipam.spidernet.io/ippool": "{"})),
+            None
+        ),
+        Lint::default()
+    );
 }
 
 #[test]
@@ -56,11 +74,21 @@ fn all_mistakes_are_told_at_once() {
     }));
     let words = [
         ("[ipam.spidernet.io/ip]", "\"10.6.0.300\" is not an IP address"),
-        ("[ipam.spidernet.io/ipool]", "nobody reads this key; did you mean ipam.spidernet.io/ippool?"),
+        (
+            "[ipam.spidernet.io/ipool]",
+            "nobody reads this key; did you mean ipam.spidernet.io/ippool?",
+        ),
         ("[ipam.spidernet.io/ippools]", "gives two of them the name eth0"),
-        ("[ipam.spidernet.io/routes]", "\"gw\" of item 1: \"fd00::1\" is not an IPv4 address"),
+        (
+            "[ipam.spidernet.io/routes]",
+            "\"gw\" of item 1: \"fd00::1\" is not an IPv4 address",
+        ),
     ];
-    assert_eq!((mistakes.len(), warnings.len()), (words.len(), 0), "{mistakes:?} {warnings:?}");
+    assert_eq!(
+        (mistakes.len(), warnings.len()),
+        (words.len(), 0),
+        "{mistakes:?} {warnings:?}"
+    );
     for (mistake, (field, message)) in mistakes.iter().zip(words) {
         assert!(mistake.contains(field) && mistake.contains(message), "{mistake}");
     }
@@ -73,7 +101,10 @@ fn a_pattern_that_nobody_can_read_is_a_mistake() {
         ("ipam.spidernet.io/ippools", r#"[{"ipv6":["b[a-]"]}]"#),
     ] {
         let (mistakes, _) = said(&json!({key: value}));
-        assert!(mistakes[0].contains("\"b[a-]\" is not a name and not a pattern of names"), "{mistakes:?}");
+        assert!(
+            mistakes[0].contains("\"b[a-]\" is not a name and not a pattern of names"),
+            "{mistakes:?}"
+        );
     }
 }
 
@@ -83,7 +114,12 @@ fn what_is_changed_elsewhere_is_no_new_mistake() {
     let old = deployment(&wrong);
     let again = lint("Deployment", &old, Some(&old));
     assert!(again.errors.is_empty(), "{again:?}");
-    assert!(again.warnings.iter().any(|warning| warning.contains("[ipam.spidernet.io/subnet]: the value is not JSON")));
+    assert!(
+        again
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("[ipam.spidernet.io/subnet]: the value is not JSON"))
+    );
     let mut changed = wrong.clone();
     changed["ipam.spidernet.io/subnet"] = json!("{}");
     let changed = lint("Deployment", &deployment(&changed), Some(&old));
@@ -122,7 +158,11 @@ fn annotations_that_no_pod_gets_are_hinted_at() {
             "ipam.spidernet.io/subnet": "copied by a tool",
         });
         let found = lint(kind, &object, None);
-        let template = if kind == "CronJob" { "spec.jobTemplate.spec.template" } else { "spec.template" };
+        let template = if kind == "CronJob" {
+            "spec.jobTemplate.spec.template"
+        } else {
+            "spec.template"
+        };
         let hint = |key: &str| {
             format!(
                 "metadata.annotations[{key}]: pods do not get it and it has no effect here; write it into \
@@ -135,44 +175,73 @@ fn annotations_that_no_pod_gets_are_hinted_at() {
     let mut cron = object("CronJob", &json!({}));
     cron["spec"]["jobTemplate"]["metadata"]["annotations"] = json!({"ipam.spidernet.io/ippool": "x"});
     let hint = &lint("CronJob", &cron, None).warnings[0];
-    assert!(hint.starts_with("spec.jobTemplate.metadata.annotations[ipam.spidernet.io/ippool]: "), "{hint}");
+    assert!(
+        hint.starts_with("spec.jobTemplate.metadata.annotations[ipam.spidernet.io/ippool]: "),
+        "{hint}"
+    );
 }
 
 #[test]
 fn what_has_no_effect_is_told() {
     let subnet = r#"{"ipv4":["a"]}"#;
     for (annotations, words) in [
-        (json!({"ipam.spidernet.io/ippool-ip-number": "+1"}), "no effect without ipam.spidernet.io/subnet or"),
-        (json!({"ipam.spidernet.io/ippool-reclaim": "true"}), "no effect without ipam.spidernet.io/subnet or"),
+        (
+            json!({"ipam.spidernet.io/ippool-ip-number": "+1"}),
+            "no effect without ipam.spidernet.io/subnet or",
+        ),
+        (
+            json!({"ipam.spidernet.io/ippool-reclaim": "true"}),
+            "no effect without ipam.spidernet.io/subnet or",
+        ),
         (
             json!({"ipam.spidernet.io/subnet": subnet, "ipam.spidernet.io/ippool": subnet}),
             "[ipam.spidernet.io/ippool]: it is not read, as ipam.spidernet.io/subnet goes first",
         ),
-        (json!({"ipam.spidernet.io/default-ipv4-ippool": "[]"}), "metadata.annotations of their namespace"),
-        (json!({"ipam.spidernet.io/something": ""}), "[ipam.spidernet.io/something]: nobody reads this key"),
-        (json!({"ipam.spidernet.io/dns": ""}), "[ipam.spidernet.io/dns]: nobody reads this key"),
+        (
+            json!({"ipam.spidernet.io/default-ipv4-ippool": "[]"}),
+            "metadata.annotations of their namespace",
+        ),
+        (
+            json!({"ipam.spidernet.io/something": ""}),
+            "[ipam.spidernet.io/something]: nobody reads this key",
+        ),
+        (
+            json!({"ipam.spidernet.io/dns": ""}),
+            "[ipam.spidernet.io/dns]: nobody reads this key",
+        ),
     ] {
         let (mistakes, warnings) = said(&annotations);
-        assert_eq!((mistakes.len(), warnings.len()), (0, 1), "{annotations}: {mistakes:?} {warnings:?}");
+        assert_eq!(
+            (mistakes.len(), warnings.len()),
+            (0, 1),
+            "{annotations}: {mistakes:?} {warnings:?}"
+        );
         assert!(warnings[0].contains(words), "{}", warnings[0]);
     }
     let mut host = deployment(&json!({"ipam.spidernet.io/subnet": "{"}));
     host["spec"]["template"]["spec"]["hostNetwork"] = json!(true);
     let found = lint("Deployment", &host, None);
-    assert!(found.errors.is_empty() && found.warnings[0].contains("network of their node"), "{found:?}");
+    assert!(
+        found.errors.is_empty() && found.warnings[0].contains("network of their node"),
+        "{found:?}"
+    );
 }
 
 #[test]
 fn a_pod_alone_cannot_have_pools_of_its_own() {
     let pod = object("Pod", &json!({"ipam.spidernet.io/subnet": r#"{"ipv4":["a"]}"#}));
     let found = lint("Pod", &pod, None);
-    assert!(found.errors.is_empty() && found.warnings[0].contains("a no-controller Pod cannot have a pool"), "{found:?}");
+    assert!(
+        found.errors.is_empty() && found.warnings[0].contains("a no-controller Pod cannot have a pool"),
+        "{found:?}"
+    );
 }
 
 #[test]
 fn a_rolling_update_that_can_never_go_on_is_told() {
     let warned = |number: &str, strategy: &Value| {
-        let annotations = json!({"ipam.spidernet.io/subnet": r#"{"ipv4":["a"]}"#, "ipam.spidernet.io/ippool-ip-number": number});
+        let annotations =
+            json!({"ipam.spidernet.io/subnet": r#"{"ipv4":["a"]}"#, "ipam.spidernet.io/ippool-ip-number": number});
         let mut deployment = deployment(&annotations);
         deployment["spec"]["strategy"] = strategy.clone();
         let found = lint("Deployment", &deployment, None);
@@ -182,14 +251,23 @@ fn a_rolling_update_that_can_never_go_on_is_told() {
     let surges = json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}});
     for number in ["2", "+0"] {
         let warnings = warned(number, &surges);
-        assert!(warnings[0].contains("[ipam.spidernet.io/ippool-ip-number]: a rolling update would not go on"), "{warnings:?}");
-        assert!(warnings[0].contains("the pools have 2 addresses") && warnings[0].contains("\"+1\""), "{warnings:?}");
+        assert!(
+            warnings[0].contains("[ipam.spidernet.io/ippool-ip-number]: a rolling update would not go on"),
+            "{warnings:?}"
+        );
+        assert!(
+            warnings[0].contains("the pools have 2 addresses") && warnings[0].contains("\"+1\""),
+            "{warnings:?}"
+        );
     }
     assert!(warned("1", &surges)[0].contains("2 pods are to share 1 address"));
     for number in ["3", "+1"] {
         assert_eq!(warned(number, &surges), Vec::<String>::new());
     }
-    for strategy in [json!({"type": "Recreate"}), json!({"rollingUpdate": {"maxUnavailable": 1}})] {
+    for strategy in [
+        json!({"type": "Recreate"}),
+        json!({"rollingUpdate": {"maxUnavailable": 1}}),
+    ] {
         assert_eq!(warned("2", &strategy), Vec::<String>::new());
     }
 }
@@ -198,7 +276,10 @@ fn a_rolling_update_that_can_never_go_on_is_told() {
 fn an_exact_address_is_for_one_pod() {
     let exact = json!({"ipam.spidernet.io/ip": r#"{"eth0":["10.6.0.9"]}"#});
     let (mistakes, warnings) = said(&exact);
-    assert!(mistakes.is_empty() && warnings[0].contains("all 2 pods ask for the same address"), "{warnings:?}");
+    assert!(
+        mistakes.is_empty() && warnings[0].contains("all 2 pods ask for the same address"),
+        "{warnings:?}"
+    );
     let mut one = deployment(&exact);
     one["spec"]["replicas"] = json!(1);
     assert_eq!(lint("Deployment", &one, None), Lint::default());
@@ -206,7 +287,12 @@ fn an_exact_address_is_for_one_pod() {
 
 #[test]
 fn an_object_of_another_shape_is_nobodys_mistake() {
-    for odd in [json!(null), json!([]), json!({"spec": 1}), json!({"metadata": {"annotations": []}, "spec": {"template": "x"}})] {
+    for odd in [
+        json!(null),
+        json!([]),
+        json!({"spec": 1}),
+        json!({"metadata": {"annotations": []}, "spec": {"template": "x"}}),
+    ] {
         for kind in KINDS {
             assert_eq!(lint(kind, &odd, Some(&odd)), Lint::default(), "{kind} {odd}");
         }

@@ -38,7 +38,10 @@ pub(super) fn advice(pods: Pods, object: &Value, own: &Annotations) -> Vec<Strin
     let first = asked.next();
     for key in asked {
         let first = first.unwrap_or_default();
-        say(key, &format!("it is not read, as {first} goes first; leave one of them out"));
+        say(
+            key,
+            &format!("it is not read, as {first} goes first; leave one of them out"),
+        );
     }
     let automatic = LEVELS.into_iter().take(2).find(|key| own.contains_key(*key));
     match automatic {
@@ -76,7 +79,10 @@ fn of_workload(workload: &Workload, automatic: bool, say: &mut impl FnMut(&str, 
         .rolling
         .and_then(|rolling| rollout::stuck(size, u32::try_from(replicas).unwrap_or(u32::MAX), rolling));
     if size < replicas {
-        let message = format!("{replicas} pods are to share {}, so that some have none", addresses(size));
+        let message = format!(
+            "{replicas} pods are to share {}, so that some have none",
+            addresses(size)
+        );
         say(ANNOTATION_IP_NUMBER, &message);
     } else if let Some(stuck) = stuck {
         say(ANNOTATION_IP_NUMBER, &about_stuck(size, stuck));

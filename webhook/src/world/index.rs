@@ -134,8 +134,8 @@ pub(super) struct Reserved {
 
 impl Part<SpiderReservedIP> for Reserved {
     fn put(&mut self, name: &str, reserved: &SpiderReservedIP) {
-        match reserved.addresses() {
-            Ok((family, ranges)) => drop(self.addresses.put(name, claim(family, ranges))),
+        match reserved.family() {
+            Ok(family) => drop(self.addresses.put(name, claim(family, reserved.kept_back(family)))),
             Err(_) => self.remove(name),
         }
     }

@@ -15,7 +15,11 @@ const KINDS: [(&str, &str, &str); 6] = [
     ("apps/v1", "StatefulSet", "spec.template.metadata.annotations"),
     ("apps/v1", "DaemonSet", "spec.template.metadata.annotations"),
     ("batch/v1", "Job", "spec.template.metadata.annotations"),
-    ("batch/v1", "CronJob", "spec.jobTemplate.spec.template.metadata.annotations"),
+    (
+        "batch/v1",
+        "CronJob",
+        "spec.jobTemplate.spec.template.metadata.annotations",
+    ),
 ];
 
 /// An object whose pods have these annotations.
@@ -56,7 +60,9 @@ async fn apply(scene: &Scene, object: &Value, dry: bool) -> Result<String> {
         drop(input);
         anyhow::Ok(child.wait_with_output().await?)
     };
-    let output = tokio::time::timeout(SOON, run).await.context("kubectl does not end")??;
+    let output = tokio::time::timeout(SOON, run)
+        .await
+        .context("kubectl does not end")??;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "kubectl refused {object}: {said}");
     Ok(said)
