@@ -376,8 +376,9 @@ async fn random_objects_are_judged_alike_in_cel_and_in_rust() -> Result<()> {
 async fn stored(scene: &Scene) -> Result<Vec<Value>> {
     let mut stored = Vec::new();
     for version in [4, 6] {
-        let pool = scene.create_pool(&format!("random{version}"), version, scene.range(version, "10", "19"));
-        let pool = pool.await?.name_any();
+        let name = format!("random{version}");
+        let spec = scene.range(version, "10", "19");
+        let pool = scene.create_pool(&name, version, spec).await?.name_any();
         let complete = |version: Option<i64>| version.is_some().then_some(());
         wait::object(&scene.pools(), &pool, "its IP version", SOON, |pool| {
             complete(pool?.spec.ip_version)
@@ -390,10 +391,9 @@ async fn stored(scene: &Scene) -> Result<Vec<Value>> {
         })
         .await?;
         stored.push(serde_json::to_value(scene.subnets().get(subnet).await?)?);
-        let reserved = format!("random{version}");
-        scene.reserve(&reserved, vec![scene.ip(version, "77")]).await?;
+        scene.reserve(&name, vec![scene.ip(version, "77")]).await?;
         stored.push(serde_json::to_value(
-            scene.reservations().get(&scene.own(&reserved)).await?,
+            scene.reservations().get(&scene.own(&name)).await?,
         )?);
     }
     Ok(stored)

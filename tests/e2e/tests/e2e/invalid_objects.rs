@@ -8,7 +8,6 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use spiderpool_crds::conditions::{INVALID, READY, find};
 use spiderpool_crds::{IPPoolSpec, SpiderIPPool, SpiderSubnet};
@@ -42,10 +41,7 @@ async fn marked<K: wait::Watched>(api: &Api<K>, name: &str, words: &str) -> Resu
 }
 
 /// Mends an object and waits until it is in use again.
-async fn mend<K: wait::Watched>(api: &Api<K>, name: &str, spec: &Value) -> Result<()>
-where
-    K: DeserializeOwned,
-{
+async fn mend<K: wait::Watched>(api: &Api<K>, name: &str, spec: &Value) -> Result<()> {
     let began = Instant::now();
     api.patch(name, &PatchParams::default(), &Patch::Merge(&json!({"spec": spec})))
         .await
