@@ -64,15 +64,14 @@ async fn certificates_of_half_a_minute_refuse_nobody() -> Result<()> {
     ];
     let (mut load, mut served) = (Load::default(), BTreeSet::new());
     let time = LIFE * lives() + LIFE / 2;
-    let turning = operators::with_options(&cluster, &short, async || {
-        tokio::time::sleep(time).await;
-        Ok(())
-    });
-    tokio::select! {
-        outcome = turning => outcome?,
-        outcome = shake_hands(&cluster, &mut served) => outcome?,
-        () = keep_asking(&cluster, PACE, &mut load) => {}
-    }
+    operators::with_options(&cluster, &short, async || {
+        tokio::select! {
+            () = tokio::time::sleep(time) => Ok(()),
+            outcome = shake_hands(&cluster, &mut served) => outcome,
+            () = keep_asking(&cluster, PACE, &mut load) => Ok(()),
+        }
+    })
+    .await?;
     show(
         "certificates",
         format!("{} requests, {} certificates", load.asked, served.len()),
