@@ -168,10 +168,13 @@ impl World {
         if !rests_on_others(&outcome) {
             return outcome;
         }
-        around.pools = self.afresh(&self.caches.pools, around.pools).await;
-        around.subnets = self.afresh(&self.caches.subnets, around.subnets).await;
-        let home = around.home.take().into_iter().collect();
-        around.home = self.afresh(&self.caches.subnets, home).await.pop();
+        let mut home;
+        (around.pools, around.subnets, home) = tokio::join!(
+            self.afresh(&self.caches.pools, around.pools),
+            self.afresh(&self.caches.subnets, around.subnets),
+            self.afresh(&self.caches.subnets, around.home.into_iter().collect()),
+        );
+        around.home = home.pop();
         around.judge(new, old, settings)
     }
 
@@ -182,8 +185,10 @@ impl World {
         if !rests_on_others(&outcome) {
             return outcome;
         }
-        around.subnets = self.afresh(&self.caches.subnets, around.subnets).await;
-        around.pools = self.afresh(&self.caches.pools, around.pools).await;
+        (around.subnets, around.pools) = tokio::join!(
+            self.afresh(&self.caches.subnets, around.subnets),
+            self.afresh(&self.caches.pools, around.pools),
+        );
         around.judge(new, old, settings)
     }
 

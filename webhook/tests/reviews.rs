@@ -390,6 +390,16 @@ async fn another_object_is_read_before_it_is_a_reason() {
         false,
         "what the watch told holds until something else is known"
     );
+    // The API server waits for this answer no longer than five seconds.
+    let silent = Scene::with(&[known.clone(), subnet("rack7", &["10.77.1.1"])]);
+    silent.api.fall_silent();
+    let begun = std::time::Instant::now();
+    assert_eq!(silent.create(&new).await["allowed"], false);
+    assert!(
+        begun.elapsed() < std::time::Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
     // Nobody is asked for an object that is fine.
     let fine = Scene::with(&[known]);
     assert_eq!(

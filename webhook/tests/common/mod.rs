@@ -16,6 +16,7 @@ const GROUP: &str = "/apis/spiderpool.spidernet.io/v2beta1";
 struct State {
     objects: BTreeMap<String, Value>,
     broken: bool,
+    silent: bool,
     read: BTreeSet<String>,
 }
 
@@ -28,8 +29,14 @@ impl ApiServer {
     pub(crate) fn client(&self) -> Client {
         let own = self.clone();
         let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let silent = own.with(|state| state.silent);
             let answer = own.answer(request.uri().path(), request.uri().query().unwrap_or_default());
-            std::future::ready(Ok::<_, Infallible>(answer))
+            async move {
+                if silent {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         Client::new(service, "default")
     }
@@ -44,6 +51,11 @@ impl ApiServer {
     /// From now on every read fails.
     pub(crate) fn fail(&self) {
         self.with(|state| state.broken = true);
+    }
+
+    /// From now on nothing is answered.
+    pub(crate) fn fall_silent(&self) {
+        self.with(|state| state.silent = true);
     }
 
     /// Names of the objects that were read one by one.

@@ -8,7 +8,7 @@ use http::Request;
 use http::header::{CONTENT_TYPE, WARNING};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::Status;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use spiderpool_crds::SpiderSubnet;
 use spiderpool_crds::names::FINALIZER;
@@ -125,7 +125,12 @@ async fn ask(stage: &mut Stage<'_>, line: &Line) -> Result<(Result<(), kube::Err
             let new = object(value, NAME)?;
             Ok(api(client, &refused.kind).create(&DRY_RUN, &new).await.map(drop))
         };
-        let answer = create(&refused.new).await?;
+        // The webhook hears of the others by its watch.
+        let answer = wait::until("a refusal", SOON, async || {
+            let answer = create(&refused.new).await?;
+            Ok((answer.is_err() || refused.beside.is_empty()).then_some(answer))
+        });
+        let answer = answer.await?;
         let instead = match &line.instead {
             Some(instead) => Some(create(&instead.new).await?),
             None => None,
@@ -288,7 +293,8 @@ async fn all_that_is_wrong_is_told_at_once() -> Result<()> {
                 let fields: Vec<String> = causes.into_iter().map(|cause| cause.field).collect();
                 Ok((fields == ["spec.ips[0]", "spec.ips", "spec.ips"]).then_some(()))
             }
-            other => bail!("{:?}", other.map(|made| made.name_any())),
+            Err(error) => bail!("{error}"),
+            Ok(_) => Ok(None),
         }
     })
     .await;

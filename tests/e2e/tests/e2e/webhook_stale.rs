@@ -71,7 +71,10 @@ async fn an_address_that_became_free_this_moment_can_be_taken() -> Result<()> {
             match scene.create_pool(&second, 4, range("20")).await {
                 Err(error) if format!("{error:#}").contains(&first) => {}
                 // Another replica may not have heard of the first one. Only one serves then.
-                Ok(made) => drop(pools.delete(&made.name_any(), &DeleteParams::default()).await?),
+                Ok(made) => {
+                    pools.delete(&made.name_any(), &DeleteParams::default()).await?;
+                    wait::gone(&pools, &made.name_any(), SOON).await?;
+                }
                 Err(error) => bail!("{error:#}"),
             }
             let smaller = json!({"spec": {"ips": [format!("{}-{}", scene.ip(4, "21"), scene.ip(4, "24"))]}});
