@@ -4,15 +4,20 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
 
 use kube::Resource;
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP, SpiderSubnet};
 use spiderpool_ipam::claims::{Claim, Claims, Standing};
 use spiderpool_ipam::networks::Networks;
 use spiderpool_ipam::{Cidr, Family, RangeSet};
-use spiderpool_kit::cache::{Cache, Change, Object};
+use spiderpool_kit::cache::{Cache, Change, Object, WaitError};
+use tokio::time::Instant;
 
 use super::MOST;
+
+/// How often it is said that the objects are not read yet.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is indexed of one kind.
 pub(super) trait Part<K>: Default {
@@ -46,9 +51,13 @@ impl<P> Index<P> {
         P: Part<K>,
     {
         let mut changes = cache.subscribe();
-        if cache.is_synced() {
-            self.fill(cache);
+        while let Err(error) = cache.synced(Instant::now() + PATIENCE).await {
+            if matches!(error, WaitError::Stopping) {
+                return;
+            }
+            tracing::info!(%error, "not ready yet");
         }
+        self.fill(cache);
         while let Some(change) = changes.next().await {
             match &change {
                 Change::Applied { new, .. } => self.change(|part| part.put(name_of(&**new), new)),
