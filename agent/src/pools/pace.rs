@@ -22,11 +22,15 @@ const TRY_RANGE: (Duration, Duration) = (Duration::from_millis(2), Duration::fro
 /// tries would be lost, and all would wait for longer.
 const LONGEST: Duration = Duration::from_secs(3);
 
+/// What a try takes at least, as far as requests that have little time left are concerned.
+const RESERVE: Duration = Duration::from_millis(200);
+
 /// Most rivals that are reckoned with.
 const RIVALS_MOST: u32 = 32;
 
-/// After this time without a try, the rivals of before are no longer reckoned with.
-const FORGOTTEN: Duration = Duration::from_secs(2);
+/// After this time without a try, the rivals of before are no longer reckoned with. Longer than a lost try, the news about it and the
+/// wait for the next one take together.
+const FORGOTTEN: Duration = Duration::from_secs(10);
 
 /// A writer's pace.
 pub(super) struct Pace {
@@ -57,6 +61,11 @@ impl Pace {
             last: None,
             jitter,
         }
+    }
+
+    /// How much time a request must have left for a try: the next one begins while it has.
+    pub(super) fn reserve(&self) -> Duration {
+        (self.turn * 2).max(RESERVE)
     }
 
     /// How long to wait before the next try.

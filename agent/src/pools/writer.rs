@@ -79,6 +79,24 @@ impl Writer {
         }
     }
 
+    /// Waits for the next try and takes in what comes meanwhile. The wait ends early for a request that has no more time than a try
+    /// takes.
+    async fn gather(&mut self, wait: Duration, batch: &mut Vec<Job>) {
+        let (end, reserve) = (Instant::now() + wait, self.pace.reserve());
+        loop {
+            let last_moment = |job: &Job| job.deadline().checked_sub(reserve).unwrap_or(end);
+            let until = batch.iter().map(last_moment).fold(end, Instant::min);
+            if batch.len() >= BATCH_MAX {
+                return tokio::time::sleep_until(until).await;
+            }
+            match tokio::time::timeout_at(until, self.jobs.recv()).await {
+                Ok(Some(job)) => batch.push(job),
+                Ok(None) => return tokio::time::sleep_until(until).await,
+                Err(_) => return,
+            }
+        }
+    }
+
     /// Plans and writes a batch until it is acknowledged or every job's deadline passed.
     async fn commit(&mut self, mut batch: Vec<Job>) {
         let (store, name) = (self.store.clone(), self.name.clone());
@@ -90,10 +108,7 @@ impl Writer {
         loop {
             let wait = self.pace.pause(Instant::now());
             if !wait.is_zero() {
-                // Whoever has less time than that is told so in time.
-                let first = batch.iter().map(Job::deadline).min();
-                let end = Instant::now() + wait;
-                tokio::time::sleep_until(first.map_or(end, |first| end.min(first))).await;
+                self.gather(wait, &mut batch).await;
             }
             self.fill(&mut batch);
             batch = job::expire(batch, &name, &last_error);
