@@ -98,6 +98,7 @@ pub struct Certificates {
 #[derive(Debug)]
 struct InUse {
     pair: Arc<CertifiedKey>,
+    starts: Timestamp,
     expires: Timestamp,
 }
 
@@ -126,7 +127,10 @@ impl Certificates {
 
     /// Is there a certificate to serve with that clients accept by its date?
     pub fn is_valid(&self) -> bool {
-        self.expires().is_some_and(|end| Timestamp::now() < end)
+        let now = Timestamp::now();
+        let current = self.current.load();
+        let current = current.as_ref();
+        current.is_some_and(|current| current.starts <= now && now < current.expires)
     }
 
     /// When the certificate in use ends.
@@ -199,7 +203,7 @@ fn parse(pair: &Pair) -> Result<InUse, Error> {
     let own = chain.first().ok_or_else(|| Error::Empty {
         place: pair.certificate.place.clone(),
     })?;
-    let expires = expires(own).map_err(|why| Error::Decode {
+    let (starts, expires) = validity(own).map_err(|why| Error::Decode {
         place: pair.certificate.place.clone(),
         why,
     })?;
@@ -212,16 +216,19 @@ fn parse(pair: &Pair) -> Result<InUse, Error> {
     })?;
     Ok(InUse {
         pair: Arc::new(pair),
+        starts,
         expires,
     })
 }
 
-/// When a certificate ends.
-fn expires(certificate: &CertificateDer<'_>) -> Result<Timestamp, String> {
+/// When a certificate begins and ends.
+fn validity(certificate: &CertificateDer<'_>) -> Result<(Timestamp, Timestamp), String> {
     let (_, decoded) = X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;
-    let seconds = decoded.validity().not_after.timestamp();
+    let validity = decoded.validity();
+    let starts = Timestamp::from_second(validity.not_before.timestamp()).unwrap_or(Timestamp::MIN);
     // Certificates may name the year 9999, at whose end timestamps end as well.
-    Ok(Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX))
+    let expires = Timestamp::from_second(validity.not_after.timestamp()).unwrap_or(Timestamp::MAX);
+    Ok((starts, expires))
 }
 
 #[derive(Debug)]

@@ -55,9 +55,18 @@ async fn a_bad_pair_leaves_the_old_one_in_use() {
 
 /// A certificate that ends in this many seconds.
 fn ending(seconds: i64) -> rcgen::CertifiedKey<rcgen::KeyPair> {
+    lasting(-3600, seconds)
+}
+
+fn lasting(from: i64, until: i64) -> rcgen::CertifiedKey<rcgen::KeyPair> {
     let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
-    let end = Timestamp::now().as_second() + seconds;
-    params.not_after = x509_parser::time::ASN1Time::from_timestamp(end).unwrap().to_datetime();
+    let now = Timestamp::now().as_second();
+    let time = |seconds| {
+        x509_parser::time::ASN1Time::from_timestamp(now + seconds)
+            .unwrap()
+            .to_datetime()
+    };
+    (params.not_before, params.not_after) = (time(from), time(until));
     let signing_key = rcgen::KeyPair::generate().unwrap();
     let cert = params.self_signed(&signing_key).unwrap();
     rcgen::CertifiedKey { cert, signing_key }
@@ -110,11 +119,11 @@ async fn a_secret_is_taken_up_at_once_and_stays_in_use_when_it_goes() {
 }
 
 #[tokio::test]
-async fn an_expired_certificate_is_not_valid() {
+async fn a_certificate_is_valid_between_its_beginning_and_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let certificates = Certificates::new(folder.path().join("tls.crt"), folder.path().join("tls.key"));
-    for (seconds, valid) in [(-1, false), (600, true)] {
-        let pair = ending(seconds);
+    for (from, until, valid) in [(-3600, -1, false), (-3600, 600, true), (600, 3600, false)] {
+        let pair = lasting(from, until);
         std::fs::write(folder.path().join("tls.crt"), pair.cert.pem()).unwrap();
         std::fs::write(folder.path().join("tls.key"), pair.signing_key.serialize_pem()).unwrap();
         assert!(certificates.reload(&mut Seen::default()).await.unwrap());

@@ -23,14 +23,16 @@ const AT_LEAST: SignedDuration = SignedDuration::from_hours(1);
 pub struct Cert {
     /// Which one.
     pub id: Id,
+    /// From when on it is valid.
+    pub starts: Timestamp,
     /// From when on it is not valid any more.
     pub ends: Timestamp,
 }
 
 impl Cert {
-    /// Whether it is valid at a time, as far as its end goes.
+    /// Whether it is valid at a time. One that is not valid yet was made by somebody whose clock is far ahead.
     pub fn lives(&self, now: Timestamp) -> bool {
-        now < self.ends
+        self.starts <= now && now < self.ends
     }
 }
 
@@ -149,10 +151,12 @@ fn found(view: &View, policy: &Policy, now: Timestamp) -> Step {
     }
 }
 
-/// When the last certificate of the CA that signs so far is over, at the latest.
+/// When the last certificate of the CA that signs so far is over, at the latest. That of somebody else may be made for a hundred
+/// years, but is about to be replaced.
 fn last_use(view: &View, policy: &Policy, now: Timestamp) -> Timestamp {
+    let latest = after(now, policy.leaf);
     let served = view.leaf.as_ref().map(|leaf| leaf.cert.ends);
-    served.unwrap_or_else(|| after(now, policy.leaf))
+    served.unwrap_or(latest).min(latest)
 }
 
 fn authorities(view: &View, known: &Authorities, policy: &Policy, now: Timestamp, plan: &mut Plan) {
@@ -220,11 +224,12 @@ fn issue(view: &View, known: &Authorities, policy: &Policy, now: Timestamp, plan
     }
 }
 
-/// Whether a certificate is to be replaced: in the last third of its life, or as its life was to be shorter.
+/// Whether a certificate is to be replaced: in the last third of its life, or because it lives longer than it is to. Another leader's
+/// clock may have been ahead a little.
 fn replaced(cert: Cert, life: SignedDuration, now: Timestamp, plan: &mut Plan) -> bool {
     let due = Policy::due(cert.ends, life);
     plan.look(due, now);
-    due <= now || cert.ends > after(after(now, life), SignedDuration::from_secs(1))
+    due <= now || cert.ends > after(now, life + life / 10)
 }
 
 /// Whether API servers can be relied on to trust a CA; at once where waiting would help nobody.

@@ -231,13 +231,13 @@ impl Keeper {
                 return Ok(after(now, jiff::SignedDuration::try_from(AT_LEAST).unwrap_or_default()));
             };
             let home = Home { owner, labels };
-            self.claim(&home).await?;
+            // A Secret that nobody can write is no reason to leave a bundle damaged.
+            let mut failed = self.claim(&home).await.err();
             let seen = self.look(now);
             let plan = decide(&seen.view, &self.settings.policy, now);
-            if plan.steps.is_empty() {
+            if plan.steps.is_empty() && failed.is_none() {
                 return Ok(plan.again);
             }
-            let mut failed = None;
             for step in plan.steps {
                 if let Err(error) = Box::pin(self.apply(&step, &home, now)).await {
                     failed.get_or_insert(error);

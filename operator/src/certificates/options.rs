@@ -84,9 +84,44 @@ impl Options {
 }
 
 impl Settings {
-    /// Names and addresses as text, as they are read from a certificate.
+    /// Names and addresses as text, as they are read from a certificate: there an address has one spelling only.
     pub fn asked(&self) -> BTreeSet<String> {
+        let spelt = |name: &String| match name.parse::<IpAddr>() {
+            Ok(address) => address.to_string(),
+            Err(_) => name.clone(),
+        };
         let addresses = self.addresses.iter().map(IpAddr::to_string);
-        self.names.iter().cloned().chain(addresses).collect()
+        self.names.iter().map(spelt).chain(addresses).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::certificates::make;
+    use crate::certificates::policy::after;
+    use crate::certificates::x509::Certificate;
+
+    #[test]
+    fn what_is_asked_for_is_what_is_read_whatever_its_spelling() {
+        let settings = Settings {
+            namespace: "kube-system".to_owned(),
+            served: "a".to_owned(),
+            authority: "b".to_owned(),
+            configurations: "c".to_owned(),
+            names: ["webhook.svc", "FD00::1", "fd00:0::2", "10.6.0.1"]
+                .map(str::to_owned)
+                .to_vec(),
+            addresses: vec!["fd00::1".parse().unwrap()],
+            policy: Policy::new(Duration::from_secs(60), Duration::from_secs(30)),
+        };
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let ends = after(now, settings.policy.authority);
+        let authority = make::authority(now, ends).unwrap();
+        let leaf = make::leaf(&authority, &settings.names, &settings.addresses, now, ends).unwrap();
+        let read = Certificate::first(leaf.certificate.as_bytes()).unwrap();
+        assert_eq!(read.names(), settings.asked());
     }
 }

@@ -39,10 +39,11 @@ impl Certificate {
         }
         let der = block.contents().to_vec();
         let (_, decoded) = X509Certificate::from_der(&der).ok()?;
-        let seconds = decoded.validity().not_after.timestamp();
+        let validity = decoded.validity();
         let cert = Cert {
             id: id(&der),
-            ends: Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX),
+            starts: Timestamp::from_second(validity.not_before.timestamp()).unwrap_or(Timestamp::MIN),
+            ends: Timestamp::from_second(validity.not_after.timestamp()).unwrap_or(Timestamp::MAX),
         };
         Some(Self { cert, der })
     }

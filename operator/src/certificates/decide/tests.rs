@@ -17,6 +17,7 @@ fn at(second: i64) -> Timestamp {
 fn cert(number: u8, ends: i64) -> Cert {
     Cert {
         id: [number; 32],
+        starts: Timestamp::MIN,
         ends: at(ends),
     }
 }
@@ -177,6 +178,33 @@ fn an_authority_is_replaced_while_it_still_lives() {
     );
 }
 
+#[test]
+fn what_a_leader_made_whose_clock_was_far_ahead_is_made_again() {
+    let mut view = quiet();
+    view.leaf.as_mut().unwrap().cert.starts = at(11);
+    assert_eq!(decide(&view, &POLICY, at(10)).steps, [Step::Issue { ends: at(40) }]);
+    view.authorities.as_mut().unwrap().signing.starts = at(11);
+    let steps = decide(&view, &POLICY, at(10)).steps;
+    assert!(matches!(&*steps, [Step::Found { .. }]), "{steps:?}");
+}
+
+#[test]
+fn a_certificate_that_somebody_made_for_a_century_keeps_its_authority_trusted_for_one_life_only() {
+    let mut view = quiet();
+    view.authorities = None;
+    view.leaf.as_mut().unwrap().cert.ends = at(3_000_000_000);
+    let ca = cert(1, 3_000_000_000);
+    view.leaf.as_mut().unwrap().issuer = Some(ca);
+    let steps = decide(&view, &POLICY, at(10)).steps;
+    assert_eq!(
+        steps,
+        [Step::Found {
+            old: vec![ca.id],
+            until: at(40)
+        }]
+    );
+}
+
 /// One CA or certificate of the world.
 #[derive(Clone, Debug)]
 struct Signed {
@@ -208,6 +236,7 @@ impl World {
         self.made = self.made.wrapping_add(1);
         Cert {
             id: [self.made; 32],
+            starts: at(self.now),
             ends,
         }
     }
@@ -245,7 +274,11 @@ impl World {
                 let mut kept = Vec::new();
                 for id in old {
                     // Its end is in its text.
-                    kept.push(Cert { id, ends: until });
+                    kept.push(Cert {
+                        id,
+                        starts: Timestamp::MIN,
+                        ends: until,
+                    });
                 }
                 self.stored.authorities = Some(Authorities {
                     signing,
