@@ -155,6 +155,7 @@ impl Certificates {
         let mut seen = Seen::default();
         let mut told = None;
         let mut changes = self.source.changes(every);
+        self.source.known().await;
         loop {
             match self.reload(&mut seen).await {
                 Ok(true) => {

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
+use tokio::time::Instant;
 
 use super::Error;
-use crate::cache::{Cache, Changes, Options};
+use crate::cache::{Cache, Changes, Options, WaitError};
 use crate::shutdown::Process;
 
 /// How often files are looked at while there is no certificate yet.
 const POLL_UNTIL_FIRST: Duration = Duration::from_secs(1);
+/// How long one wait for the first look at a Secret lasts.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Keys of a Secret of type kubernetes.io/tls.
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -86,6 +89,21 @@ impl Source {
                     certificate: part(CERTIFICATE)?,
                     key: part(KEY)?,
                 })
+            }
+        }
+    }
+
+    /// Waits until there is something to look at: before a Secret was looked for, nobody can say that there is none.
+    pub(super) async fn known(&self) {
+        let Self::Secret { cache, .. } = self else {
+            return;
+        };
+        loop {
+            match cache.synced(Instant::now() + PATIENCE).await {
+                Ok(()) => return,
+                // Why is told by the cache.
+                Err(WaitError::TimedOut { .. }) => {}
+                Err(WaitError::Stopping) => std::future::pending().await,
             }
         }
     }

@@ -19,7 +19,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
 use spiderpool_kit::backoff::Backoff;
-use spiderpool_kit::cache::{Cache, Changes, Object};
+use spiderpool_kit::cache::{Cache, Changes, Object, WaitError};
 use spiderpool_kit::deadline::within;
 use spiderpool_kit::lease::Leadership;
 use spiderpool_kit::metrics::Metrics;
@@ -440,7 +440,14 @@ async fn change<K: Object>(changes: &mut Changes<K>) {
 }
 
 async fn synced<K: Object>(cache: &Cache<K>) {
-    while let Err(error) = cache.synced(Instant::now() + PATIENCE).await {
-        tracing::warn!(%error, "certificates are not looked after yet");
+    loop {
+        match cache.synced(Instant::now() + PATIENCE).await {
+            Ok(()) => return,
+            Err(error @ WaitError::TimedOut { .. }) => {
+                tracing::warn!(%error, "certificates are not looked after yet");
+            }
+            // The process stops, and this task with it.
+            Err(WaitError::Stopping) => std::future::pending().await,
+        }
     }
 }
