@@ -16,7 +16,11 @@ use std::fmt;
 use serde_json::Value;
 use spiderpool_crds::names::{ANNOTATION_CONFIG_MIRROR, PREFIX};
 
+use crate::review::shortened;
 use pods::Pods;
+
+/// Most characters that are said of one annotation.
+const MOST_SAID: usize = 500;
 
 /// Annotations of ours.
 type Annotations = BTreeMap<String, String>;
@@ -77,7 +81,8 @@ pub fn lint(kind: &str, object: &Value, old: Option<&Value>) -> Lint {
         let told = Mistake {
             rule: mistake.rule,
             field: format!("{}[{key}]", pods.field()),
-            message: mistake.message,
+            // It quotes what is wrong.
+            message: shortened(&mistake.message, MOST_SAID).into_owned(),
             value,
         };
         // Who changes something else did not make the mistake.

@@ -4,6 +4,8 @@
 //! be can be answered like any other. The client library's own types would read each object in passing, and refuse the whole
 //! request for one that they cannot read.
 
+use std::borrow::Cow;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
@@ -18,6 +20,8 @@ const KIND: &str = "AdmissionReview";
 const API_VERSION: &str = "admission.k8s.io/v1";
 /// The API server cuts off what is longer in all, so that the first ones are better than parts of many.
 const MOST_WARNINGS: usize = 10;
+/// Most characters of a refusal that the log has. Whoever may create pods decides how long it is.
+const MOST_LOGGED: usize = 1000;
 
 /// What happens to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
@@ -111,11 +115,12 @@ impl Review {
         };
         if let Some(status) = &answer.status {
             let message = status.message.as_deref().unwrap_or_default();
+            let message = shortened(message, MOST_LOGGED);
             tracing::info!(
                 kind = told.kind,
                 name = self.called(),
                 rule = told.rule,
-                message,
+                message = &*message,
                 "refused"
             );
         }
@@ -267,6 +272,14 @@ impl Answer {
             (None, None, false) => "warned",
             (None, None, true) => "allowed",
         }
+    }
+}
+
+/// The beginning of a text of somebody else's, if all of it would be too much.
+pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => Cow::Owned(format!("{}...", text.get(..end).unwrap_or_default())),
+        None => Cow::Borrowed(text),
     }
 }
 

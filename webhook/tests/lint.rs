@@ -104,3 +104,17 @@ async fn only_whoever_makes_a_mistake_is_refused() {
         true
     );
 }
+
+#[tokio::test]
+async fn a_long_value_is_not_repeated() {
+    let long = "x".repeat(200_000);
+    let many = (0..100).map(|number| (format!("ipam.spidernet.io/subnet{number}"), json!("")));
+    let mut annotations: serde_json::Map<String, Value> = many.collect();
+    annotations.insert("ipam.spidernet.io/ip".to_owned(), json!(format!("{{\"{long}\":1}}")));
+    let wrong = deployment(&Value::Object(annotations));
+    for policy in [AnnotationPolicy::Warn, AnnotationPolicy::Enforce] {
+        let answer = ask(policy, "apps", &wrong, &Value::Null).await.to_string();
+        assert!(answer.contains("[ipam.spidernet.io/ip]: "), "{answer}");
+        assert!(answer.len() < 20_000, "{} bytes", answer.len());
+    }
+}

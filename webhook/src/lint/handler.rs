@@ -7,13 +7,18 @@ use axum::routing::post;
 use spiderpool_crds::conf::AnnotationPolicy;
 
 use super::{Lint, Mistake, lint};
-use crate::review::{Answer, Review, cause};
+use crate::review::{Answer, Review, cause, shortened};
 
 /// Path of the questions.
 pub const PATH: &str = "/validate-workloads";
 
 /// Groups of the kinds that are looked at. Other groups have kinds of the same names.
 const GROUPS: [&str; 3] = ["", "apps", "batch"];
+
+/// Most mistakes of one object that a refusal names. The next are named when these are mended.
+const MOST_TOLD: usize = 10;
+/// Most characters of a value that a refusal repeats.
+const MOST_QUOTED: usize = 200;
 
 /// Answers about workloads and pods.
 pub fn router(policy: AnnotationPolicy) -> Router {
@@ -36,15 +41,17 @@ fn answer(policy: AnnotationPolicy, review: &Review) -> Answer {
             let rule = first.rule;
             let refused = |Mistake {
                                field, value, message, ..
-                           }: Mistake| {
+                           }: &Mistake| {
+                let value = shortened(value, MOST_QUOTED);
                 cause(
                     "FieldValueInvalid",
                     field,
                     format!("Invalid value: {value:?}: {message}"),
                 )
             };
-            let causes = errors.into_iter().map(refused).collect();
-            Answer::invalid(review, rule, causes).warn(warnings)
+            let causes = errors.iter().take(MOST_TOLD).map(refused).collect();
+            let more = errors.iter().skip(MOST_TOLD).map(Mistake::to_string);
+            Answer::invalid(review, rule, causes).warn(more.chain(warnings))
         }
         (AnnotationPolicy::Enforce | AnnotationPolicy::Warn, _) => {
             let mistakes = errors.iter().map(Mistake::to_string);

@@ -25,7 +25,8 @@ const KINDS: [(&str, &str, &str); 6] = [
 /// An object whose pods have these annotations.
 fn object(api_version: &str, kind: &str, annotations: &Value) -> Value {
     let restart = if kind.ends_with("Job") { "Never" } else { "Always" };
-    let pod = json!({"restartPolicy": restart, "containers": [{"name": "main", "image": IMAGE}]});
+    let container = json!({"name": "main", "image": IMAGE, "command": ["sleep", "1000000000"]});
+    let pod = json!({"restartPolicy": restart, "terminationGracePeriodSeconds": 1, "containers": [container]});
     let template = json!({"metadata": {"labels": {"app": "shop"}, "annotations": annotations}, "spec": pod});
     let spec = match kind {
         "Job" => json!({"template": template}),
