@@ -146,6 +146,12 @@ impl Process {
     /// Waits for SIGTERM, SIGINT or the first failure, then up to `grace` for the tasks. The error is what the process
     /// should end with a non-zero status for.
     pub async fn run(&self, grace: Duration) -> Result<(), Error> {
+        self.signalled().await?;
+        self.finish(grace).await
+    }
+
+    /// Waits for SIGTERM, SIGINT or the first failure. After a signal all tasks go on until [`Self::finish`].
+    pub async fn signalled(&self) -> Result<(), Error> {
         let listen = |kind| signal(kind).map_err(|error| Error::Signals(Arc::new(error)));
         let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
         tokio::select! {
@@ -153,7 +159,7 @@ impl Process {
             _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "stopping"),
             () = self.token.cancelled() => {}
         }
-        self.finish(grace).await
+        Ok(())
     }
 
     /// Stops all tasks and waits for them for up to `grace`.

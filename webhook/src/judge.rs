@@ -15,7 +15,7 @@ pub(crate) trait Judged:
     Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Send + Sync + 'static
 {
     /// Fills in what is missing. Gives what the object's author should look at.
-    fn complete(&mut self, world: &World, settings: Settings) -> Vec<String>;
+    fn complete(&mut self, world: &World, settings: Settings) -> impl Future<Output = Vec<String>> + Send;
 
     /// Judges the object, which replaces an `old` one or is new.
     fn judge(&self, old: Option<&Self>, world: &World, settings: Settings) -> impl Future<Output = Outcome> + Send;
@@ -25,7 +25,7 @@ pub(crate) trait Judged:
 }
 
 impl Judged for SpiderSubnet {
-    fn complete(&mut self, _: &World, _: Settings) -> Vec<String> {
+    async fn complete(&mut self, _: &World, _: Settings) -> Vec<String> {
         complete::subnet(self)
     }
 
@@ -39,9 +39,9 @@ impl Judged for SpiderSubnet {
 }
 
 impl Judged for SpiderIPPool {
-    fn complete(&mut self, world: &World, settings: Settings) -> Vec<String> {
-        let subnets = world.subnets_with(self);
-        let subnets: Vec<&SpiderSubnet> = subnets.iter().map(|subnet| &**subnet).collect();
+    async fn complete(&mut self, world: &World, settings: Settings) -> Vec<String> {
+        let subnet = world.adopting(self, settings).await;
+        let subnets: Vec<&SpiderSubnet> = subnet.as_deref().into_iter().collect();
         complete::pool(self, &subnets, settings)
     }
 
@@ -55,7 +55,7 @@ impl Judged for SpiderIPPool {
 }
 
 impl Judged for SpiderReservedIP {
-    fn complete(&mut self, _: &World, _: Settings) -> Vec<String> {
+    async fn complete(&mut self, _: &World, _: Settings) -> Vec<String> {
         complete::reserved(self)
     }
 
@@ -69,7 +69,7 @@ impl Judged for SpiderReservedIP {
 }
 
 /// Completes an object. What cannot be read is left to those who refuse it, with better words than this program has.
-pub(crate) fn completed<K: Judged>(review: &Review, world: &World, settings: Settings) -> Answer {
+pub(crate) async fn completed<K: Judged>(review: &Review, world: &World, settings: Settings) -> Answer {
     let object = match (review.operation, &review.object) {
         (Operation::Create | Operation::Update, Some(object)) => object,
         _ => return Answer::allowed(),
@@ -78,7 +78,7 @@ pub(crate) fn completed<K: Judged>(review: &Review, world: &World, settings: Set
         return Answer::allowed();
     };
     let mut after = before.clone();
-    let warnings = after.complete(world, settings);
+    let warnings = after.complete(world, settings).await;
     match (serde_json::to_value(&before), serde_json::to_value(&after)) {
         (Ok(before), Ok(after)) => Answer::patched(changes(&before, &after)).warn(warnings),
         _ => Answer::allowed(),

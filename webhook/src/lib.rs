@@ -51,6 +51,9 @@ use world::World;
 
 /// The kubelet kills 30 s after its stop signal unless told otherwise; what is at hand ends well before.
 const GRACE: Duration = Duration::from_secs(20);
+/// How long everything goes on after the stop signal. It takes the cluster a moment to send nobody here any more, and nobody tells when
+/// that is so.
+const LINGER: Duration = Duration::from_secs(5);
 /// The API server keeps a connection for 90 s and does not ask again when a question meets its end: it must end it first.
 const IDLE: Duration = Duration::from_secs(120);
 
@@ -135,33 +138,23 @@ pub struct Clients {
     pub prompt: Client,
 }
 
-/// How patient the program is with others.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// How often the certificate is read, if it is in files.
-    pub poll: Duration,
-    /// How long connections are taken after the stop signal. It takes the cluster a moment to send nobody here any more, and
-    /// nobody tells when that is so.
-    pub linger: Duration,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            poll: POLL,
-            linger: Duration::from_secs(5),
-        }
-    }
-}
-
-/// Starts all tasks of the webhook.
-pub async fn start(process: &Process, options: &Options, clients: Clients, pace: Pace) -> anyhow::Result<Addresses> {
+/// Starts all tasks of the webhook. `poll` is how often the certificate is read, if it is in files. Once `leaving` is cancelled, all go on,
+/// but whoever asks is told to look for somebody else next time.
+pub async fn start(
+    process: &Process,
+    options: &Options,
+    clients: Clients,
+    poll: Duration,
+    leaving: &CancellationToken,
+) -> anyhow::Result<Addresses> {
     let config = Config::load(options.config_path.as_deref())?;
     let certificates = match &options.tls_secret {
         Some(name) => Certificates::of_secret(process, clients.patient.clone(), &options.namespace, name),
         None => Certificates::new(&options.tls_server_cert, &options.tls_server_key),
     };
     let (readiness, metrics) = (Readiness::new(), Metrics::new());
+    let staying = leaving.clone();
+    readiness.gate("stopping", move || !staying.is_cancelled());
     let valid = Arc::clone(&certificates);
     readiness.gate("certificate", move || valid.is_valid());
 
@@ -179,37 +172,26 @@ pub async fn start(process: &Process, options: &Options, clients: Clients, pace:
         annotations: config.annotations,
         metrics: Admissions::register(&metrics),
     });
-    let router = closing_after_stop(router, process.token());
+    let router = closing_when(router, leaving.clone());
     let limits = Limits {
         header: IDLE,
         ..Limits::default()
     };
     let server = Server::new(router).limits(limits).tls(certificates.server_config()?);
-    process.spawn_infallible("webhook server", linger(server, webhook, pace.linger, process.token()));
-    let keeper = process.until_stop(async move { certificates.keep_current(pace.poll).await });
+    process.spawn_infallible("webhook server", server.run(webhook, process.token()));
+    let keeper = process.until_stop(async move { certificates.keep_current(poll).await });
     process.spawn_infallible("certificate reload", keeper);
     tracing::info!(webhook = %addresses.webhook, health = %addresses.health, "listening");
     Ok(addresses)
 }
 
-/// Serves until the stop signal, and for a while longer.
-async fn linger(server: Server, listener: TcpListener, longer: Duration, stop: CancellationToken) {
-    let close = CancellationToken::new();
-    let closed = async {
-        stop.cancelled().await;
-        tokio::time::sleep(longer).await;
-        close.cancel();
-    };
-    tokio::join!(server.run(listener, close.clone()), closed);
-}
-
-/// Tells whoever asks after the stop signal to look for another connection.
-fn closing_after_stop(router: Router, stop: CancellationToken) -> Router {
+/// Tells whoever asks to look for another connection, when it is time for that.
+fn closing_when(router: Router, leaving: CancellationToken) -> Router {
     router.layer(from_fn(move |request: Request, next: Next| {
-        let stop = stop.clone();
+        let leaving = leaving.clone();
         async move {
             let mut response = next.run(request).await;
-            if stop.is_cancelled() {
+            if leaving.is_cancelled() {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
@@ -227,8 +209,13 @@ pub async fn daemon(options: &Options) -> anyhow::Result<()> {
         patient: client::patient(cluster.clone())?,
         prompt: client::prompt(cluster)?,
     };
-    start(&process, options, clients, Pace::default()).await?;
-    Ok(process.run(GRACE).await?)
+    let leaving = CancellationToken::new();
+    start(&process, options, clients, POLL, &leaving).await?;
+    process.signalled().await?;
+    leaving.cancel();
+    // A process that failed has nothing to offer.
+    process.token().run_until_cancelled(tokio::time::sleep(LINGER)).await;
+    Ok(process.finish(GRACE).await?)
 }
 
 async fn bind(address: IpAddr, port: u16, variable: &str) -> anyhow::Result<TcpListener> {

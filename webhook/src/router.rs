@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::{Body, to_bytes};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
@@ -29,6 +30,8 @@ const MOST_BYTES: usize = 8 << 20;
 const MOST_AT_ONCE: usize = 48;
 /// The API server waits for 5 s. An answer says more than its silence.
 const DEADLINE: Duration = Duration::from_secs(4);
+/// It sends a question in one go. Whoever is slower is not the API server.
+const BODY: Duration = Duration::from_secs(2);
 
 /// What answers questions.
 pub struct Webhook {
@@ -44,14 +47,17 @@ pub struct Webhook {
 
 struct Limits {
     metrics: Admissions,
-    slots: Semaphore,
+    objects: Semaphore,
+    /// Workloads do not wait for pools, which may wait for the API server.
+    workloads: Semaphore,
 }
 
 /// All paths.
 pub fn router(webhook: Webhook) -> Router {
     let limits = Arc::new(Limits {
         metrics: webhook.metrics.clone(),
-        slots: Semaphore::new(MOST_AT_ONCE),
+        objects: Semaphore::new(MOST_AT_ONCE),
+        workloads: Semaphore::new(MOST_AT_ONCE),
     });
     let workloads = lint::handler::router(webhook.annotations);
     let webhook = Arc::new(webhook);
@@ -81,7 +87,7 @@ async fn complete<K: Judged>(State(webhook): State<Arc<Webhook>>, review: Review
     if let Some(no) = unfit::<K>(&webhook, &review) {
         return no;
     }
-    review.reply(completed::<K>(&review, &webhook.world, webhook.settings))
+    review.reply(completed::<K>(&review, &webhook.world, webhook.settings).await)
 }
 
 async fn judge<K: Judged>(State(webhook): State<Arc<Webhook>>, review: Review) -> Response {
@@ -109,9 +115,18 @@ fn unfit<K: Judged>(webhook: &Webhook, review: &Review) -> Option<Response> {
 async fn bounded(State(limits): State<Arc<Limits>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let stage = stage(request.uri().path());
+    let slots = match request.uri().path() {
+        lint::handler::PATH => &limits.workloads,
+        _ => &limits.objects,
+    };
     let answered = async {
+        // Who has not sent all of a question takes nobody's place.
+        let request = match whole(request).await {
+            Ok(request) => request,
+            Err(no) => return no,
+        };
         // The semaphore is never closed.
-        let _slot = limits.slots.acquire().await;
+        let _slot = slots.acquire().await;
         next.run(request).await
     };
     let response = match tokio::time::timeout(DEADLINE, answered).await {
@@ -130,6 +145,22 @@ async fn bounded(State(limits): State<Arc<Limits>>, request: Request, next: Next
         }
     }
     response
+}
+
+/// Reads all of a request.
+async fn whole(request: Request) -> Result<Request, Response> {
+    let (head, body) = request.into_parts();
+    match tokio::time::timeout(BODY, to_bytes(body, MOST_BYTES)).await {
+        Ok(Ok(bytes)) => Ok(Request::from_parts(head, Body::from(bytes))),
+        Ok(Err(error)) => {
+            let text = format!("failed to read the body: {error}; it may have {MOST_BYTES} bytes\n");
+            Err((StatusCode::PAYLOAD_TOO_LARGE, text).into_response())
+        }
+        Err(_) => {
+            let text = format!("the body did not come within {BODY:?}\n");
+            Err((StatusCode::REQUEST_TIMEOUT, text).into_response())
+        }
+    }
 }
 
 fn stage(path: &str) -> &'static str {

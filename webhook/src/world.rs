@@ -15,7 +15,7 @@ use spiderpool_crds::{SpiderIPPool, SpiderReservedIP, SpiderSubnet, SubnetStatus
 use spiderpool_ipam::networks::Networks;
 use spiderpool_ipam::{Cidr, RangeSet};
 use spiderpool_kit::cache::{Cache, Object, Options};
-use spiderpool_kit::deadline::within;
+use spiderpool_kit::deadline::{Failure, within};
 use spiderpool_kit::health::Readiness;
 use spiderpool_kit::shutdown::Process;
 
@@ -23,6 +23,8 @@ use index::{Index, Pools, Reserved};
 
 /// How many objects of a kind are told of one sort of trouble. Who has that many has heard enough.
 const MOST: usize = 16;
+/// How often the others are looked at, while what is in the way turns out to be gone.
+const LOOKS: usize = 3;
 /// How long a read may take. The API server waits for us meanwhile, and for no longer than five seconds.
 const LIVE: Duration = Duration::from_millis(1500);
 
@@ -152,8 +154,28 @@ impl World {
         self.reserved.is_filled()
     }
 
+    /// The subnet that a pool is to become a part of, as it is now: with an owner that is gone the pool would go, too. None if there
+    /// is nothing to do, or that cannot be known; the operator looks again.
+    pub async fn adopting(&self, pool: &SpiderIPPool, settings: Settings) -> Option<Arc<SpiderSubnet>> {
+        if !settings.subnets || pool.is_terminating() {
+            return None;
+        }
+        let known = self.home(pool)?;
+        if complete::tie(pool, &known) == Tie::Settled {
+            return None;
+        }
+        let api = Api::all(self.client.clone());
+        match now(&api, &self.caches.subnets, &known).await {
+            Ok(live) => live.filter(|live| live.spec.subnet == pool.spec.subnet).map(Arc::new),
+            Err(error) => {
+                tracing::warn!(%error, "leaving it to the operator to make the pool a part of its subnet");
+                None
+            }
+        }
+    }
+
     /// The subnets with a pool's network.
-    pub fn subnets_with(&self, pool: &SpiderIPPool) -> Vec<Arc<SpiderSubnet>> {
+    fn subnets_with(&self, pool: &SpiderIPPool) -> Vec<Arc<SpiderSubnet>> {
         let Ok(cidr) = pool.cidr() else { return Vec::new() };
         let names = self.subnets.read(|networks| owned(networks.with(cidr)));
         let mut subnets = self.get(&self.caches.subnets, names);
@@ -161,35 +183,53 @@ impl World {
         subnets
     }
 
-    /// Judges a pool beside the others.
+    /// Judges a pool beside the others. A refusal rests on no other object that is not so any more; and if what was in the way is gone,
+    /// there may be something else that was not looked at because of it.
     pub async fn judge_pool(&self, new: &SpiderIPPool, old: Option<&SpiderIPPool>, settings: Settings) -> Outcome {
-        let mut around = self.around_pool(new, settings);
-        let outcome = around.judge(new, old, settings);
-        if !rests_on_others(&outcome) {
-            return outcome;
+        let mut outcome = Outcome::default();
+        for _ in 0..LOOKS {
+            let mut around = self.around_pool(new, settings);
+            outcome = around.judge(new, old, settings);
+            if !rests_on_others(&outcome) {
+                break;
+            }
+            let mut home;
+            (around.pools, around.subnets, home) = tokio::join!(
+                self.afresh(&self.caches.pools, around.pools),
+                self.afresh(&self.caches.subnets, around.subnets),
+                self.afresh(&self.caches.subnets, around.home.into_iter().collect()),
+            );
+            around.home = home.pop();
+            outcome = around.judge(new, old, settings);
+            if rests_on_others(&outcome) {
+                break;
+            }
+            // The index follows the cache.
+            tokio::task::yield_now().await;
         }
-        let mut home;
-        (around.pools, around.subnets, home) = tokio::join!(
-            self.afresh(&self.caches.pools, around.pools),
-            self.afresh(&self.caches.subnets, around.subnets),
-            self.afresh(&self.caches.subnets, around.home.into_iter().collect()),
-        );
-        around.home = home.pop();
-        around.judge(new, old, settings)
+        outcome
     }
 
-    /// Judges a subnet beside the others.
+    /// Judges a subnet beside the others, as a pool.
     pub async fn judge_subnet(&self, new: &SpiderSubnet, old: Option<&SpiderSubnet>, settings: Settings) -> Outcome {
-        let mut around = self.around_subnet(new);
-        let outcome = around.judge(new, old, settings);
-        if !rests_on_others(&outcome) {
-            return outcome;
+        let mut outcome = Outcome::default();
+        for _ in 0..LOOKS {
+            let mut around = self.around_subnet(new);
+            outcome = around.judge(new, old, settings);
+            if !rests_on_others(&outcome) {
+                break;
+            }
+            (around.subnets, around.pools) = tokio::join!(
+                self.afresh(&self.caches.subnets, around.subnets),
+                self.afresh(&self.caches.pools, around.pools),
+            );
+            outcome = around.judge(new, old, settings);
+            if rests_on_others(&outcome) {
+                break;
+            }
+            tokio::task::yield_now().await;
         }
-        (around.subnets, around.pools) = tokio::join!(
-            self.afresh(&self.caches.subnets, around.subnets),
-            self.afresh(&self.caches.pools, around.pools),
-        );
-        around.judge(new, old, settings)
+        outcome
     }
 
     /// Judges a reservation beside the pools of which it reserves something.
@@ -282,23 +322,27 @@ impl World {
     }
 }
 
+/// An object as it is now, or as it was if that cannot be known.
 async fn read<K: Object>(api: &Api<K>, cache: &Cache<K>, known: Arc<K>) -> Option<Arc<K>> {
-    let name = known.meta().name.as_deref().unwrap_or_default();
-    let what = format!("reading {} {name}", cache.kind());
-    match within(LIVE, what, api.get_opt(name)).await {
-        Ok(Some(now)) => {
-            cache.learn(now.clone());
-            Some(Arc::new(now))
-        }
-        Ok(None) => {
-            cache.forget(&known);
-            None
-        }
+    match now(api, cache, &known).await {
+        Ok(live) => live.map(Arc::new),
         Err(error) => {
             tracing::warn!(%error, "judging by what the watch told");
             Some(known)
         }
     }
+}
+
+/// An object as it is now, which the cache hears of, too.
+async fn now<K: Object>(api: &Api<K>, cache: &Cache<K>, known: &K) -> Result<Option<K>, Failure<kube::Error>> {
+    let name = known.meta().name.as_deref().unwrap_or_default();
+    let what = format!("reading {} {name}", cache.kind());
+    let live = within(LIVE, what, api.get_opt(name)).await?;
+    match &live {
+        Some(live) => cache.learn(live.clone()),
+        None => cache.forget(known),
+    }
+    Ok(live)
 }
 
 fn rests_on_others(outcome: &Outcome) -> bool {

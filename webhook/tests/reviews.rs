@@ -270,6 +270,41 @@ async fn a_pool_is_completed_and_keeps_what_nobody_knows() {
 }
 
 #[tokio::test]
+async fn a_pool_becomes_a_part_of_a_subnet_that_is_there_now_only() {
+    let sent = pool("p", &["10.77.1.12"]);
+    let owner = async |scene: &Scene| {
+        let answer = scene.ask("mutate", "CREATE", &sent, &Value::Null).await;
+        patched(&sent, &answer)["metadata"]["ownerReferences"][0]["uid"].clone()
+    };
+    let gone = Scene::with(&[]).knowing(&[subnet("rack7", &["10.77.1.12"])]);
+    assert_eq!(owner(&gone).await, Value::Null);
+    let mut anew = subnet("rack7", &["10.77.1.12"]);
+    anew["metadata"]["uid"] = json!("made-anew");
+    let renewed = Scene::with(&[anew]).knowing(&[subnet("rack7", &["10.77.1.12"])]);
+    assert_eq!(owner(&renewed).await, "made-anew");
+    let unknown = Scene::with(&[subnet("rack7", &["10.77.1.12"])]);
+    unknown.api.fail();
+    assert_eq!(owner(&unknown).await, Value::Null, "the operator looks again");
+}
+
+#[tokio::test]
+async fn a_question_that_comes_slowly_takes_nobodys_place() {
+    let router = Scene::with(&[]).router();
+    let slow = || {
+        let router = router.clone();
+        let silence = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+        let request = Request::post(path("validate", POOL)).body(silence).unwrap();
+        tokio::spawn(async move { router.oneshot(request).await.unwrap().status() })
+    };
+    let all: Vec<_> = (0..100).map(|_| slow()).collect();
+    let answer = ask(router.clone(), "validate", "CREATE", &pool("p", &[]), &Value::Null).await;
+    assert_eq!(answer["allowed"], true);
+    for one in all {
+        assert_eq!(one.await.unwrap(), StatusCode::REQUEST_TIMEOUT);
+    }
+}
+
+#[tokio::test]
 async fn completing_refuses_nothing() {
     let scene = Scene::with(&[]);
     for odd in [

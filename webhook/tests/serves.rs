@@ -20,16 +20,14 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use spiderpool_kit::shutdown::Process;
 use spiderpool_kit::telemetry::Format;
-use spiderpool_webhook::{Addresses, Cli, Clients, Command, HEALTH_PATH, Options, Pace, start};
+use spiderpool_webhook::{Addresses, Cli, Clients, Command, HEALTH_PATH, Options, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
 
 const DEADLINE: Duration = Duration::from_secs(10);
-const PACE: Pace = Pace {
-    poll: Duration::from_millis(20),
-    linger: Duration::from_secs(2),
-};
+const POLL: Duration = Duration::from_millis(20);
 
 fn clients(api: &ApiServer) -> Clients {
     Clients {
@@ -141,8 +139,8 @@ async fn served_with(addresses: Addresses, certificate: &CertificateDer<'static>
 #[tokio::test]
 async fn it_is_ready_with_a_certificate_and_swaps_it_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let (process, api) = (Process::new(), ApiServer::default());
-    let addresses = start(&process, &options(folder.path()), clients(&api), PACE)
+    let (process, api, leaving) = (Process::new(), ApiServer::default(), CancellationToken::new());
+    let addresses = start(&process, &options(folder.path()), clients(&api), POLL, &leaving)
         .await
         .unwrap();
     // The objects are read, of which there are none.
@@ -171,8 +169,9 @@ async fn it_is_ready_with_a_certificate_and_swaps_it_without_a_restart() {
     served_with(addresses, &second).await;
 
     // Who comes before the cluster knows that it stops is served.
-    process.stop();
+    leaving.cancel();
     over_tls(addresses.webhook, &second, HEALTH_PATH).await.unwrap();
+    says(addresses, "not ready: stopping\n").await;
     process.finish(DEADLINE).await.unwrap();
 }
 
@@ -180,8 +179,8 @@ async fn it_is_ready_with_a_certificate_and_swaps_it_without_a_restart() {
 async fn a_client_that_does_not_speak_tls_harms_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let certificate = write_pair(folder.path());
-    let (process, api) = (Process::new(), ApiServer::default());
-    let addresses = start(&process, &options(folder.path()), clients(&api), PACE)
+    let (process, api, leaving) = (Process::new(), ApiServer::default(), CancellationToken::new());
+    let addresses = start(&process, &options(folder.path()), clients(&api), POLL, &leaving)
         .await
         .unwrap();
     served_with(addresses, &certificate).await;

@@ -26,7 +26,8 @@ pub fn subnet(subnet: &mut SpiderSubnet) -> Vec<String> {
     order::network(&spec.subnet, &mut spec.ips, &mut spec.exclude_ips)
 }
 
-/// Completes a pool: as a subnet, and makes it a part of the subnet that has its network. `subnets` are those that do.
+/// Completes a pool: as a subnet, and makes it a part of the subnet that has its network. `subnets` are those that do, as they are
+/// now: a pool goes with its owner. Whatever controls the pool already goes on to; that it is gone is for the operator to find out.
 pub fn pool(pool: &mut SpiderIPPool, subnets: &[&SpiderSubnet], settings: Settings) -> Vec<String> {
     if pool.is_terminating() {
         return Vec::new();
@@ -36,6 +37,7 @@ pub fn pool(pool: &mut SpiderIPPool, subnets: &[&SpiderSubnet], settings: Settin
     if settings.subnets
         && cidr.is_some()
         && let Some(subnet) = home(subnets.iter().copied(), pool)
+        && adopt::may_control(subnet, pool)
         && let Tie::Adopt(adopted) = tie(pool, subnet)
     {
         *pool = *adopted;
@@ -178,6 +180,17 @@ mod tests {
         pool(&mut alone, &[&subnet], Settings { subnets: false, ..ALL });
         assert_eq!(alone.label(LABEL_OWNER_SUBNET), None);
         assert!(alone.has_finalizer());
+    }
+
+    #[test]
+    fn a_pool_that_is_controlled_keeps_its_controller() {
+        let owner = json!({"ownerReferences": [{"apiVersion": API_VERSION, "kind": "SpiderSubnet", "name": "rack7", "uid": "s-0",
+            "controller": true}]});
+        let spec = json!({"subnet": "10.77.0.0/20", "ips": ["10.77.1.12"]});
+        let mut made: SpiderIPPool = object("SpiderIPPool", owner.clone(), &spec);
+        pool(&mut made, &[&rack7()], ALL);
+        assert_eq!(json(&made.metadata.owner_references)[0]["uid"], "s-0");
+        assert_eq!((made.label(LABEL_OWNER_SUBNET), made.spec.gateway), (None, None));
     }
 
     #[test]

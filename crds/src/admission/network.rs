@@ -125,6 +125,17 @@ pub(super) fn unchanged_pass(new: Network<'_>, old: Network<'_>, outcome: &mut O
         "routes" => new.routes == old.routes,
         _ => false,
     });
+    unchanged_addresses_pass(new, old, outcome);
+}
+
+/// Takes back what is said of addresses that stay: they were so before.
+fn unchanged_addresses_pass(new: Network<'_>, old: Network<'_>, outcome: &mut Outcome) {
+    let same = new.ips == old.ips && new.exclude_ips == old.exclude_ips;
+    outcome.errors.retain(|error| match error.rule {
+        Rule::FamilyEnabled => !same,
+        Rule::GatewayAmongIps => !same || new.gateway != old.gateway,
+        _ => true,
+    });
 }
 
 /// Takes back what is said of the text of fields of which `same` says that they did not change.

@@ -32,14 +32,19 @@ pub fn pool(new: &SpiderIPPool, old: Option<&SpiderIPPool>, world: PoolWorld<'_>
     }
     let (mut outcome, sound) = alone(new, old, settings);
     let Some(sound) = sound else { return outcome };
-    neighbours(new, old.is_none(), &sound, world.pools, &mut outcome);
+    let before = old.and_then(|old| old.total().ok());
+    // What the pool has already harms nobody more than before, and who mends or disables it must be able to.
+    let added = before
+        .as_ref()
+        .map_or_else(|| sound.total.clone(), |before| sound.total.difference(before));
+    neighbours(new, old.is_none(), &sound, &added, world.pools, &mut outcome);
     if old.is_some() {
-        in_use(new, &sound, &mut outcome);
+        in_use(new, &sound, before.as_ref(), &mut outcome);
     } else if settings.subnets {
         subnets_around(new, &sound, world.subnets, &mut outcome);
     }
     if let Some(subnet) = world.subnet.filter(|_| settings.subnets) {
-        inside(new, &sound, subnet, &mut outcome);
+        inside(new, sound.cidr.family(), &added, subnet, &mut outcome);
     }
     advise(&sound, world.reserved, &mut outcome);
     outcome
@@ -116,7 +121,14 @@ fn advise(sound: &Sound, reserved: Option<&RangeSet>, outcome: &mut Outcome) {
 const MOST_IN_USE: u128 = 16_384;
 
 /// Pools of one network may not share an address; other networks may not overlap at all.
-fn neighbours(new: &SpiderIPPool, made: bool, sound: &Sound, pools: &[&SpiderIPPool], outcome: &mut Outcome) {
+fn neighbours(
+    new: &SpiderIPPool,
+    made: bool,
+    sound: &Sound,
+    added: &RangeSet,
+    pools: &[&SpiderIPPool],
+    outcome: &mut Outcome,
+) {
     let own = new.name_any();
     for other in pools.iter().filter(|other| other.name_any() != own) {
         let Ok(cidr) = other.cidr() else { continue };
@@ -135,7 +147,7 @@ fn neighbours(new: &SpiderIPPool, made: bool, sound: &Sound, pools: &[&SpiderIPP
             continue;
         }
         // A pool whose addresses do not parse hands out none.
-        let shared = other.total().unwrap_or_default().intersection(&sound.total);
+        let shared = other.total().unwrap_or_default().intersection(added);
         if !shared.is_empty() {
             outcome.forbidden(
                 Rule::PoolOverlap,
@@ -171,8 +183,11 @@ fn subnets_around(new: &SpiderIPPool, sound: &Sound, subnets: &[&SpiderSubnet], 
 }
 
 /// What pods use stays in the pool.
-fn in_use(new: &SpiderIPPool, sound: &Sound, outcome: &mut Outcome) {
+fn in_use(new: &SpiderIPPool, sound: &Sound, before: Option<&RangeSet>, outcome: &mut Outcome) {
     let family = sound.cidr.family();
+    if before.is_some_and(|before| before.is_subset_of(&sound.total)) {
+        return;
+    }
     let owners = match new.owners(family) {
         Ok(owners) => owners,
         Err(error) => {
@@ -181,7 +196,10 @@ fn in_use(new: &SpiderIPPool, sound: &Sound, outcome: &mut Outcome) {
             return outcome.forbidden(Rule::RecordsReadable, "spec.ips", message);
         }
     };
-    let mut lost = owners.iter().filter(|(bits, _)| !sound.total.contains(*bits));
+    let offered = |bits| before.is_none_or(|before| before.contains(bits));
+    let mut lost = owners
+        .iter()
+        .filter(|(bits, _)| !sound.total.contains(*bits) && offered(*bits));
     if let Some((bits, owner)) = lost.next() {
         let more = match lost.count() {
             0 => String::new(),
@@ -201,9 +219,8 @@ fn in_use(new: &SpiderIPPool, sound: &Sound, outcome: &mut Outcome) {
 
 /// A part of a subnet has addresses of that subnet only; an automatic one only those that the accounting says it has. It may have
 /// fewer: a shrink leaves the pool before it leaves the accounting.
-fn inside(new: &SpiderIPPool, sound: &Sound, subnet: &SpiderSubnet, outcome: &mut Outcome) {
-    let family = sound.cidr.family();
-    let outside = sound.total.difference(&subnet.total().unwrap_or_default());
+fn inside(new: &SpiderIPPool, family: Family, added: &RangeSet, subnet: &SpiderSubnet, outcome: &mut Outcome) {
+    let outside = added.difference(&subnet.total().unwrap_or_default());
     if !outside.is_empty() {
         outcome.forbidden(
             Rule::InsideSubnet,
@@ -223,7 +240,7 @@ fn inside(new: &SpiderIPPool, sound: &Sound, subnet: &SpiderSubnet, outcome: &mu
     let entry = entries
         .ok()
         .and_then(|entries| entries.get(&new.name_any()).map(|entry| entry.ranges.clone()));
-    let outside = sound.total.difference(&entry.unwrap_or_default());
+    let outside = added.difference(&entry.unwrap_or_default());
     if !outside.is_empty() {
         outcome.forbidden(
             Rule::Accounted,

@@ -63,6 +63,10 @@ pub fn reserved_alone(new: &SpiderReservedIP, old: Option<&SpiderReservedIP>, se
         network::unchanged_fields_pass(&mut outcome, |field| {
             field == "ips" && new.ips == old.ips || field == "ipVersion" && new == old
         });
+        // The addresses were reserved before.
+        outcome
+            .errors
+            .retain(|error| error.rule != Rule::FamilyEnabled || new.ips != old.ips);
     }
     outcome
 }

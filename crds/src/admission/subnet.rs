@@ -29,7 +29,7 @@ pub fn subnet(new: &SpiderSubnet, old: Option<&SpiderSubnet>, world: SubnetWorld
     let Some(sound) = sound else { return outcome };
     match old {
         None => neighbours(new, &sound, world, &mut outcome),
-        Some(_) => given(new, &sound, &mut outcome),
+        Some(old) => given(new, &sound, old.total().ok().as_ref(), &mut outcome),
     }
     outcome
 }
@@ -136,8 +136,11 @@ fn neighbours(new: &SpiderSubnet, sound: &Sound, world: SubnetWorld<'_>, outcome
 }
 
 /// What the subnet gave to pools must stay its own.
-fn given(new: &SpiderSubnet, sound: &Sound, outcome: &mut Outcome) {
+fn given(new: &SpiderSubnet, sound: &Sound, before: Option<&RangeSet>, outcome: &mut Outcome) {
     let family = sound.cidr.family();
+    if before.is_some_and(|before| before.is_subset_of(&sound.total)) {
+        return;
+    }
     let entries = match new.controlled().and_then(|pools| pools.entries(family)) {
         Ok(entries) => entries,
         Err(error) => {
@@ -150,6 +153,8 @@ fn given(new: &SpiderSubnet, sound: &Sound, outcome: &mut Outcome) {
     };
     for (name, entry) in &entries {
         let outside = entry.ranges.difference(&sound.total);
+        // What it did not have before is not taken away by this change.
+        let outside = before.map_or(outside.clone(), |before| outside.intersection(before));
         if !outside.is_empty() {
             outcome.forbidden(
                 Rule::GivenStays,

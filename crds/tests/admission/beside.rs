@@ -62,6 +62,8 @@ fn what_a_subnet_gave_stays_its_own() {
             "spec.ips: Forbidden: 10.77.1.9 belong to SpiderIPPool b; leave them in ips and out of excludeIPs, or take them out of the pool first",
         ]
     );
+    let more = judged(&with(&["10.77.1.1-10.77.1.30"], &json!({"controlledIPPools": "{"})));
+    assert_eq!(more, Vec::<String>::new(), "nothing is taken away");
     let broken = judged(&with(&["10.77.1.1"], &json!({"controlledIPPools": "{"})));
     assert_eq!(first_field(&broken), "spec.ips");
 }
@@ -72,29 +74,31 @@ fn pools_share_no_address() {
         a_pool("own", &net(&["10.77.1.1-10.77.1.9"])),
         a_pool("wide", &json!({"subnet": "10.77.0.0/16"})),
     );
-    let judged = |name: &str, ips: &[&str], old: bool, pools: &[&SpiderIPPool]| {
+    let judged = |name: &str, ips: &[&str], old: Option<&[&str]>, pools: &[&SpiderIPPool]| {
         let new = a_pool(name, &net(ips));
-        texts(&pool(
-            &new,
-            old.then_some(&new),
-            PoolWorld {
-                pools,
-                ..PoolWorld::default()
-            },
-            ALL,
-        ))
+        let old = old.map(|old| a_pool(name, &net(old)));
+        let world = PoolWorld {
+            pools,
+            ..PoolWorld::default()
+        };
+        texts(&pool(&new, old.as_ref(), world, ALL))
     };
-    assert_eq!(judged("p", &["10.77.1.10"], false, &[&own]), Vec::<String>::new());
-    assert_eq!(judged("own", &["10.77.1.5"], true, &[&own]), Vec::<String>::new());
+    assert_eq!(judged("p", &["10.77.1.10"], None, &[&own]), Vec::<String>::new());
+    assert_eq!(judged("own", &["10.77.1.5"], Some(&[]), &[&own]), Vec::<String>::new());
     let shared = "spec.ips: Forbidden: overlap with SpiderIPPool own, which has 10.77.1.9 too; take them out of one of the pools";
-    for old in [false, true] {
+    for old in [None, Some(&["10.77.1.10-10.77.1.12"][..])] {
         assert_eq!(judged("p", &["10.77.1.9-10.77.1.12"], old, &[&own]), [shared]);
     }
+    // Who has too much already can have less of it, and change elsewhere.
+    for fewer in [&["10.77.1.8-10.77.1.12"], &["10.77.1.9-10.77.1.12"]] {
+        let before = Some(&["10.77.1.8-10.77.1.12"][..]);
+        assert_eq!(judged("p", fewer, before, &[&own]), Vec::<String>::new());
+    }
     assert_eq!(
-        first_field(&judged("p", &["10.77.1.10"], false, &[&wide])),
+        first_field(&judged("p", &["10.77.1.10"], None, &[&wide])),
         "spec.subnet"
     );
-    assert_eq!(judged("p", &["10.77.1.10"], true, &[&wide]), Vec::<String>::new());
+    assert_eq!(judged("p", &["10.77.1.10"], Some(&[]), &[&wide]), Vec::<String>::new());
 }
 
 #[test]
@@ -105,6 +109,18 @@ fn addresses_in_use_stay_in_the_pool() {
     let old = with(&["10.77.1.1-10.77.1.9"], &status);
     let judged = |new: &SpiderIPPool| texts(&pool(new, Some(&old), PoolWorld::default(), ALL));
     assert_eq!(judged(&with(&["10.77.1.3-10.77.1.4"], &status)), Vec::<String>::new());
+    // Nothing is taken away: what is wrong with the records is no matter of this change.
+    for status in [&status, &json!({"allocatedIPs": "{"})] {
+        assert_eq!(judged(&with(&["10.77.1.1-10.77.1.20"], status)), Vec::<String>::new());
+    }
+    assert_eq!(
+        judged(&with(
+            &["10.77.1.1-10.77.1.8"],
+            &json!({"allocatedIPs": r#"{"10.77.2.1":{"pod":"a/b","podUid":"u"}}"#})
+        )),
+        Vec::<String>::new(),
+        "the pool did not have it before"
+    );
     assert_eq!(
         judged(&with(&["10.77.1.1"], &status)),
         [

@@ -53,6 +53,16 @@ fn what_was_stored_earlier_and_breaks_a_rule_can_be_changed_elsewhere() {
         ALL,
     );
     assert_eq!(first_field(&texts(&judged)), "spec.ips[0]");
+    // Nor does anybody have to mend what was so before, to change something else.
+    let off = Settings { ipv4: false, ..ALL };
+    let mut disabled = with_gateway.clone();
+    disabled["disable"] = json!(true);
+    let old = a_pool("p", &with_gateway);
+    assert!(pool(&a_pool("p", &disabled), Some(&old), PoolWorld::default(), off).is_allowed());
+    disabled["ips"] = json!(["10.77.1.1-10.77.1.2"]);
+    let judged = pool(&a_pool("p", &disabled), Some(&old), PoolWorld::default(), off);
+    let broken: Vec<&str> = judged.broken().map(Rule::name).collect();
+    assert_eq!(broken, ["family-enabled", "gateway-among-ips"]);
 }
 
 #[test]

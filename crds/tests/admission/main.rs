@@ -8,8 +8,8 @@ mod usable;
 
 use serde_json::{Value, json};
 use spiderpool_crds::admission::{
-    Outcome, PoolWorld, Settings, SubnetWorld, pool, pool_deletion, reserved, reserved_fault, subnet, subnet_deletion,
-    usable_pool, usable_subnet,
+    Outcome, PoolWorld, Rule, Settings, SubnetWorld, pool, pool_deletion, reserved, reserved_fault, subnet,
+    subnet_deletion, usable_pool, usable_subnet,
 };
 use spiderpool_crds::names::{API_VERSION, FINALIZER};
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP, SpiderSubnet};

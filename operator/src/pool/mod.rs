@@ -57,7 +57,7 @@ async fn pass(context: &Context, pool: &SpiderIPPool) -> Result<Option<Duration>
     if pool.is_terminating() {
         return release(context, pool).await.map(|()| None);
     }
-    let tie = adopt::tie(context, pool);
+    let tie = adopt::confirmed(context, adopt::tie(context, pool), pool).await?;
     let refused = match described(pool, &tie) {
         None => Ok(()),
         Some(described) => match context.pools.replace(&described).await {

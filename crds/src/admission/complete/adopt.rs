@@ -34,6 +34,11 @@ pub fn home<'a>(subnets: impl IntoIterator<Item = &'a SpiderSubnet>, pool: &Spid
     alive.min_by_key(rank)
 }
 
+/// Whether nothing but this very subnet controls a pool.
+pub(super) fn may_control(subnet: &SpiderSubnet, pool: &SpiderIPPool) -> bool {
+    controller(pool).is_none_or(|owner| Some(&owner.uid) == subnet.metadata.uid.as_ref())
+}
+
 fn controller(pool: &SpiderIPPool) -> Option<&OwnerReference> {
     let mut owners = pool.metadata.owner_references.iter().flatten();
     owners.find(|owner| owner.controller == Some(true))
