@@ -187,10 +187,10 @@ mod tests {
         let owner = json!({"ownerReferences": [{"apiVersion": API_VERSION, "kind": "SpiderSubnet", "name": "rack7", "uid": "s-0",
             "controller": true}]});
         let spec = json!({"subnet": "10.77.0.0/20", "ips": ["10.77.1.12"]});
-        let mut made: SpiderIPPool = object("SpiderIPPool", owner.clone(), &spec);
+        let mut made: SpiderIPPool = object("SpiderIPPool", owner, &spec);
         pool(&mut made, &[&rack7()], ALL);
         assert_eq!(json(&made.metadata.owner_references)[0]["uid"], "s-0");
-        assert_eq!((made.label(LABEL_OWNER_SUBNET), made.spec.gateway), (None, None));
+        assert_eq!((made.label(LABEL_OWNER_SUBNET), &made.spec.gateway), (None, &None));
     }
 
     #[test]
