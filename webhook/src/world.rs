@@ -21,8 +21,9 @@ use spiderpool_kit::shutdown::Process;
 
 use index::{Index, Pools, Reserved};
 
-/// How many objects of a kind are told of one sort of trouble. Who has that many has heard enough.
-const MOST: usize = 16;
+/// How many objects of a kind are told of one sort of trouble. Each is read before, and whoever makes a hundred pools of one address at
+/// once shall not ask the API server for each of them a hundred times.
+const MOST: usize = 4;
 /// How often the others are looked at, while what is in the way turns out to be gone.
 const LOOKS: usize = 3;
 /// How long a read may take. The API server waits for us meanwhile, and for no longer than five seconds.

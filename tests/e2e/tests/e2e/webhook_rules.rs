@@ -168,13 +168,22 @@ fn code(rule: &str) -> u16 {
     }
 }
 
+/// A text of the page with the names that objects have here.
+fn own_names(text: &str) -> String {
+    ["SpiderIPPool other", "SpiderSubnet other", "SpiderIPPool db"]
+        .into_iter()
+        .fold(text.to_owned(), |text, named| {
+            let own = named.replacen(' ', &format!(" {NAME}-"), 1);
+            text.replace(named, &own)
+        })
+}
+
 fn check(line: &Line, status: &Status) -> Result<()> {
     let expected = line
         .message
         .replace("\"example\"", &format!("{NAME:?}"))
         .replace("example", NAME);
-    let expected = expected.replace(" other", &format!(" {NAME}-other"));
-    let expected = expected.replace(" db;", &format!(" {NAME}-db;"));
+    let expected = own_names(&expected);
     let code = code(&line.rule);
     // Whoever sees first that a name is taken says so in its own words.
     let told = status.message.contains(&expected) || code == 409 && status.message.contains("already exists");
@@ -252,7 +261,7 @@ async fn what_is_legal_and_probably_not_meant_is_taken_with_its_warning() -> Res
             stage.make(beside, &format!("{NAME}-other")).await?;
         }
         // The webhook hears of it by its watch.
-        let expected = warning.replace(" other", &format!(" {NAME}-other"));
+        let expected = own_names(&warning);
         let warned = wait::until(&format!("the warning {expected:?}"), SOON, async || {
             let texts = warned(&client, &example.new).await?;
             Ok(texts.iter().any(|text| text.contains(&expected)).then_some(()))
