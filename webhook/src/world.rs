@@ -1,24 +1,23 @@
 //! The objects that are there already: kept by watch, found without looking at all of them, and read afresh before one of them is
 //! the reason of a refusal.
 
+mod fresh;
 mod index;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::future::join_all;
-use kube::{Api, Client};
+use kube::Client;
 use spiderpool_crds::admission::complete::{self, Tie};
 use spiderpool_crds::admission::{self, Outcome, PoolWorld, Settings, SubnetWorld};
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP, SpiderSubnet, SubnetStatus};
 use spiderpool_ipam::networks::Networks;
 use spiderpool_ipam::{Cidr, RangeSet};
 use spiderpool_kit::cache::{Cache, Object, Options};
-use spiderpool_kit::deadline::{Failure, within};
 use spiderpool_kit::health::Readiness;
 use spiderpool_kit::shutdown::Process;
 
+use fresh::Fresh;
 use index::{Index, Pools, Reserved};
 
 /// How many objects of a kind are told of one sort of trouble. Each is read before, and whoever makes a hundred pools of one address at
@@ -26,8 +25,6 @@ use index::{Index, Pools, Reserved};
 const MOST: usize = 4;
 /// How often the others are looked at, while what is in the way turns out to be gone.
 const LOOKS: usize = 3;
-/// How long a read may take. The API server waits for us meanwhile, and for no longer than five seconds.
-const LIVE: Duration = Duration::from_millis(1500);
 
 /// What is watched.
 #[derive(Clone)]
@@ -85,7 +82,8 @@ pub struct World {
     subnets: Index<Networks>,
     pools: Index<Pools>,
     reserved: Index<Reserved>,
-    client: Client,
+    fresh_subnets: Fresh<SpiderSubnet>,
+    fresh_pools: Fresh<SpiderIPPool>,
 }
 
 impl World {
@@ -114,11 +112,12 @@ impl World {
     /// What these caches hold, which are not followed yet, see [`Self::follow`].
     pub fn of(caches: Caches, client: Client) -> Self {
         Self {
-            caches,
             subnets: Index::default(),
             pools: Index::default(),
             reserved: Index::default(),
-            client,
+            fresh_subnets: Fresh::new(client.clone(), caches.subnets.clone()),
+            fresh_pools: Fresh::new(client, caches.pools.clone()),
+            caches,
         }
     }
 
@@ -165,9 +164,8 @@ impl World {
         if complete::tie(pool, &known) == Tie::Settled {
             return None;
         }
-        let api = Api::all(self.client.clone());
-        match now(&api, &self.caches.subnets, &known).await {
-            Ok(live) => live.filter(|live| live.spec.subnet == pool.spec.subnet).map(Arc::new),
+        match self.fresh_subnets.now(&known).await {
+            Ok(live) => live.filter(|live| live.spec.subnet == pool.spec.subnet),
             Err(error) => {
                 tracing::warn!(%error, "leaving it to the operator to make the pool a part of its subnet");
                 None
@@ -196,9 +194,9 @@ impl World {
             }
             let mut home;
             (around.pools, around.subnets, home) = tokio::join!(
-                self.afresh(&self.caches.pools, around.pools),
-                self.afresh(&self.caches.subnets, around.subnets),
-                self.afresh(&self.caches.subnets, around.home.into_iter().collect()),
+                self.fresh_pools.all(around.pools),
+                self.fresh_subnets.all(around.subnets),
+                self.fresh_subnets.all(around.home.into_iter().collect()),
             );
             around.home = home.pop();
             outcome = around.judge(new, old, settings);
@@ -221,8 +219,8 @@ impl World {
                 break;
             }
             (around.subnets, around.pools) = tokio::join!(
-                self.afresh(&self.caches.subnets, around.subnets),
-                self.afresh(&self.caches.pools, around.pools),
+                self.fresh_subnets.all(around.subnets),
+                self.fresh_pools.all(around.pools),
             );
             outcome = around.judge(new, old, settings);
             if rests_on_others(&outcome) {
@@ -314,36 +312,6 @@ impl World {
         let names = names.into_iter();
         names.filter_map(|name| cache.get("", &name)).collect()
     }
-
-    /// The same objects as they are now. One that cannot be read is taken for what it was.
-    async fn afresh<K: Object>(&self, cache: &Cache<K>, known: Vec<Arc<K>>) -> Vec<Arc<K>> {
-        let api: Api<K> = Api::all(self.client.clone());
-        let read = known.into_iter().map(|object| read(&api, cache, object));
-        join_all(read).await.into_iter().flatten().collect()
-    }
-}
-
-/// An object as it is now, or as it was if that cannot be known.
-async fn read<K: Object>(api: &Api<K>, cache: &Cache<K>, known: Arc<K>) -> Option<Arc<K>> {
-    match now(api, cache, &known).await {
-        Ok(live) => live.map(Arc::new),
-        Err(error) => {
-            tracing::warn!(%error, "judging by what the watch told");
-            Some(known)
-        }
-    }
-}
-
-/// An object as it is now, which the cache hears of, too.
-async fn now<K: Object>(api: &Api<K>, cache: &Cache<K>, known: &K) -> Result<Option<K>, Failure<kube::Error>> {
-    let name = known.meta().name.as_deref().unwrap_or_default();
-    let what = format!("reading {} {name}", cache.kind());
-    let live = within(LIVE, what, api.get_opt(name)).await?;
-    match &live {
-        Some(live) => cache.learn(live.clone()),
-        None => cache.forget(known),
-    }
-    Ok(live)
 }
 
 fn rests_on_others(outcome: &Outcome) -> bool {

@@ -445,6 +445,22 @@ async fn another_object_is_read_before_it_is_a_reason() {
 }
 
 #[tokio::test]
+async fn a_crowd_that_is_in_each_others_way_reads_what_is_in_the_way_once() {
+    let scene = Scene::with(&[pool("a", &["10.77.1.9"])]);
+    scene.api.slow_down(std::time::Duration::from_millis(50));
+    let router = scene.router();
+    let asks = (0..100).map(|number| {
+        let (router, new) = (router.clone(), pool(&format!("p{number}"), &["10.77.1.9"]));
+        async move { ask(router, "validate", "CREATE", &new, &Value::Null).await }
+    });
+    for answer in futures::future::join_all(asks).await {
+        assert_eq!(answer["status"]["code"], 422);
+    }
+    // Those who came while one read share the next; not all are let in at once.
+    assert!(scene.api.reads() < 10, "{} reads", scene.api.reads());
+}
+
+#[tokio::test]
 async fn a_subnet_that_grew_a_moment_ago_has_room() {
     let (small, large) = (
         subnet("rack7", &["10.77.1.1-10.77.1.5"]),

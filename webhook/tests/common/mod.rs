@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{Request, Response};
@@ -17,6 +18,8 @@ struct State {
     objects: BTreeMap<String, Value>,
     broken: bool,
     silent: bool,
+    slow: Option<Duration>,
+    reads: usize,
     read: BTreeSet<String>,
 }
 
@@ -29,11 +32,14 @@ impl ApiServer {
     pub(crate) fn client(&self) -> Client {
         let own = self.clone();
         let service = tower::service_fn(move |request: Request<kube::client::Body>| {
-            let silent = own.with(|state| state.silent);
+            let (silent, slow) = own.with(|state| (state.silent, state.slow));
             let answer = own.answer(request.uri().path(), request.uri().query().unwrap_or_default());
             async move {
                 if silent {
                     std::future::pending::<()>().await;
+                }
+                if let Some(pause) = slow {
+                    tokio::time::sleep(pause).await;
                 }
                 Ok::<_, Infallible>(answer)
             }
@@ -58,6 +64,16 @@ impl ApiServer {
         self.with(|state| state.silent = true);
     }
 
+    /// From now on everything takes that long.
+    pub(crate) fn slow_down(&self, pause: Duration) {
+        self.with(|state| state.slow = Some(pause));
+    }
+
+    /// How often single objects were read.
+    pub(crate) fn reads(&self) -> usize {
+        self.with(|state| state.reads)
+    }
+
     /// Names of the objects that were read one by one.
     pub(crate) fn read(&self) -> Vec<String> {
         self.with(|state| state.read.iter().cloned().collect())
@@ -80,6 +96,7 @@ impl ApiServer {
                 (200, json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}))
             }
             _ => {
+                state.reads += 1;
                 state.read.insert(path.rsplit('/').next().unwrap_or_default().to_owned());
                 match state.objects.get(path) {
                     Some(object) => (200, object.clone()),
