@@ -10,7 +10,7 @@ use futures::stream::FuturesUnordered;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -47,11 +47,7 @@ pub fn good_pool(name: &str) -> SpiderIPPool {
 
 /// Asks for a good pool, which is not stored.
 pub async fn ask(pools: &Api<SpiderIPPool>) -> Result<(), kube::Error> {
-    let params = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
-    pools.create(&params, &good_pool("e2e-asked")).await.map(drop)
+    pools.create(&crate::DRY_RUN, &good_pool("e2e-asked")).await.map(drop)
 }
 
 /// The `caBundle` of all entries of both configurations.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::ApiResource;
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -299,11 +299,7 @@ impl Trial {
         let kind = self.kind(&mut random);
         let object = json!({"apiVersion": kind.api_version, "kind": kind.kind,
             "metadata": {"name": format!("e2e-random-{number}")}, "spec": spec(&mut random, &kind.kind)});
-        let dry = PostParams {
-            dry_run: true,
-            ..PostParams::default()
-        };
-        let answer = self.api(kind).create(&dry, &read(&object)?).await;
+        let answer = self.api(kind).create(&DRY_RUN, &read(&object)?).await;
         let server = refused_by_the_api_server(answer).with_context(|| object.to_string())?;
         let (rust, rules) = refused_in_rust(&object, None)?;
         same(&object, &server, &rust)?;

@@ -13,6 +13,7 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 use spiderpool_crds::{IPPoolSpec, SpiderIPPool};
+use spiderpool_e2e::DRY_RUN;
 use spiderpool_e2e::RELEASE_NAMESPACE;
 use spiderpool_e2e::cluster::Cluster;
 use spiderpool_e2e::figures::show;
@@ -228,15 +229,11 @@ impl<'a> StaticHalf<'a> {
 
     /// Each refusal has the rule's own words.
     async fn refuses(&self) -> Result<()> {
-        let dry = PostParams {
-            dry_run: true,
-            ..PostParams::default()
-        };
         for (name, line) in &self.lines {
             let objects = api(&self.cluster.client, &line.refused.kind);
             let wanted = object(&line.refused.new, name)?;
             let answer = match line.refused.old {
-                None => objects.create(&dry, &wanted).await,
+                None => objects.create(&DRY_RUN, &wanted).await,
                 Some(_) => self.replace(&objects, name, &wanted).await?,
             };
             match answer {
@@ -262,14 +259,10 @@ impl<'a> StaticHalf<'a> {
         name: &str,
         wanted: &DynamicObject,
     ) -> Result<Result<DynamicObject, kube::Error>> {
-        let dry = PostParams {
-            dry_run: true,
-            ..PostParams::default()
-        };
         wait::until("a change that meets no other", SOON, async || {
             let mut changed = wanted.clone();
             changed.metadata.resource_version = objects.get(name).await?.metadata.resource_version;
-            match objects.replace(name, &dry, &changed).await {
+            match objects.replace(name, &DRY_RUN, &changed).await {
                 Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
                 answer => Ok(Some(answer)),
             }
@@ -436,13 +429,9 @@ async fn the_static_half_needs_no_webhook_configuration() -> Result<()> {
             ips: Some(vec!["fd99:7::9-fd99:7::1".to_owned()]),
             ..IPPoolSpec::default()
         };
-        let dry = PostParams {
-            dry_run: true,
-            ..PostParams::default()
-        };
         let taken = wait::until("the API server to forget the webhook", SOON, async || {
             Ok(pools
-                .create(&dry, &SpiderIPPool::new("e2e-reversed", reversed.clone()))
+                .create(&DRY_RUN, &SpiderIPPool::new("e2e-reversed", reversed.clone()))
                 .await
                 .ok())
         });

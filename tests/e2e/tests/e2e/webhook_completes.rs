@@ -11,7 +11,8 @@ use spiderpool_e2e::cluster::Cluster;
 use spiderpool_e2e::scene::{Scene, scene};
 use spiderpool_e2e::wait::{self, SOON};
 
-use crate::admission::{DRY_RUN, api};
+use crate::admission::api;
+use spiderpool_e2e::DRY_RUN;
 
 /// Kind and spec of an object, and the members that are filled in.
 type Case = (&'static str, Value, Value);

@@ -16,7 +16,8 @@ use spiderpool_e2e::cluster::Cluster;
 use spiderpool_e2e::wait::{self, SOON};
 
 use crate::admission::table::{self, Example, Line};
-use crate::admission::{DRY_RUN, PAGE, api, object};
+use crate::admission::{PAGE, api, object};
+use spiderpool_e2e::DRY_RUN;
 
 /// What the objects are called that these tests make.
 const NAME: &str = "e2e-webhook";
