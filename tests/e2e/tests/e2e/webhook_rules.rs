@@ -96,13 +96,16 @@ impl Stage<'_> {
     }
 }
 
-/// Changes an object that the operator may write at the same time.
+/// Changes an object that the operator may write at the same time. What was filled into it stays, as with `kubectl apply`.
 async fn replace(client: &Client, example: &Example, new: &Value) -> Result<Result<(), kube::Error>> {
     let api = api(client, &example.kind);
     wait::until("a change that meets no other", SOON, async || {
         let current = api.get(NAME).await?;
         let mut changed = current.clone();
         changed.data["spec"] = new["spec"].clone();
+        if changed.data["spec"]["ipVersion"].is_null() {
+            changed.data["spec"]["ipVersion"] = current.data["spec"]["ipVersion"].clone();
+        }
         match api.replace(NAME, &DRY_RUN, &changed).await {
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
             answer => Ok(Some(answer.map(drop))),
