@@ -26,7 +26,7 @@ const WIDTH: u32 = 128;
 const PART: u32 = 12;
 /// Requests under way while the crowd is made, and while it is measured.
 const AT_ONCE: usize = 50;
-const ASKING: usize = 2;
+const ASKING: usize = 1;
 /// Pools made through the webhook, and pools that it refuses.
 const MADE: u32 = 2000;
 const REFUSED: u32 = 500;
@@ -206,8 +206,8 @@ impl Bench {
     async fn rivals(&self) -> Result<()> {
         let subnets: Api<SpiderSubnet> = Api::all(self.cluster.client.clone());
         let spec = SubnetSpec {
-            subnet: "10.90.0.0/24".to_owned(),
-            ips: Some(vec!["10.90.0.10-10.90.0.250".to_owned()]),
+            subnet: "192.168.90.0/24".to_owned(),
+            ips: Some(vec!["192.168.90.10-192.168.90.250".to_owned()]),
             ..SubnetSpec::default()
         };
         let subnet = SpiderSubnet::new("bench-rivals", spec);
@@ -218,8 +218,8 @@ impl Bench {
         let want = |index: u32| {
             let new = pool(
                 &format!("bench-rival-{index}"),
-                "10.90.0.0/24".to_owned(),
-                vec!["10.90.0.10".to_owned()],
+                "192.168.90.0/24".to_owned(),
+                vec!["192.168.90.10".to_owned()],
             );
             let pools = self.pools.clone();
             async move { pools.create(&PostParams::default(), &new).await }
