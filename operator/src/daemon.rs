@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::batch::v1::CronJob;
 use kube::Client;
-use spiderpool_kit::cache::{Cache, Object, Options};
+use spiderpool_kit::cache::{Cache, Object, Options, WaitError};
 use spiderpool_kit::events::Recorder;
 use spiderpool_kit::health::Readiness;
 use spiderpool_kit::lease::Lease;
@@ -202,24 +202,27 @@ fn start(process: &Process, options: &Daemon, context: Arc<Context>, kinds: Vec<
 
 /// Waits until every cache is filled. Decisions on half a picture would take pools away.
 async fn synced(context: &Context) {
-    async fn one<K: Object>(cache: &Cache<K>) {
-        while let Err(error) = cache.synced(Instant::now() + PATIENCE).await {
-            tracing::warn!(%error, "not started yet");
-        }
-    }
     let caches = &context.caches;
     tokio::join!(
-        one(&caches.subnets),
-        one(&caches.pools),
-        one(&caches.reserved),
-        one(&caches.endpoints),
-        one(&caches.pods),
-        one(&caches.crds),
+        filled(|deadline| caches.subnets.synced(deadline)),
+        filled(|deadline| caches.pools.synced(deadline)),
+        filled(|deadline| caches.reserved.synced(deadline)),
+        filled(|deadline| caches.endpoints.synced(deadline)),
+        filled(|deadline| caches.pods.synced(deadline)),
+        filled(|deadline| caches.crds.synced(deadline)),
     );
     for kind in context.kinds.all() {
-        while let Err(error) = kind.synced(Instant::now() + PATIENCE).await {
-            tracing::warn!(%error, "not started yet");
+        filled(|deadline| kind.synced(deadline)).await;
+    }
+}
+
+/// Waits until a cache is filled; for ever if the process stops first, which ends whoever waits.
+async fn filled<W: Future<Output = Result<(), WaitError>>>(synced: impl Fn(Instant) -> W) {
+    while let Err(error) = synced(Instant::now() + PATIENCE).await {
+        if matches!(error, WaitError::Stopping) {
+            return std::future::pending().await;
         }
+        tracing::warn!(%error, "not started yet");
     }
 }
 
