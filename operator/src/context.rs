@@ -1,15 +1,17 @@
 //! What all controllers share: the caches they read, the writers they write with, and what they remember.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use kube::Client;
 use spiderpool_crds::{SpiderEndpoint, SpiderIPPool, SpiderReservedIP, SpiderSubnet};
-use spiderpool_kit::cache::Cache;
+use spiderpool_kit::cache::{Cache, WaitError};
 use spiderpool_kit::lease::Leadership;
 use spiderpool_kit::queue::Queue;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::application::Applications;
 use crate::config::Config;
@@ -27,6 +29,9 @@ use crate::subnet::pace::Pace;
 use crate::subnet::placement::Placements;
 use crate::write::Writer;
 use spiderpool_kit::events::Recorder;
+
+/// How often it is said that a cache is not filled yet.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The watched kinds.
 #[derive(Clone)]
@@ -108,6 +113,16 @@ pub struct Context {
     pub pace: Pace,
     /// Pods whose end changes what becomes of a pool.
     pub awaited: Awaited,
+}
+
+/// Waits until a cache is filled, and says `late` meanwhile; for ever if the process stops first, which ends whoever waits.
+pub(crate) async fn filled<W: Future<Output = Result<(), WaitError>>>(late: &str, synced: impl Fn(Instant) -> W) {
+    while let Err(error) = synced(Instant::now() + PATIENCE).await {
+        if matches!(error, WaitError::Stopping) {
+            return std::future::pending().await;
+        }
+        tracing::warn!(%error, "{late}");
+    }
 }
 
 #[cfg(test)]

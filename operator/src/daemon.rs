@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::batch::v1::CronJob;
 use kube::Client;
-use spiderpool_kit::cache::{Cache, Object, Options, WaitError};
+use spiderpool_kit::cache::{Cache, Object, Options};
 use spiderpool_kit::events::Recorder;
 use spiderpool_kit::health::Readiness;
 use spiderpool_kit::lease::Lease;
@@ -17,13 +17,12 @@ use spiderpool_kit::queue::{Outcome, Queue};
 use spiderpool_kit::shutdown::Process;
 use spiderpool_kit::{client, serve};
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 
 use crate::application::Applications;
 use crate::application::native::{self, Native};
 use crate::cli::Daemon;
 use crate::config::Config;
-use crate::context::{Caches, Context, Queues};
+use crate::context::{Caches, Context, Queues, filled};
 use crate::kinds::crd::Crd;
 use crate::kinds::owner::Led;
 use crate::kinds::pod::PodSketch;
@@ -47,8 +46,6 @@ const GRACE: Duration = Duration::from_secs(20);
 const LARGE: u32 = 20;
 /// Applications of unknown kinds looked at at once.
 const KIND_WORKERS: usize = 2;
-/// How often it is said that the caches are not filled yet.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Works until stopped.
 pub async fn run(options: &Daemon) -> anyhow::Result<()> {
@@ -200,29 +197,22 @@ fn start(process: &Process, options: &Daemon, context: Arc<Context>, kinds: Vec<
     );
 }
 
+/// What is said while caches are not filled.
+const LATE: &str = "not started yet";
+
 /// Waits until every cache is filled. Decisions on half a picture would take pools away.
 async fn synced(context: &Context) {
     let caches = &context.caches;
     tokio::join!(
-        filled(|deadline| caches.subnets.synced(deadline)),
-        filled(|deadline| caches.pools.synced(deadline)),
-        filled(|deadline| caches.reserved.synced(deadline)),
-        filled(|deadline| caches.endpoints.synced(deadline)),
-        filled(|deadline| caches.pods.synced(deadline)),
-        filled(|deadline| caches.crds.synced(deadline)),
+        filled(LATE, |deadline| caches.subnets.synced(deadline)),
+        filled(LATE, |deadline| caches.pools.synced(deadline)),
+        filled(LATE, |deadline| caches.reserved.synced(deadline)),
+        filled(LATE, |deadline| caches.endpoints.synced(deadline)),
+        filled(LATE, |deadline| caches.pods.synced(deadline)),
+        filled(LATE, |deadline| caches.crds.synced(deadline)),
     );
     for kind in context.kinds.all() {
-        filled(|deadline| kind.synced(deadline)).await;
-    }
-}
-
-/// Waits until a cache is filled; for ever if the process stops first, which ends whoever waits.
-async fn filled<W: Future<Output = Result<(), WaitError>>>(synced: impl Fn(Instant) -> W) {
-    while let Err(error) = synced(Instant::now() + PATIENCE).await {
-        if matches!(error, WaitError::Stopping) {
-            return std::future::pending().await;
-        }
-        tracing::warn!(%error, "not started yet");
+        filled(LATE, |deadline| kind.synced(deadline)).await;
     }
 }
 

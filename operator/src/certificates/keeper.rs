@@ -19,12 +19,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
 use spiderpool_kit::backoff::Backoff;
-use spiderpool_kit::cache::{Cache, Changes, Object, WaitError};
+use spiderpool_kit::cache::{Cache, Changes, Object};
 use spiderpool_kit::deadline::within;
 use spiderpool_kit::lease::Leadership;
 use spiderpool_kit::metrics::Metrics;
 use spiderpool_kit::shutdown::Process;
-use tokio::time::Instant;
 
 use super::decide::{Id, Step, decide};
 use super::objects::{Configuration, Keys, Seen, Signer, bundle, write_leaf};
@@ -32,10 +31,11 @@ use super::options::Settings;
 use super::policy::after;
 use super::x509::Certificate;
 use super::{make, objects};
+use crate::context::filled;
 use crate::write::{self, DEADLINE};
 
-/// How often it is said that the caches are not filled yet.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// What is said while caches are not filled.
+const LATE: &str = "certificates are not looked after yet";
 /// Decisions in a row until something else may run. From nothing to a certificate it takes four.
 const ROUNDS: usize = 12;
 /// Pauses after a failure.
@@ -180,10 +180,10 @@ where
 impl Keeper {
     async fn run(mut self) {
         tokio::join!(
-            synced(&self.authority),
-            synced(&self.served),
-            synced(&self.mutating.cache),
-            synced(&self.validating.cache),
+            filled(LATE, |deadline| self.authority.synced(deadline)),
+            filled(LATE, |deadline| self.served.synced(deadline)),
+            filled(LATE, |deadline| self.mutating.cache.synced(deadline)),
+            filled(LATE, |deadline| self.validating.cache.synced(deadline)),
         );
         let mut authority = self.authority.subscribe();
         let mut served = self.served.subscribe();
@@ -436,18 +436,5 @@ async fn change<K: Object>(changes: &mut Changes<K>) {
     if changes.next().await.is_none() {
         // The watch ends with the process only.
         std::future::pending::<()>().await;
-    }
-}
-
-async fn synced<K: Object>(cache: &Cache<K>) {
-    loop {
-        match cache.synced(Instant::now() + PATIENCE).await {
-            Ok(()) => return,
-            Err(error @ WaitError::TimedOut { .. }) => {
-                tracing::warn!(%error, "certificates are not looked after yet");
-            }
-            // The process stops, and this task with it.
-            Err(WaitError::Stopping) => std::future::pending().await,
-        }
     }
 }
