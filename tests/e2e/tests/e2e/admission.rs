@@ -15,7 +15,7 @@ use spiderpool_e2e::wait::{self, SOON};
 #[path = "../../../../crds/tests/table/mod.rs"]
 pub(crate) mod table;
 
-use table::Example;
+use table::{Example, Line};
 
 /// The examples of the page have their networks in common.
 pub(crate) static PAGE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -55,6 +55,23 @@ async fn ask(client: &Client, example: &Example, name: &str) -> Result<Result<()
     answer
 }
 
+/// Sees that an example was refused, in the words of its line.
+pub(crate) fn refused(line: &Line, answer: Result<(), kube::Error>) -> Result<()> {
+    match answer {
+        Err(kube::Error::Api(status)) => ensure!(
+            status.code == 422 && status.message.contains(&line.message),
+            "{}: refused with {} {:?} which does not say {:?}",
+            line.rule,
+            status.code,
+            status.message,
+            line.message
+        ),
+        Err(error) => bail!("{}: {error}", line.rule),
+        Ok(()) => bail!("{}: taken: {}", line.rule, line.refused.new),
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_the_page_says_of_the_api_server_is_so() -> Result<()> {
     let _page = PAGE.lock().await;
@@ -63,20 +80,7 @@ async fn what_the_page_says_of_the_api_server_is_so() -> Result<()> {
     let mut count = 0;
     for (index, line) in lines.enumerate() {
         let name = format!("e2e-page-{index}");
-        match ask(&client, &line.refused, &name).await? {
-            Err(kube::Error::Api(status)) => {
-                ensure!(
-                    status.code == 422 && status.message.contains(&line.message),
-                    "{}: refused with {} {:?} which does not say {:?}",
-                    line.rule,
-                    status.code,
-                    status.message,
-                    line.message
-                );
-            }
-            Err(error) => bail!("{}: {error}", line.rule),
-            Ok(()) => bail!("{}: taken: {}", line.rule, line.refused.new),
-        }
+        refused(&line, ask(&client, &line.refused, &name).await?)?;
         if let Some(instead) = &line.instead {
             let instead = Example {
                 old: None,

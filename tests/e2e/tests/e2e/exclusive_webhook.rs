@@ -26,7 +26,7 @@ use spiderpool_e2e::wait::{self, LONG, SOON};
 use spiderpool_e2e::webhooks::WEBHOOK;
 use spiderpool_e2e::workload::{deployment, from_pools, from_subnets, pod};
 
-use crate::admission::{api, object, table};
+use crate::admission::{api, object, refused, table};
 
 /// Life of a certificate while they are watched turning over. The CA's is twice as long.
 const LIFE: Duration = Duration::from_secs(30);
@@ -236,18 +236,7 @@ impl<'a> StaticHalf<'a> {
                 None => objects.create(&DRY_RUN, &wanted).await,
                 Some(_) => self.replace(&objects, name, &wanted).await?,
             };
-            match answer {
-                Err(kube::Error::Api(status)) => ensure!(
-                    status.code == 422 && status.message.contains(&line.message),
-                    "{}: refused with {} {:?} which does not say {:?}",
-                    line.rule,
-                    status.code,
-                    status.message,
-                    line.message
-                ),
-                Err(error) => bail!("{}: {error}", line.rule),
-                Ok(_) => bail!("{}: taken: {}", line.rule, line.refused.new),
-            }
+            refused(line, answer.map(drop))?;
         }
         Ok(())
     }
