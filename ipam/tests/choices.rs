@@ -1,9 +1,8 @@
-//! Which pools may serve a pod, and whether a recorded address may be freed.
+//! Which pools may serve a pod, and in which order.
 
 use spiderpool_ipam::candidates::{
     Expression, Master, PodFacts, PodRule, PoolFacts, Rejection, Room, Selector, check, order,
 };
-use spiderpool_ipam::reclaim::{Decision, EndpointSeen, PodSeen, Standing, decide, may_end};
 use spiderpool_ipam::{Cidr, Family};
 use std::collections::BTreeMap;
 
@@ -334,28 +333,4 @@ fn labels_that_nobody_read_meet_nothing() {
     };
     assert_eq!(check(&node, Family::V4, &read), Ok(()));
     assert_eq!(check(&namespace, Family::V4, &read), Ok(()));
-}
-
-#[test]
-fn a_record_is_freed_when_nobody_has_it_twice_in_a_row() {
-    use EndpointSeen::{Absent, NamesAddress, NamesOthers, NamesPod};
-    for pod in [PodSeen::Alive, PodSeen::Finished, PodSeen::Gone] {
-        for endpoint in [NamesPod, NamesAddress, NamesOthers, Absent] {
-            for standing in [Standing::Stays, Standing::Ends] {
-                let nobody = pod == PodSeen::Gone
-                    && match endpoint {
-                        NamesPod => false,
-                        // What the pod has now is somewhere else.
-                        NamesOthers => true,
-                        NamesAddress | Absent => standing == Standing::Ends,
-                    };
-                let first = if nobody { Decision::LookAgain } else { Decision::Keep };
-                let second = if nobody { Decision::Free } else { Decision::Keep };
-                assert_eq!(decide(pod, endpoint, standing, false), first);
-                assert_eq!(decide(pod, endpoint, standing, true), second);
-            }
-            assert!(!may_end(pod, Standing::Stays));
-            assert_eq!(may_end(pod, Standing::Ends), pod == PodSeen::Gone);
-        }
-    }
 }
