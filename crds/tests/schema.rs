@@ -98,6 +98,8 @@ fn pool_schema() {
         ".spec.nodeAffinity object",
         ".spec.nodeName array",
         ".spec.nodeName[] string",
+        ".spec.onNodeLost string enum=[\"Keep\",\"After\",\"OutOfService\"]",
+        ".spec.onNodeLostAfterSeconds integer minimum=0.0 maximum=31536000.0",
         ".spec.podAffinity object",
         ".status object",
         ".status.allocatedIPCount integer minimum=0.0",

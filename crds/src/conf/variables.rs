@@ -1,9 +1,17 @@
 //! Environment variables that charts set.
 
 /// What some program of ours reads.
-const READ: [&str; 18] = [
+const READ: [&str; 26] = [
     "SPIDERPOOL_ENABLED_METRIC",
     "SPIDERPOOL_ENABLED_RELEASE_CONFLICT_IPS",
+    "SPIDERPOOL_GC_ADDITIONAL_GRACE_DELAY",
+    "SPIDERPOOL_GC_DEFAULT_INTERVAL_DURATION",
+    "SPIDERPOOL_GC_ENABLE_STATELESS_RUNNING_POD_ON_EMPTY_POD_STATUS_IPS",
+    "SPIDERPOOL_GC_IP_ENABLED",
+    "SPIDERPOOL_GC_ON_NODE_LOST",
+    "SPIDERPOOL_GC_ON_NODE_LOST_AFTER",
+    "SPIDERPOOL_GC_STATELESS_TERMINATING_POD_ON_NOT_READY_NODE_ENABLED",
+    "SPIDERPOOL_GC_STATELESS_TERMINATING_POD_ON_READY_NODE_ENABLED",
     "SPIDERPOOL_HEALTH_PORT",
     "SPIDERPOOL_IPPOOL_INFORMER_WORKERS",
     "SPIDERPOOL_JOURNAL_PATH",
@@ -23,7 +31,7 @@ const READ: [&str; 18] = [
 ];
 
 /// What programs of spiderpool v1.2 read or its documentation names, and what has no effect here.
-const WITHOUT_EFFECT: [&str; 27] = [
+const WITHOUT_EFFECT: [&str; 34] = [
     "SPIDERPOOL_AUTO_IPPOOL_HANDLER_MAX_WORKQUEUE_LENGTH",
     "SPIDERPOOL_CILIUM_CONFIGMAP_NAMESPACE_NAME",
     "SPIDERPOOL_CNI_CONFIG_DIR",
@@ -33,6 +41,13 @@ const WITHOUT_EFFECT: [&str; 27] = [
     "SPIDERPOOL_COORDINATOR_INFORMER_RESYNC_PERIOD",
     "SPIDERPOOL_ENABLED_DEBUG_METRIC",
     "SPIDERPOOL_ENABLED_RDMA_METRIC",
+    "SPIDERPOOL_GC_CHANNEL_BUFFER",
+    "SPIDERPOOL_GC_HTTP_REQUEST_TIME_GAP",
+    "SPIDERPOOL_GC_IP_WORKER_NUM",
+    "SPIDERPOOL_GC_MAX_PODENTRY_DB_CAP",
+    "SPIDERPOOL_GC_PODENTRY_MAX_RETRIES",
+    "SPIDERPOOL_GC_SIGNAL_TIMEOUT_DURATION",
+    "SPIDERPOOL_GC_TRACE_POD_GAP_DURATION",
     "SPIDERPOOL_GOPS_LISTEN_PORT",
     "SPIDERPOOL_INIT_NAME",
     "SPIDERPOOL_IPPOOL_INFORMER_RESYNC_PERIOD",
@@ -56,12 +71,9 @@ const WITHOUT_EFFECT: [&str; 27] = [
 /// What begins the names of all of them.
 const PREFIX: &str = "SPIDERPOOL_";
 
-/// The settings of the peer's garbage collection. Here addresses are freed by rules that need no switches.
-const COLLECTION: &str = "SPIDERPOOL_GC_";
-
 /// Those of the variables that begin like ours and that nobody knows.
 pub fn unknown_variables(set: impl IntoIterator<Item = String>) -> Vec<String> {
-    let known = |name: &str| READ.contains(&name) || WITHOUT_EFFECT.contains(&name) || name.starts_with(COLLECTION);
+    let known = |name: &str| READ.contains(&name) || WITHOUT_EFFECT.contains(&name);
     let ours = set.into_iter().filter(|name| name.starts_with(PREFIX));
     let mut unknown: Vec<String> = ours.filter(|name| !known(name) && !of_service(name)).collect();
     unknown.sort_unstable();

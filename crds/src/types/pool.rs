@@ -93,6 +93,18 @@ pub struct IPPoolSpec {
     #[schemars(extend("default" = false))]
     pub disable: Option<bool>,
 
+    /// What becomes of the addresses of deleted pods whose node is lost. Keep holds them until the node is back, After frees them
+    /// when the node has not been Ready for a time, OutOfService when the Node was deleted or has the taint
+    /// node.kubernetes.io/out-of-service. Without it the setting of the installation holds, which is OutOfService unless changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["Keep", "After", "OutOfService"]))]
+    pub on_node_lost: Option<String>,
+
+    /// The time of onNodeLost After. Without it that of the installation holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 31_536_000))]
+    pub on_node_lost_after_seconds: Option<i64>,
+
     /// Members this version does not know.
     #[serde(flatten)]
     #[schemars(skip)]
