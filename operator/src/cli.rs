@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use spiderpool_kit::lease::Timing;
 
 use crate::certificates::Options;
+use crate::reclaim::settings::Gc;
 
 /// Makes, sizes and removes the address pools of applications, and keeps subnets and pools true.
 ///
@@ -99,6 +100,10 @@ pub struct Daemon {
     /// The webhook's certificate.
     #[command(flatten)]
     pub certificates: Options,
+
+    /// About addresses of pods that nobody gives back.
+    #[command(flatten)]
+    pub gc: Gc,
 }
 
 impl Daemon {

@@ -17,6 +17,7 @@ use crate::application::Applications;
 use crate::config::Config;
 use crate::kinds::Kinds;
 use crate::kinds::crd::Crd;
+use crate::kinds::node::NodeSketch;
 use crate::kinds::owner::Led;
 use crate::kinds::pod::PodSketch;
 use crate::metrics::Waiting;
@@ -24,6 +25,8 @@ use crate::pool::admit::Unaccounted;
 use crate::pool::board::Board;
 use crate::pool::index;
 use crate::pool::shrink::Marks;
+use crate::reclaim::settings::Settings;
+use crate::reclaim::tally::Tally;
 use crate::subnet::hold::Awaited;
 use crate::subnet::pace::Pace;
 use crate::subnet::placement::Placements;
@@ -42,10 +45,12 @@ pub struct Caches {
     pub pools: Cache<SpiderIPPool>,
     /// Reservations.
     pub reserved: Cache<SpiderReservedIP>,
-    /// Endpoints.
+    /// Endpoints, by their node too.
     pub endpoints: Cache<SpiderEndpoint>,
     /// Pods, by the UID of their controller too.
     pub pods: Cache<PodSketch>,
+    /// Nodes.
+    pub nodes: Cache<NodeSketch>,
     /// Definitions of kinds, by group and kind too.
     pub crds: Cache<Crd>,
     /// ReplicaSets, by the UID of their controller too.
@@ -113,6 +118,10 @@ pub struct Context {
     pub pace: Pace,
     /// Pods whose end changes what becomes of a pool.
     pub awaited: Awaited,
+    /// When addresses are reclaimed.
+    pub reclaim: Settings,
+    /// How many were.
+    pub tally: Arc<Tally>,
 }
 
 /// Waits until a cache is filled, and says `late` meanwhile; for ever if the process stops first, which ends whoever waits.
@@ -138,13 +147,15 @@ impl Context {
         use spiderpool_crds::sticky::StickyKinds;
         use spiderpool_kit::cache::Options;
         use spiderpool_kit::metrics::{Metrics, QueueMetrics};
+        use std::time::Duration;
 
         let leadership = Leadership::alone();
         let caches = Caches {
             subnets: Cache::detached(Options::default().index(index::keys_of_subnet)),
             pools: Cache::detached(Options::default().index(index::keys)),
             reserved: Cache::detached(Options::default()),
-            endpoints: Cache::detached(Options::default()),
+            endpoints: Cache::detached(Options::default().index(crate::reclaim::by_node)),
+            nodes: Cache::detached(Options::default()),
             pods: Cache::detached(Options::default()),
             crds: Cache::detached(Options::default()),
             replica_sets: Cache::detached(Options::default()),
@@ -188,6 +199,12 @@ impl Context {
             shrinking: Marks::default(),
             pace: Pace::default(),
             awaited: Awaited::default(),
+            reclaim: Settings {
+                policy: spiderpool_ipam::reclaim::Policy::default(),
+                after: Duration::from_secs(300),
+                every: Duration::from_secs(600),
+            },
+            tally: Arc::default(),
         }
     }
 }

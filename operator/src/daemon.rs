@@ -24,6 +24,7 @@ use crate::cli::Daemon;
 use crate::config::Config;
 use crate::context::{Caches, Context, Queues, filled};
 use crate::kinds::crd::Crd;
+use crate::kinds::node::NodeSketch;
 use crate::kinds::owner::Led;
 use crate::kinds::pod::PodSketch;
 use crate::kinds::watched::index;
@@ -32,6 +33,8 @@ use crate::metrics::Waiting;
 use crate::pool::admit::Unaccounted;
 use crate::pool::board::Board;
 use crate::pool::shrink::Marks;
+use crate::reclaim::settings::Settings;
+use crate::reclaim::tally::Tally;
 use crate::subnet::hold::Awaited;
 use crate::subnet::pace::Pace;
 use crate::subnet::placement::Placements;
@@ -104,6 +107,8 @@ pub async fn run(options: &Daemon) -> anyhow::Result<()> {
         shrinking: Marks::default(),
         pace: Pace::default(),
         awaited: Awaited::default(),
+        reclaim: Settings::from(&options.gc),
+        tally: Tally::register(&metrics),
     });
     crate::metrics::register(&metrics, &context);
     start(&process, options, context, feeds);
@@ -132,7 +137,8 @@ impl Starter<'_> {
             subnets: self.cache(Options::default().index(pool::index::keys_of_subnet)),
             pools: self.cache(Options::default().index(pool::index::keys)),
             reserved: self.cache(Options::default()),
-            endpoints: self.cache(Options::default()),
+            endpoints: self.cache(Options::default().index(reclaim::by_node)),
+            nodes: self.cache(Options::default().trim(NodeSketch::trim)),
             pods: self.cache(Options::default().trim(PodSketch::trim).index(PodSketch::index)),
             crds: self.cache(Options::default().index(Crd::index).page(LARGE)),
             replica_sets: self.workloads(),
@@ -186,11 +192,9 @@ fn start(process: &Process, options: &Daemon, context: Arc<Context>, kinds: Vec<
             feed("pools", Box::pin(triggers::follow_pools(context.clone())));
             feed("reservations", Box::pin(triggers::follow_reserved(context.clone())));
             feed("other kinds", Box::pin(foreign::manage(context.clone(), tasks.clone())));
-            tasks.spawn_infallible("reclaim", tasks.until_stop(Box::pin(reclaim::run(context.clone()))));
-            tasks.spawn_infallible(
-                "kept addresses",
-                tasks.until_stop(Box::pin(reclaim::kept::run(context.clone()))),
-            );
+            if context.reclaim.policy.enabled {
+                tasks.spawn_infallible("reclaim", tasks.until_stop(Box::pin(reclaim::run(context.clone()))));
+            }
             work(&tasks, workers, &context);
             lead(&context).await;
         }),
@@ -209,6 +213,7 @@ async fn synced(context: &Context) {
         filled(LATE, |deadline| caches.reserved.synced(deadline)),
         filled(LATE, |deadline| caches.endpoints.synced(deadline)),
         filled(LATE, |deadline| caches.pods.synced(deadline)),
+        filled(LATE, |deadline| caches.nodes.synced(deadline)),
         filled(LATE, |deadline| caches.crds.synced(deadline)),
     );
     for kind in context.kinds.all() {

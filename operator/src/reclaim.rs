@@ -1,215 +1,215 @@
-//! Frees addresses that nobody is left to give back: the pod is gone, and no endpoint tells its node's agent to do it.
+//! Frees the addresses of pods that nobody else frees: those of nodes that are lost, of identities that have ended, and of records
+//! whose node nobody knows. While a node is Ready, its own agent does.
 //!
-//! That happens when an agent dies between its two writes and the pod is deleted before the agent is back. The caches only
-//! raise a suspicion. An address is freed when the suspicion has lasted for [`GRACE`] and live reads confirm it, by a write
-//! that compares the whole owner and fails if anything changed meanwhile.
+//! Whether an address goes is one rule, [`spiderpool_ipam::reclaim`]. Here is what it is asked about and what follows:
+//! [`watch`] turns changes into names that are worth a look, [`check`] finds what no change told of, [`suspects`] remembers when to
+//! look and since when nobody was found, [`case`] gathers what is on record under a name, [`facts`] and [`live`] read what the rule
+//! wants to know, and [`apply`] frees.
 //!
-//! The addresses of pods that keep them outlive the pod: [`kept`] frees those when no pod may have them again.
+//! The caches only raise suspicions. An address is freed when two live looks, as far apart as the rule says, found the same, by a
+//! write that compares the whole owner and fails if anything changed meanwhile.
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+mod apply;
+mod case;
+mod check;
+mod facts;
+mod live;
+pub mod settings;
+mod suspects;
+pub mod tally;
+mod watch;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::Api;
-use spiderpool_crds::records::Record;
-use spiderpool_crds::{SpiderEndpoint, SpiderIPPool};
-use spiderpool_ipam::Owner;
-use spiderpool_ipam::reclaim::{Decision, EndpointSeen, PodSeen, Standing, decide};
-use tokio::time::{Instant, MissedTickBehavior};
+use futures::StreamExt;
+use spiderpool_ipam::reclaim::{Decision, IN_FLIGHT, Keep, Reason, decide};
+use spiderpool_kit::cache::Key;
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use crate::context::Context;
 use crate::write;
-use live::{ALL, Keepers, MachinePods};
+use apply::Freed;
+use case::{Case, Subject};
+use suspects::{Found, Suspects};
+pub use watch::by_node;
+use watch::{Found as News, Watch};
 
-pub mod kept;
-mod live;
+/// How long after a change its names are looked at: mostly the node's agent has done by then what there is to do.
+const FIRST: Duration = Duration::from_secs(5);
+/// How long names whose time has come wait for others. What is freed of one pool together is one write.
+const GATHER: Duration = Duration::from_millis(500);
+/// Names looked at in one pass.
+const BATCH: usize = 64;
+/// Names whose objects are read at a time.
+const AT_A_TIME: usize = 8;
+/// Pauses between looks at an identity whose workload is of a kind that is not watched, and after a look that failed.
+const SHORTEST: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(600);
 
-/// How long nobody must be found to own an address.
-pub const GRACE: Duration = Duration::from_secs(30);
-/// How often the caches are searched.
-const EVERY: Duration = Duration::from_secs(15);
-
-/// An address whose owner was not found.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Suspect {
-    pool: String,
-    address: IpAddr,
-    owner: Owner,
-}
-
-/// Searches for ever, while this replica leads.
+/// Looks for ever, while this replica leads.
 pub async fn run(context: Arc<Context>) {
-    let mut since: HashMap<Suspect, Instant> = HashMap::new();
-    let mut ticks = tokio::time::interval(EVERY);
+    let mut suspects = Suspects::default();
+    let mut watch = Watch::of(&context);
+    let mut terms = context.leadership.terms();
+    let mut ticks = tokio::time::interval(context.reclaim.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        if !context.leadership.is_leader() {
-            since.clear();
-            continue;
+        tokio::select! {
+            found = watch.next(&context) => match found {
+                Some(News::Names(names)) => {
+                    suspects.note(names.into_iter().map(|key| (key, FIRST)).collect(), Instant::now());
+                }
+                Some(News::Everything) => ticks.reset_immediately(),
+                None => return,
+            },
+            led = terms.next() => match led {
+                // Whoever led before may have known of more.
+                true => ticks.reset_immediately(),
+                false => return,
+            },
+            _ = ticks.tick() => if context.leadership.is_leader() {
+                suspects.note(check::everything(&context).await, Instant::now());
+            },
+            () = sleep_until(suspects.next_look() + GATHER) => look(&context, &mut suspects).await,
         }
-        for (pool, suspects) in ripe(&mut since, suspects(&context), Instant::now()) {
-            if let Err(error) = reclaim(&context, &pool, suspects).await {
-                tracing::info!(pool, %error, "nothing reclaimed, trying again");
+        if !context.leadership.is_leader() {
+            suspects.clear();
+        }
+        context.tally.set_suspects(suspects.count());
+    }
+}
+
+/// One pass: looks at the names whose time has come.
+async fn look(context: &Context, suspects: &mut Suspects) {
+    // A look is as old as the first thing it reads.
+    let begun = Instant::now();
+    let due = suspects.take_due(begun, BATCH);
+    // What is freed was on record before everything else was looked at.
+    let cases = case::gather(context, due.iter().map(|(key, _)| key));
+    let looks = due.into_iter().zip(cases).map(|((key, found), case)| async move {
+        let verdict = match case.is_empty() {
+            true => Ok(Verdict::default()),
+            false => consider(context, &case, &found, begun).await,
+        };
+        (key, found, verdict)
+    });
+    let looks: Vec<(Key, Found, Result<Verdict, write::Error>)> =
+        futures::stream::iter(looks).buffer_unordered(AT_A_TIME).collect().await;
+    let mut freeing = Vec::new();
+    for (key, found, verdict) in looks {
+        match verdict {
+            Ok(verdict) => {
+                suspects.put(key.clone(), verdict.found, verdict.again);
+                freeing.extend(
+                    verdict
+                        .free
+                        .into_iter()
+                        .map(|(freed, reason)| (key.clone(), freed, reason)),
+                );
+            }
+            Err(error) => {
+                tracing::info!(pod = %key, %error, "not looked at, trying again");
+                suspects.put(key, found, Some(Instant::now() + SHORTEST));
             }
         }
     }
+    // Of what was freed nothing should be left then, and what could not be freed is tried again.
+    let freed = freeing.iter().map(|(key, ..)| (key.clone(), SHORTEST)).collect();
+    apply::free(context, freeing).await;
+    suspects.note(freed, Instant::now());
 }
 
-/// Keeps count of how long each suspicion has lasted, and gives out those that have lasted long enough, by pool.
-fn ripe(since: &mut HashMap<Suspect, Instant>, found: Vec<Suspect>, now: Instant) -> BTreeMap<String, Vec<Suspect>> {
-    let before = std::mem::take(since);
-    let mut ripe: BTreeMap<String, Vec<Suspect>> = BTreeMap::new();
-    for suspect in found {
-        let first = before.get(&suspect).copied().unwrap_or(now);
-        if now - first >= GRACE {
-            ripe.entry(suspect.pool.clone()).or_default().push(suspect.clone());
-        }
-        since.insert(suspect, first);
-    }
-    ripe
+/// What a look at one name gave.
+#[derive(Default)]
+struct Verdict {
+    /// Since when nobody was found, of what there still is.
+    found: Found,
+    /// When to look again; none if only a change can make a difference.
+    again: Option<Instant>,
+    /// What is to be freed.
+    free: Vec<(Freed, Reason)>,
 }
 
-fn suspects(context: &Context) -> Vec<Suspect> {
-    let pools = context.caches.pools.list();
-    pools.iter().flat_map(|pool| suspects_of(context, pool)).collect()
-}
-
-fn suspects_of(context: &Context, pool: &SpiderIPPool) -> Vec<Suspect> {
-    // Records that cannot be read belong to somebody we do not know.
-    let records = pool.records().unwrap_or_default();
-    let unowned = |record: &Record| {
-        record.pod.split_once('/').is_some_and(|(namespace, name)| {
-            let pod = context.caches.pods.get(namespace, name);
-            let endpoint = context.caches.endpoints.get(namespace, name);
-            pod.is_none_or(|pod| !pod.is(&record.pod_uid))
-                && endpoint.is_none_or(|endpoint| endpoint.status.current.uid != record.pod_uid)
-        })
-    };
-    records
-        .iter()
-        .filter(|(_, record)| unowned(record))
-        .map(|(address, record)| Suspect {
-            pool: pool.metadata.name.clone().unwrap_or_default(),
-            address,
-            owner: Owner::from(record),
-        })
-        .collect()
-}
-
-async fn reclaim(context: &Context, pool: &str, suspects: Vec<Suspect>) -> Result<(), write::Error> {
-    let mut guilty = Vec::new();
-    for suspect in suspects {
-        if is_free(context, &suspect).await? {
-            guilty.push(suspect);
-        }
-    }
-    free(context, pool, guilty).await
-}
-
-/// Takes records out of a pool, each only if it still has the owner that was looked at.
-async fn free(context: &Context, pool: &str, guilty: Vec<Suspect>) -> Result<(), write::Error> {
-    if guilty.is_empty() {
-        return Ok(());
-    }
-    let Some(live) = context.pools.read(pool).await? else {
-        return Ok(());
-    };
-    if let Some(freed) = without(&live, &guilty) {
-        context.pools.replace_status(&freed).await?;
-        let addresses: Vec<IpAddr> = guilty.iter().map(|suspect| suspect.address).collect();
-        tracing::warn!(
-            pool,
-            ?addresses,
-            "freed addresses whose pods are gone and do not come again, and that no agent gave back"
-        );
-    }
-    Ok(())
-}
-
-async fn is_free(context: &Context, suspect: &Suspect) -> Result<bool, write::Error> {
-    let owner = &suspect.owner;
-    let Some((namespace, name)) = owner.pod.split_once('/') else {
-        return Ok(false);
-    };
-    let endpoints: Api<SpiderEndpoint> = Api::namespaced(context.client.clone(), namespace);
-    let endpoint = write::look(&endpoints, name).await?;
-    let pod = match is_alive(context, namespace, name, &owner.uid, endpoint.as_ref()).await? {
-        true => PodSeen::Alive,
-        false => PodSeen::Gone,
-    };
-    let counting = Keepers::of(context, endpoint.as_ref(), &owner.pod, context.config.sticky);
-    // The address may be that of the machine, and what the endpoint names is not instead of it.
-    if live::stays(context, &counting.alike).await? {
-        return Ok(false);
-    }
-    let standing = match live::stays(context, &counting.own).await? {
-        true => Standing::Stays,
-        false => Standing::Ends,
-    };
-    Ok(decide(pod, seen(endpoint.as_ref(), suspect), standing, true) == Decision::Free)
-}
-
-/// Whether a pod exists that may use what is on record for a UID.
-async fn is_alive(
-    context: &Context,
-    namespace: &str,
-    name: &str,
-    uid: &str,
-    endpoint: Option<&SpiderEndpoint>,
-) -> Result<bool, write::Error> {
-    if live::pod(context, namespace, name).await?.as_deref() == Some(uid) {
-        return Ok(true);
-    }
-    let keepers = Keepers::of(context, endpoint, &format!("{namespace}/{name}"), ALL);
-    let Some(pods) = MachinePods::read(context, &keepers).await? else {
-        return Ok(false);
-    };
-    // An endpoint of the machine says what its pods use, whichever of them the record names.
-    let told = endpoint.is_some() && keepers.alike.is_empty();
-    Ok(pods.has(uid) || pods.is_running && !told)
-}
-
-/// What an endpoint says of a record.
-fn seen(endpoint: Option<&SpiderEndpoint>, suspect: &Suspect) -> EndpointSeen {
-    let Some(endpoint) = endpoint else {
-        return EndpointSeen::Absent;
-    };
-    let current = &endpoint.status.current;
-    let address = |text: &String| text.split('/').next().and_then(|host| host.parse().ok()) == Some(suspect.address);
-    let named = current.ips.iter().any(|item| {
-        let both = [(&item.ipv4, &item.ipv4_pool), (&item.ipv6, &item.ipv6_pool)];
-        both.into_iter()
-            .any(|(ip, pool)| ip.as_ref().is_some_and(address) && pool.as_ref() == Some(&suspect.pool))
-    });
-    match named {
-        _ if current.uid == suspect.owner.uid => EndpointSeen::NamesPod,
-        true => EndpointSeen::NamesAddress,
-        false => EndpointSeen::NamesOthers,
+impl Verdict {
+    fn again_at(&mut self, at: Instant) {
+        self.again = Some(self.again.map_or(at, |sooner| sooner.min(at)));
     }
 }
 
-/// The pool without these records; none if it has none of them any more.
-fn without(pool: &SpiderIPPool, guilty: &[Suspect]) -> Option<SpiderIPPool> {
-    let mut records = pool.records().ok()?;
-    let before = records.len();
-    for suspect in guilty {
-        if records
-            .get(suspect.address)
-            .is_some_and(|record| Owner::from(record) == suspect.owner)
-        {
-            records.remove(suspect.address);
+/// Looks at one name: at the caches, and where these raise a suspicion, live.
+async fn consider(context: &Context, case: &Case, found: &Found, begun: Instant) -> Result<Verdict, write::Error> {
+    match glance(context, case, found) {
+        Glance::Live => stare(context, case, found, begun).await,
+        Glance::Later(again) => Ok(Verdict {
+            found: kept(case, found),
+            again: again.map(|again| Instant::now() + again),
+            free: Vec::new(),
+        }),
+    }
+}
+
+/// What is remembered of what there still is.
+fn kept(case: &Case, found: &Found) -> Found {
+    let known = |subject: &Subject| Some((subject.clone(), *found.get(subject)?));
+    case.subjects().iter().filter_map(known).collect()
+}
+
+/// What the caches say.
+enum Glance {
+    /// Only a live look tells.
+    Live,
+    /// Nothing to do before this time, or before a change.
+    Later(Option<Duration>),
+}
+
+fn glance(context: &Context, case: &Case, found: &Found) -> Glance {
+    let mut later: Option<Duration> = None;
+    for subject in case.subjects() {
+        let (facts, policy) = (facts::cached(context, case, &subject), case.policy(context, &subject));
+        match decide(&facts, &policy, facts::now(), None) {
+            // How long a pod has been gone is counted from a live look.
+            Decision::Keep(Keep::Identity) if !found.contains_key(&subject) => return Glance::Live,
+            Decision::Keep(_) => {}
+            Decision::Suspect { again } if again > IN_FLIGHT + policy.delay => {
+                later = Some(later.map_or(again, |sooner| sooner.min(again)));
+            }
+            Decision::Suspect { .. } | Decision::Free(_) => return Glance::Live,
         }
     }
-    if records.len() == before {
-        return None;
+    Glance::Later(later)
+}
+
+/// Reads everything live, and decides.
+async fn stare(context: &Context, case: &Case, found: &Found, begun: Instant) -> Result<Verdict, write::Error> {
+    let case = live::endpoint(context, case).await?;
+    let mut verdict = Verdict::default();
+    for subject in case.subjects() {
+        let facts = live::facts(context, &case, &subject).await?;
+        let policy = case.policy(context, &subject);
+        let now = Instant::now();
+        let since = found.get(&subject).copied();
+        let waited = since.map(|since| begun.saturating_duration_since(since));
+        let decision = decide(&facts, &policy, facts::now(), waited);
+        tracing::debug!(pod = %case.key, ?subject, ?facts, ?decision, "looked at");
+        if decision == Decision::Keep(Keep::Lives) {
+            continue;
+        }
+        verdict.found.insert(subject.clone(), since.unwrap_or(now));
+        match decision {
+            Decision::Keep(Keep::Identity) if !facts::is_settled(context, &case, &subject) => {
+                verdict.again_at(now + waited.unwrap_or_default().clamp(SHORTEST, LONGEST));
+            }
+            Decision::Keep(_) => {}
+            Decision::Suspect { again } => verdict.again_at(now + again),
+            Decision::Free(reason) => {
+                // Should it be there again, it is counted anew.
+                verdict.found.remove(&subject);
+                verdict.free.push((case.freed(&subject), reason));
+            }
+        }
     }
-    let mut pool = pool.clone();
-    let status = pool.status.get_or_insert_default();
-    status.allocated_ips = records.to_status();
-    status.allocated_ip_count = i64::try_from(records.len()).ok();
-    Some(pool)
+    Ok(verdict)
 }
 
 #[cfg(test)]

@@ -1,20 +1,27 @@
 //! What has to be read live before somebody's address is freed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
-use kube::core::{ApiResource, DynamicObject, ObjectMeta, PartialObjectMeta};
+use kube::core::{ApiResource, DynamicObject, ObjectMeta};
 use spiderpool_crds::SpiderEndpoint;
 use spiderpool_crds::owner;
 use spiderpool_crds::pod::runtime_uid;
 use spiderpool_crds::sticky::{Keeper, ReadObject, StickyKinds};
+use spiderpool_ipam::reclaim::{Facts, Moment, Node, Phase, Pod as Seen, Report, Restart, Standing, Trace};
 use spiderpool_kit::deadline::within;
 
+use super::case::{Case, Subject, of_pool};
+use super::facts;
 use crate::application::native::controller;
 use crate::context::Context;
 use crate::kinds::KindId;
+use crate::kinds::node::NodeSketch;
+use crate::kinds::pod::PodSketch;
 use crate::write::{self, DEADLINE};
 
 /// Reads the workloads that keep addresses.
@@ -107,11 +114,110 @@ pub(super) async fn stays(context: &Context, keepers: &[Keeper]) -> Result<bool,
     Ok(false)
 }
 
-/// The UID of the pod of a name.
-pub(super) async fn pod(context: &Context, namespace: &str, name: &str) -> Result<Option<String>, write::Error> {
-    let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(context.client.clone(), namespace);
-    let found = write::look(&pods, name).await?;
-    Ok(found.map(|pod| runtime_uid(&pod.metadata).unwrap_or_default().to_owned()))
+/// A case with its endpoint as it is now.
+pub(super) async fn endpoint(context: &Context, case: &Case) -> Result<Case, write::Error> {
+    let endpoints: Api<SpiderEndpoint> = Api::namespaced(context.client.clone(), &case.key.namespace);
+    let endpoint = write::look(&endpoints, &case.key.name).await?;
+    Ok(Case {
+        endpoint: endpoint.map(Arc::new),
+        ..case.clone()
+    })
+}
+
+/// What the rule wants to know of a subject of a case whose endpoint was just read.
+pub(super) async fn facts(context: &Context, case: &Case, subject: &Subject) -> Result<Facts, write::Error> {
+    let (found, machine) = pod(context, case, subject).await?;
+    let mut trace = case.trace(subject);
+    if trace == Trace::Unrecorded && is_recorded(context, case).await? {
+        trace = Trace::Endpoint;
+    }
+    let keepers = facts::keepers(context, case, subject);
+    // The record may be that of a machine, and what the endpoint names is not instead of it.
+    let alike = stays(context, &keepers.alike).await?;
+    let standing = if alike || stays(context, &keepers.own).await? {
+        Standing::Stays
+    } else if keepers.own.is_empty() && keepers.alike.is_empty() {
+        Standing::Passing
+    } else {
+        Standing::Ends
+    };
+    let node = match facts::name_of_node(case, subject, found.as_ref()) {
+        Some(name) => facts::seen(node(context, name).await?.as_ref()),
+        None => Node::Unknown,
+    };
+    Ok(Facts {
+        trace: if alike && trace == Trace::Replaced {
+            Trace::Record
+        } else {
+            trace
+        },
+        pod: found.as_ref().map(PodSketch::seen).or(machine),
+        standing,
+        node,
+        sandboxes: case.sandboxes(subject),
+    })
+}
+
+async fn node(context: &Context, name: &str) -> Result<Option<NodeSketch>, write::Error> {
+    let nodes: Api<NodeSketch> = Api::all(context.client.clone());
+    write::look(&nodes, name).await
+}
+
+/// The pod that a subject names, by its own name; else one of a virtual machine, of which only is known that it may run.
+async fn pod(
+    context: &Context,
+    case: &Case,
+    subject: &Subject,
+) -> Result<(Option<PodSketch>, Option<Seen>), write::Error> {
+    let uid = case.uid(subject);
+    let pods: Api<PodSketch> = Api::namespaced(context.client.clone(), &case.key.namespace);
+    let found = write::look(&pods, case.pod(subject)).await?;
+    if let Some(pod) = found.filter(|pod| pod.is(uid)) {
+        return Ok((Some(pod), None));
+    }
+    let keepers = Keepers::of(context, case.endpoint.as_deref(), &case.key.to_string(), ALL);
+    let Some(pods) = MachinePods::read(context, &keepers).await? else {
+        return Ok((None, None));
+    };
+    let of_machine = keepers.own.iter().any(Keeper::is_machine);
+    let runs = match subject {
+        // Whichever pod of the machine it names, the machine uses what it has.
+        Subject::Endpoint(_) => of_machine && pods.is_running,
+        // An endpoint of the machine says what its pods use, whichever of them the record names.
+        Subject::Record(_) => pods.is_running && !(case.endpoint.is_some() && keepers.alike.is_empty()),
+    };
+    Ok((None, (pods.has(uid) || runs).then_some(RUNS)))
+}
+
+/// A pod of which only is known that it may run.
+const RUNS: Seen = Seen {
+    phase: Phase::Unknown,
+    restart: Restart::Always,
+    deletion: None,
+    report: Report::Kubelet,
+    ended: Moment(0),
+    grace: Duration::ZERO,
+    has_addresses: true,
+};
+
+/// Whether a pool has something on record under the name, which the cache did not know yet, or cannot be read.
+async fn is_recorded(context: &Context, case: &Case) -> Result<bool, write::Error> {
+    let items = case.endpoint.iter().flat_map(|endpoint| &endpoint.status.current.ips);
+    let pools: BTreeSet<&str> = items
+        .flat_map(|item| item.addresses())
+        .filter_map(|(_, pool)| pool)
+        .collect();
+    for pool in pools {
+        let Some(live) = context.pools.read(pool).await? else {
+            continue;
+        };
+        let mut found = live.records().is_err();
+        of_pool(&live, |record| found |= record.owner.pod == case.key.to_string());
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The pods of a virtual machine, which have other names than its records, and the pod that has its name.

@@ -1,8 +1,6 @@
 //! A pod that is named like a virtual machine: both have addresses on record under one name, and there is one endpoint.
 
-use serde_json::json;
-
-use super::scene::{Scene, of_machine};
+use super::scene::of_machine;
 use super::*;
 
 /// The machine `db` has 10.0.0.1, and the endpoint is that of a pod with 10.0.0.2.
@@ -14,17 +12,12 @@ fn scene() -> Scene {
     scene
 }
 
-async fn reclaim_all(scene: &Scene) {
-    let suspects = suspects(&scene.context);
-    reclaim(&scene.context, "p", suspects).await.unwrap();
-}
-
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_address_of_a_running_machine_is_not_freed() {
     let scene = scene();
     scene.machine("virtualmachineinstances", "db", &json!({}));
     scene.pod("launcher", of_machine);
-    reclaim_all(&scene).await;
+    settle(&scene).await;
     assert_eq!(scene.recorded(), ["10.0.0.1", "10.0.0.2"]);
 
     // On its way out it still runs, also where its pod is not the one on record.
@@ -33,38 +26,38 @@ async fn the_address_of_a_running_machine_is_not_freed() {
         "db",
         &json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}),
     );
-    reclaim_all(&scene).await;
+    settle(&scene).await;
     assert_eq!(scene.recorded().len(), 2);
     scene.end_pod("launcher");
     scene.pod("source", of_machine);
-    reclaim_all(&scene).await;
+    settle(&scene).await;
     assert_eq!(scene.recorded().len(), 2);
 
     scene.end_pod("source");
     scene.end_machine("virtualmachineinstances", "db");
-    reclaim_all(&scene).await;
+    settle(&scene).await;
     assert_eq!(scene.recorded(), ["10.0.0.2"]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_address_of_a_machine_that_is_switched_off_is_not_freed() {
     let scene = scene();
     scene.machine("virtualmachines", "db", &json!({}));
-    reclaim_all(&scene).await;
+    settle(&scene).await;
     assert_eq!(scene.recorded().len(), 2);
     scene.end_machine("virtualmachines", "db");
-    reclaim_all(&scene).await;
+    settle(&scene).await;
     assert_eq!(scene.recorded(), ["10.0.0.2"]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_machine_of_a_cluster_counts_though_its_kind_is_switched_off() {
     let mut scene = scene();
     scene.context.config.sticky.machines = false;
     scene.pod("launcher", of_machine);
-    reclaim_all(&scene).await;
+    settle(&scene).await;
     assert_eq!(scene.recorded().len(), 2);
     scene.end_pod("launcher");
-    reclaim_all(&scene).await;
+    settle(&scene).await;
     assert_eq!(scene.recorded(), ["10.0.0.2"]);
 }

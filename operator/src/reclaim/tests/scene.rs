@@ -11,6 +11,7 @@ use crate::testing::Cluster;
 const POOL: &str = "/apis/spiderpool.spidernet.io/v2beta1/spiderippools/p";
 const ENDPOINTS: &str = "/apis/spiderpool.spidernet.io/v2beta1/namespaces/ns/spiderendpoints";
 const PODS: &str = "/api/v1/namespaces/ns/pods";
+const NODES: &str = "/api/v1/nodes";
 const KUBEVIRT: &str = "/apis/kubevirt.io/v1/namespaces/ns";
 
 pub(crate) struct Scene {
@@ -55,8 +56,69 @@ impl Scene {
         self.cluster.put(&format!("{PODS}/{name}"), pod);
     }
 
+    /// Has the cache learn of a pod.
+    pub(crate) fn know_pod(&self, name: &str) {
+        let pod = self.cluster.get(&format!("{PODS}/{name}")).unwrap();
+        self.context.caches.pods.learn(serde_json::from_value(pod).unwrap());
+    }
+
     pub(crate) fn end_pod(&self, name: &str) {
         self.cluster.remove(&format!("{PODS}/{name}"));
+    }
+
+    /// Makes a node with these taints, or changes it.
+    pub(crate) fn node(&self, name: &str, ready: &str, taints: &[&str]) {
+        let taints: Vec<Value> = taints
+            .iter()
+            .map(|key| json!({"key": key, "effect": "NoExecute"}))
+            .collect();
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": name},
+            "spec": {"taints": taints},
+            "status": {"conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+        let node = self.cluster.put(&format!("{NODES}/{name}"), node);
+        self.context.caches.nodes.learn(serde_json::from_value(node).unwrap());
+    }
+
+    /// Deletes a node.
+    pub(crate) fn end_node(&self, name: &str) {
+        self.cluster.remove(&format!("{NODES}/{name}"));
+        let known = self.context.caches.nodes.get("", name).unwrap();
+        self.context.caches.nodes.forget(&known);
+    }
+
+    /// Has the agent note in an endpoint which sandbox it set up, or that there is none any more.
+    pub(crate) fn sandbox(&self, name: &str, container: Option<&str>) {
+        let path = format!("{ENDPOINTS}/{name}");
+        let mut endpoint = self.cluster.get(&path).unwrap();
+        endpoint["status"]["current"]["ips"][0]["networkName"] = json!("lan");
+        endpoint["status"]["current"]["ips"][0]["containerID"] = json!(container);
+        let endpoint = self.cluster.put(&path, endpoint);
+        self.context
+            .caches
+            .endpoints
+            .learn(serde_json::from_value(endpoint).unwrap());
+    }
+
+    /// Changes the status of the pool.
+    pub(crate) fn status(&self, change: impl FnOnce(&mut Value)) {
+        let mut pool = self.cluster.get(POOL).unwrap();
+        change(&mut pool["status"]);
+        let pool = self.cluster.put(POOL, pool);
+        self.context.caches.pools.learn(serde_json::from_value(pool).unwrap());
+    }
+
+    /// How often anything was written when the pool was.
+    pub(crate) fn pool_version(&self) -> u64 {
+        let pool = self.cluster.get(POOL).unwrap();
+        pool["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Changes the spec of the pool.
+    pub(crate) fn pool(&self, change: impl FnOnce(&mut Value)) {
+        let mut pool = self.cluster.get(POOL).unwrap();
+        change(&mut pool["spec"]);
+        let pool = self.cluster.put(POOL, pool);
+        self.context.caches.pools.learn(serde_json::from_value(pool).unwrap());
     }
 
     /// Makes an object of KubeVirt.
