@@ -9,7 +9,7 @@ use serde_json::Value;
 use spiderpool_crds::WorkloadKind;
 
 /// Pages for users, from the root of the checkout.
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -19,6 +19,7 @@ const PAGES: [&str; 11] = [
     "docs/certificates.md",
     "docs/cni-plugin.md",
     "docs/pools-of-a-pod.md",
+    "docs/reclaim.md",
     "docs/sticky-addresses.md",
     "examples/README.md",
 ];
