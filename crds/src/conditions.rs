@@ -14,6 +14,8 @@ pub const SHRINKING: &str = "Shrinking";
 /// Type of the condition that says whether hosts use addresses of a pool that were not given them. Absent until that was so
 /// once.
 pub const FOREIGN_HOSTS: &str = "ForeignHosts";
+/// Type of the condition that says who keeps a pool that was deleted from going. Absent as long as it was not.
+pub const TERMINATING: &str = "Terminating";
 /// Type of the condition that says whether the operator may read the workloads that a subnet serves.
 pub const WORKLOADS_READABLE: &str = "WorkloadsReadable";
 

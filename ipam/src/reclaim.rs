@@ -26,10 +26,12 @@
 //! [`Policy::without_addresses`] in R1, [`Policy::delay`] wherever a grace is waited for.
 
 mod facts;
+mod leave;
 mod life;
 mod policy;
 
 pub use facts::{Facts, Moment, Node, Phase, Pod, Report, Restart, Sandboxes, Standing, Trace};
+pub use leave::{FAREWELL, Leave, leave};
 pub use policy::{OnNodeLost, Policy};
 
 use life::Life;

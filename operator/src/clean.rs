@@ -1,15 +1,19 @@
-//! Removes every trace of Spiderpool from the API: for an uninstall that is to leave nothing behind.
+//! What an uninstall leaves behind: nothing that nobody can delete, or nothing at all.
 //!
-//! Definitions are deleted first: a definition that goes refuses new objects, so that operator and agents that still run
+//! [`finalizers`] takes the finalizers off endpoints, which nobody would do later: namespaces and pods with them could not be deleted
+//! any more. Records and everything else stay for who installs again.
+//!
+//! [`run`] removes every trace of Spiderpool from the API. Definitions are deleted first: a definition that goes refuses new objects, so that operator and agents that still run
 //! cannot make pools and endpoints again. Then finalizers are taken off until everything is gone.
 
 use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::{ApiResource, DynamicObject, ObjectMeta};
 use kube::{Api, Client};
 use serde_json::json;
+use spiderpool_crds::{SpiderEndpoint, names};
 use spiderpool_kit::deadline::{Failure, within};
 use tokio::time::Instant;
 
@@ -26,6 +30,12 @@ pub enum Error {
     /// A request failed.
     #[error("{0}")]
     Request(#[from] Failure<kube::Error>),
+    /// Endpoints get finalizers faster than these are taken off.
+    #[error("endpoints still get finalizers after {after:?}; see that no agent runs any more, and run this again")]
+    Held {
+        /// How long it was tried.
+        after: Duration,
+    },
     /// Something did not go in time.
     #[error(
         "{left} still exist after {after:?}; look at their finalizers with kubectl get crd -o yaml, and run this again"
@@ -76,6 +86,74 @@ pub async fn run(client: Client, limit: Duration) -> Result<(), Error> {
     }
 }
 
+/// Takes our finalizer off every endpoint, until a list shows none that has it.
+pub async fn finalizers(client: Client, limit: Duration) -> Result<(), Error> {
+    let deadline = Instant::now() + limit;
+    let mut total = 0_usize;
+    loop {
+        let freed = free_endpoints(&client).await?;
+        if freed == 0 {
+            tracing::info!(total, "no endpoint has a finalizer of Spiderpool");
+            return Ok(());
+        }
+        total += freed;
+        if Instant::now() >= deadline {
+            return Err(Error::Held { after: limit });
+        }
+    }
+}
+
+/// Goes through all endpoints once; tells how many had our finalizer.
+async fn free_endpoints(client: &Client) -> Result<usize, Error> {
+    let all: Api<SpiderEndpoint> = Api::all(client.clone());
+    let mut params = ListParams::default().limit(PAGE);
+    let mut found = 0;
+    loop {
+        let page = within(DEADLINE, "listing SpiderEndpoints", all.list_metadata(&params)).await;
+        let page = match page {
+            Ok(page) => page,
+            // There is no such kind.
+            Err(failure) if failure.is_not_found() => return Ok(0),
+            Err(failure) => return Err(failure.into()),
+        };
+        for endpoint in &page.items {
+            if let Some(patch) = without_finalizer(&endpoint.metadata) {
+                found += 1;
+                free_endpoint(client, &endpoint.metadata, &patch).await?;
+            }
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params.continue_token = Some(token),
+            None => return Ok(found),
+        }
+    }
+}
+
+async fn free_endpoint(client: &Client, meta: &ObjectMeta, patch: &serde_json::Value) -> Result<(), Error> {
+    let (namespace, name) = (
+        meta.namespace.as_deref().unwrap_or_default(),
+        meta.name.as_deref().unwrap_or_default(),
+    );
+    let api: Api<SpiderEndpoint> = Api::namespaced(client.clone(), namespace);
+    let what = format!("taking the finalizer off SpiderEndpoint {namespace}/{name}");
+    let params = PatchParams::default();
+    match within(DEADLINE, what, api.patch_metadata(name, &params, &Patch::Merge(patch))).await {
+        Ok(_) => Ok(()),
+        // It is gone, or somebody changed it: the next list shows whether something is left to do.
+        Err(failure) if failure.is_not_found() || failure.is_conflict() => Ok(()),
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+/// What takes our finalizer off, and leaves those of others; none if there is nothing to take off. It holds only for the version that
+/// was read.
+fn without_finalizer(meta: &ObjectMeta) -> Option<serde_json::Value> {
+    let all = meta.finalizers.as_deref().unwrap_or_default();
+    let others: Vec<&String> = all.iter().filter(|finalizer| *finalizer != names::FINALIZER).collect();
+    (others.len() < all.len())
+        .then(|| json!({"metadata": {"resourceVersion": meta.resource_version, "finalizers": others}}))
+}
+
 async fn free_objects(client: &Client, definition: &CustomResourceDefinition) -> Result<(), Error> {
     let Some(version) = definition.spec.versions.first() else {
         return Ok(());
@@ -120,4 +198,23 @@ async fn free_objects(client: &Client, definition: &CustomResourceDefinition) ->
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_finalizer_goes_and_only_from_what_was_read() {
+        let meta = |finalizers: &[&str]| ObjectMeta {
+            resource_version: Some("7".to_owned()),
+            finalizers: Some(finalizers.iter().map(|finalizer| (*finalizer).to_owned()).collect()),
+            ..ObjectMeta::default()
+        };
+        let patch = without_finalizer(&meta(&["their.org/hold", names::FINALIZER]));
+        let expected = json!({"metadata": {"resourceVersion": "7", "finalizers": ["their.org/hold"]}});
+        assert_eq!(patch, Some(expected));
+        assert_eq!(without_finalizer(&meta(&["their.org/hold"])), None);
+        assert_eq!(without_finalizer(&ObjectMeta::default()), None);
+    }
 }

@@ -35,7 +35,8 @@ pub struct Cli {
 pub enum Command {
     /// Work until stopped. Replicas elect a leader; the others stand by with warm caches.
     Daemon(Box<Daemon>),
-    /// Delete the custom resource definitions of Spiderpool with every object of theirs, whoever still uses them.
+    /// Delete the custom resource definitions of Spiderpool with every object of theirs, whoever still uses them; or only take the
+    /// finalizers off endpoints.
     Clean(Clean),
 }
 
@@ -131,6 +132,10 @@ impl Daemon {
 /// Options of `clean`.
 #[derive(Debug, Args)]
 pub struct Clean {
+    /// Delete nothing: only take the finalizers off endpoints, which nobody does when no agent and no controller runs any more.
+    #[arg(long)]
+    pub finalizers: bool,
+
     /// Seconds after which to give up.
     #[arg(long, default_value_t = 120)]
     pub timeout_seconds: u64,

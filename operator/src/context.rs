@@ -17,6 +17,7 @@ use crate::application::Applications;
 use crate::config::Config;
 use crate::kinds::Kinds;
 use crate::kinds::crd::Crd;
+use crate::kinds::namespace::NamespaceSketch;
 use crate::kinds::node::NodeSketch;
 use crate::kinds::owner::Led;
 use crate::kinds::pod::PodSketch;
@@ -51,6 +52,8 @@ pub struct Caches {
     pub pods: Cache<PodSketch>,
     /// Nodes.
     pub nodes: Cache<NodeSketch>,
+    /// Namespaces.
+    pub namespaces: Cache<NamespaceSketch>,
     /// Definitions of kinds, by group and kind too.
     pub crds: Cache<Crd>,
     /// ReplicaSets, by the UID of their controller too.
@@ -156,6 +159,7 @@ impl Context {
             reserved: Cache::detached(Options::default()),
             endpoints: Cache::detached(Options::default().index(crate::reclaim::by_node)),
             nodes: Cache::detached(Options::default()),
+            namespaces: Cache::detached(Options::default()),
             pods: Cache::detached(Options::default()),
             crds: Cache::detached(Options::default()),
             replica_sets: Cache::detached(Options::default()),

@@ -24,6 +24,7 @@ use crate::cli::Daemon;
 use crate::config::Config;
 use crate::context::{Caches, Context, Queues, filled};
 use crate::kinds::crd::Crd;
+use crate::kinds::namespace::NamespaceSketch;
 use crate::kinds::node::NodeSketch;
 use crate::kinds::owner::Led;
 use crate::kinds::pod::PodSketch;
@@ -139,6 +140,7 @@ impl Starter<'_> {
             reserved: self.cache(Options::default()),
             endpoints: self.cache(Options::default().index(reclaim::by_node)),
             nodes: self.cache(Options::default().trim(NodeSketch::trim)),
+            namespaces: self.cache(Options::default().trim(NamespaceSketch::trim)),
             pods: self.cache(Options::default().trim(PodSketch::trim).index(PodSketch::index)),
             crds: self.cache(Options::default().index(Crd::index).page(LARGE)),
             replica_sets: self.workloads(),
@@ -192,9 +194,7 @@ fn start(process: &Process, options: &Daemon, context: Arc<Context>, kinds: Vec<
             feed("pools", Box::pin(triggers::follow_pools(context.clone())));
             feed("reservations", Box::pin(triggers::follow_reserved(context.clone())));
             feed("other kinds", Box::pin(foreign::manage(context.clone(), tasks.clone())));
-            if context.reclaim.policy.enabled {
-                tasks.spawn_infallible("reclaim", tasks.until_stop(Box::pin(reclaim::run(context.clone()))));
-            }
+            tasks.spawn_infallible("reclaim", tasks.until_stop(Box::pin(reclaim::run(context.clone()))));
             work(&tasks, workers, &context);
             lead(&context).await;
         }),
@@ -214,6 +214,7 @@ async fn synced(context: &Context) {
         filled(LATE, |deadline| caches.endpoints.synced(deadline)),
         filled(LATE, |deadline| caches.pods.synced(deadline)),
         filled(LATE, |deadline| caches.nodes.synced(deadline)),
+        filled(LATE, |deadline| caches.namespaces.synced(deadline)),
         filled(LATE, |deadline| caches.crds.synced(deadline)),
     );
     for kind in context.kinds.all() {

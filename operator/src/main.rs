@@ -16,7 +16,11 @@ async fn main() -> anyhow::Result<()> {
         Command::Clean(options) => match client::infer().await.and_then(client::patient) {
             Ok(client) => {
                 let limit = Duration::from_secs(options.timeout_seconds);
-                clean::run(client, limit).await.map_err(Into::into)
+                let cleaned = match options.finalizers {
+                    true => clean::finalizers(client, limit).await,
+                    false => clean::run(client, limit).await,
+                };
+                cleaned.map_err(Into::into)
             }
             Err(error) => Err(error.into()),
         },

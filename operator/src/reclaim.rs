@@ -4,7 +4,7 @@
 //! Whether an address goes is one rule, [`spiderpool_ipam::reclaim`]. Here is what it is asked about and what follows:
 //! [`watch`] turns changes into names that are worth a look, [`check`] finds what no change told of, [`suspects`] remembers when to
 //! look and since when nobody was found, [`case`] gathers what is on record under a name, [`facts`] and [`live`] read what the rule
-//! wants to know, and [`apply`] frees.
+//! wants to know, [`apply`] frees, and [`leave`](mod@leave) lets endpoints go that hold up the end of their namespace.
 //!
 //! The caches only raise suspicions. An address is freed when two live looks, as far apart as the rule says, found the same, by a
 //! write that compares the whole owner and fails if anything changed meanwhile.
@@ -13,6 +13,7 @@ mod apply;
 mod case;
 mod check;
 mod facts;
+mod leave;
 mod live;
 pub mod settings;
 mod suspects;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use spiderpool_ipam::reclaim::{Decision, IN_FLIGHT, Keep, Reason, decide};
+use spiderpool_ipam::reclaim::{Decision, IN_FLIGHT, Keep, Leave, Reason, decide, leave};
 use spiderpool_kit::cache::Key;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
@@ -96,11 +97,12 @@ async fn look(context: &Context, suspects: &mut Suspects) {
     });
     let looks: Vec<(Key, Found, Result<Verdict, write::Error>)> =
         futures::stream::iter(looks).buffer_unordered(AT_A_TIME).collect().await;
-    let mut freeing = Vec::new();
+    let (mut freeing, mut leaving) = (Vec::new(), Vec::new());
     for (key, found, verdict) in looks {
         match verdict {
             Ok(verdict) => {
                 suspects.put(key.clone(), verdict.found, verdict.again);
+                leaving.extend(verdict.leave.into_iter().map(|left| (key.clone(), left)));
                 freeing.extend(
                     verdict
                         .free
@@ -115,9 +117,12 @@ async fn look(context: &Context, suspects: &mut Suspects) {
         }
     }
     // Of what was freed nothing should be left then, and what could not be freed is tried again.
-    let freed = freeing.iter().map(|(key, ..)| (key.clone(), SHORTEST)).collect();
+    let freed = freeing.iter().map(|(key, ..)| key);
+    let again = freed.chain(leaving.iter().map(|(key, _)| key));
+    let again = again.map(|key| (key.clone(), SHORTEST)).collect();
     apply::free(context, freeing).await;
-    suspects.note(freed, Instant::now());
+    leave::go(context, leaving).await;
+    suspects.note(again, Instant::now());
 }
 
 /// What a look at one name gave.
@@ -129,6 +134,8 @@ struct Verdict {
     again: Option<Instant>,
     /// What is to be freed.
     free: Vec<(Freed, Reason)>,
+    /// Endpoints that go while the addresses are kept.
+    leave: Vec<Freed>,
 }
 
 impl Verdict {
@@ -144,7 +151,7 @@ async fn consider(context: &Context, case: &Case, found: &Found, begun: Instant)
         Glance::Later(again) => Ok(Verdict {
             found: kept(case, found),
             again: again.map(|again| Instant::now() + again),
-            free: Vec::new(),
+            ..Verdict::default()
         }),
     }
 }
@@ -167,6 +174,9 @@ fn glance(context: &Context, case: &Case, found: &Found) -> Glance {
     let mut later: Option<Duration> = None;
     for subject in case.subjects() {
         let (facts, policy) = (facts::cached(context, case, &subject), case.policy(context, &subject));
+        if facts.pod.is_none() && case.is_leaving(context, &subject) {
+            return Glance::Live;
+        }
         match decide(&facts, &policy, facts::now(), None) {
             // How long a pod has been gone is counted from a live look.
             Decision::Keep(Keep::Identity) if !found.contains_key(&subject) => return Glance::Live,
@@ -196,6 +206,13 @@ async fn stare(context: &Context, case: &Case, found: &Found, begun: Instant) ->
             continue;
         }
         verdict.found.insert(subject.clone(), since.unwrap_or(now));
+        if case.is_leaving(context, &subject) && !matches!(decision, Decision::Free(_)) {
+            match leave(&facts, waited) {
+                Leave::Stays => {}
+                Leave::Later(left) => verdict.again_at(now + left),
+                Leave::Now => verdict.leave.push(case.freed(&subject)),
+            }
+        }
         match decision {
             Decision::Keep(Keep::Identity) if !facts::is_settled(context, &case, &subject) => {
                 verdict.again_at(now + waited.unwrap_or_default().clamp(SHORTEST, LONGEST));

@@ -221,9 +221,9 @@ goes, nor an update that leaves spec and labels as they are, such as taking a fi
     object.metadata.?labels.orValue({}) != oldObject.metadata.?labels.orValue({})
 {{- end -}}
 
-{{/* Name of what removes everything at an uninstall, if asked to. */}}
+{{/* Name of what cleans up at an uninstall. */}}
 {{- define "spiderpool.cleanName" -}}
-{{ .Values.spiderpoolController.name }}-hook-pre-delete
+{{ .Values.spiderpoolController.name }}-hook-{{ ternary "pre" "post" .Values.spiderpoolController.cleanup.enable }}-delete
 {{- end -}}
 
 {{/* User name of its service account, as the API server sees it. */}}

@@ -9,6 +9,7 @@ pub mod crd;
 pub mod discover;
 pub mod foreign;
 pub mod former;
+pub mod namespace;
 pub mod node;
 pub mod owner;
 pub mod pod;

@@ -8,6 +8,7 @@ pub mod admit;
 pub mod adopt;
 pub mod board;
 pub mod foreign;
+pub mod holders;
 pub mod index;
 pub mod shrink;
 pub mod status;
@@ -127,10 +128,16 @@ fn described(pool: &SpiderIPPool, tie: &Tie) -> Option<SpiderIPPool> {
     filled.or_else(|| adopted.cloned())
 }
 
-/// Takes the finalizer off a pool that goes and of which no address is recorded. An address taken meanwhile makes the write
-/// fail, since it is based on the state that was looked at.
+/// Takes the finalizer off a pool that goes and of which no address is recorded, or tells who has one. An address taken meanwhile
+/// makes the write fail, since it is based on the state that was looked at.
 async fn release(context: &Context, pool: &SpiderIPPool) -> Result<(), write::Error> {
     if !used::is_unused(pool) {
+        let told = holders::tell(pool, Timestamp::now());
+        if pool.status.as_ref() != Some(&told) {
+            let mut pool = pool.clone();
+            pool.status = Some(told);
+            context.pools.replace_status(&pool).await?;
+        }
         return Ok(());
     }
     if let Some(released) = complete::released(pool) {

@@ -105,7 +105,7 @@ fn without<'a>(
 }
 
 /// Deletes this very endpoint, and only if it is still as it was looked at.
-async fn delete(context: &Context, endpoint: &SpiderEndpoint) -> Result<(), write::Error> {
+pub(super) async fn delete(context: &Context, endpoint: &SpiderEndpoint) -> Result<(), write::Error> {
     let (namespace, name) = (endpoint.namespace().unwrap_or_default(), endpoint.name_any());
     let api: Api<SpiderEndpoint> = Api::namespaced(context.client.clone(), &namespace);
     let _permit = context.leadership.write_permit().ok_or(write::Error::NotLeader)?;

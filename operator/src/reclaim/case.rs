@@ -13,9 +13,10 @@ use spiderpool_kit::cache::Key;
 
 use super::apply::Freed;
 use crate::context::Context;
+use crate::kinds::namespace;
 
 /// Member of a record that tells the node of its pod. Records of earlier versions have none.
-const NODE: &str = "node";
+pub(super) const NODE: &str = "node";
 
 /// An address with its recorded owner.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -185,6 +186,14 @@ impl Case {
         } else {
             Sandboxes::Unsaid
         }
+    }
+
+    /// Whether the endpoint is on its way out with its namespace, which waits for it.
+    pub(super) fn is_leaving(&self, context: &Context, subject: &Subject) -> bool {
+        let ends = |endpoint: &Arc<SpiderEndpoint>| endpoint.metadata.deletion_timestamp.is_some();
+        matches!(subject, Subject::Endpoint(_))
+            && self.endpoint.as_ref().is_some_and(ends)
+            && namespace::is_ending(context, &self.key.namespace)
     }
 
     /// The policy that holds for a subject. Where pools differ, what one pod has goes when all of them allow it.

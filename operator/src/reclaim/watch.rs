@@ -1,7 +1,7 @@
 //! From what changes to the names that are worth a look.
 //!
 //! A pod that goes, an endpoint without its pod, a pool whose records change, a node that is lost, comes back or is said to be off, a
-//! set that changes size. Whoever falls behind looks at everything.
+//! namespace that is deleted, a set that changes size. Whoever falls behind looks at everything.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{check, live};
 use crate::application::native::controller;
 use crate::context::Context;
+use crate::kinds::namespace::NamespaceSketch;
 use crate::kinds::node::NodeSketch;
 use crate::kinds::pod::PodSketch;
 
@@ -28,6 +29,7 @@ pub(super) struct Watch {
     endpoints: Changes<SpiderEndpoint>,
     pools: Changes<SpiderIPPool>,
     nodes: Changes<NodeSketch>,
+    namespaces: Changes<NamespaceSketch>,
     sets: Changes<StatefulSet>,
     /// Pools whose records changed, and when they are read.
     changed: BTreeSet<String>,
@@ -42,6 +44,7 @@ impl Watch {
             endpoints: caches.endpoints.subscribe(),
             pools: caches.pools.subscribe(),
             nodes: caches.nodes.subscribe(),
+            namespaces: caches.namespaces.subscribe(),
             sets: caches.stateful_sets.subscribe(),
             changed: BTreeSet::new(),
             read_at: None,
@@ -62,6 +65,7 @@ impl Watch {
                 change = self.pods.next() => of_pod(context, change?),
                 change = self.endpoints.next() => of_endpoint(context, change?),
                 change = self.nodes.next() => of_node(context, change?),
+                change = self.namespaces.next() => of_namespace(context, change?),
                 change = self.sets.next() => of_set(context, change?),
                 change = self.pools.next() => self.of_pool(change?),
                 () = reading => Found::Names(self.read(context)),
@@ -172,6 +176,22 @@ pub fn by_node(endpoint: &SpiderEndpoint) -> Vec<String> {
     vec![endpoint.status.current.node.clone()]
 }
 
+/// What is left in a namespace when it begins to go. What is deleted in it later tells of itself.
+fn of_namespace(context: &Context, change: Change<NamespaceSketch>) -> Found {
+    let name = match change {
+        Change::Applied { old, new } if new.is_ending() && !old.as_ref().is_some_and(|old| old.is_ending()) => {
+            new.name_any()
+        }
+        Change::Applied { .. } | Change::Deleted(_) | Change::Malformed(_) => return Found::nothing(),
+        Change::Resynced => return Found::Everything,
+    };
+    let endpoints = context.caches.endpoints.list();
+    let left = endpoints
+        .iter()
+        .filter(|endpoint| endpoint.metadata.namespace.as_ref() == Some(&name) && !check::is_used(context, endpoint));
+    Found::Names(left.map(|endpoint| check::key_of(endpoint)).collect())
+}
+
 fn of_set(context: &Context, change: Change<StatefulSet>) -> Found {
     let set = match change {
         Change::Applied { old: Some(old), new } if is_alike(&old, &new) => return Found::nothing(),
@@ -266,6 +286,15 @@ mod tests {
         scene.pod("shop", |_| {});
         scene.know_pod("shop");
         scene.node("n1", "Unknown", &[]);
+        assert_eq!(next(&scene, &mut watch).await, Vec::<String>::new());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_that_begins_to_go_is_worth_a_look_at_what_is_left_in_it() {
+        let (scene, mut watch) = scene();
+        scene.end_namespace();
+        assert_eq!(next(&scene, &mut watch).await, ["ns/shop"]);
+        scene.end_namespace();
         assert_eq!(next(&scene, &mut watch).await, Vec::<String>::new());
     }
 

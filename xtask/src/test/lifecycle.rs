@@ -1,4 +1,4 @@
-//! The chart's life on a cluster: uninstalling keeps what users made, installing again finds it, and with the clean-up value
+//! The chart's life on a cluster: uninstalling keeps what users made without finalizers on endpoints, installing again finds it, and with the clean-up value
 //! nothing stays.
 
 use std::time::Duration;
@@ -24,12 +24,40 @@ metadata: {name: lifecycle}
 spec: {subnet: 10.95.0.0/24, ips: [10.95.0.10-10.95.0.20]}
 ";
 
+/// An endpoint, as an agent makes it.
+const ENDPOINT: &str = "
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderEndpoint
+metadata: {name: lifecycle, namespace: default, finalizers: [spiderpool.spidernet.io]}
+status:
+  ownerControllerType: Pod
+  ownerControllerName: lifecycle
+  current: {uid: lifecycle, node: '', ips: []}
+";
+
 /// Runs through it. Leaves the cluster without the product.
 pub(super) fn run(cluster: &Cluster, ui: &Ui) -> Result<()> {
     ui.step("uninstalled: subnets and their kind stay", |_| {
         cluster.apply(SUBNET)?;
+        cluster.apply(ENDPOINT)?;
         uninstall(cluster)?;
         ensure!(kinds(cluster)? == KINDS, "a custom resource definition is gone");
+        let held = cluster.kubectl(&["get", "se", "-A", "-o", "jsonpath={.items[*].metadata.finalizers}"])?;
+        ensure!(
+            held.trim().is_empty(),
+            "endpoints have finalizers that nobody takes off: {held}"
+        );
+        let hooks = cluster.kubectl(&[
+            "get",
+            "job,sa,clusterrole,clusterrolebinding",
+            "-n",
+            NAMESPACE,
+            "-l",
+            OWN,
+            "-o",
+            "name",
+        ])?;
+        ensure!(hooks.trim().is_empty(), "left behind: {hooks}");
         nothing_of_the_webhook(cluster)?;
         cluster.kubectl(&["get", "ss", "lifecycle"]).map(drop)
     })?;

@@ -154,6 +154,35 @@ impl Scene {
         endpoint
     }
 
+    /// Has somebody delete an endpoint, which its finalizer holds.
+    pub(crate) fn end_endpoint(&self, name: &str) {
+        let path = format!("{ENDPOINTS}/{name}");
+        let mut endpoint = self.cluster.get(&path).unwrap();
+        endpoint["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        let endpoint = self.cluster.put(&path, endpoint);
+        self.context
+            .caches
+            .endpoints
+            .learn(serde_json::from_value(endpoint).unwrap());
+    }
+
+    /// Has somebody delete the namespace.
+    pub(crate) fn end_namespace(&self) {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": "ns", "uid": "ns", "deletionTimestamp": "2026-01-01T00:00:00Z"}});
+        let namespace = self.cluster.put("/api/v1/namespaces/ns", namespace);
+        self.context
+            .caches
+            .namespaces
+            .learn(serde_json::from_value(namespace).unwrap());
+    }
+
+    /// The text of the pool's records.
+    pub(crate) fn records(&self) -> String {
+        let pool = self.cluster.get(POOL).unwrap();
+        pool["status"]["allocatedIPs"].as_str().unwrap_or_default().to_owned()
+    }
+
     pub(crate) fn has_endpoint(&self, name: &str) -> bool {
         self.cluster.get(&format!("{ENDPOINTS}/{name}")).is_some()
     }
