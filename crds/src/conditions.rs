@@ -16,6 +16,9 @@ pub const SHRINKING: &str = "Shrinking";
 pub const FOREIGN_HOSTS: &str = "ForeignHosts";
 /// Type of the condition that says who keeps a pool that was deleted from going. Absent as long as it was not.
 pub const TERMINATING: &str = "Terminating";
+/// Type of the condition that says whether a pool gives out nothing because the storage of the API server was restored. Absent until
+/// that was so once.
+pub const RESTORING: &str = "Restoring";
 /// Type of the condition that says whether the operator may read the workloads that a subnet serves.
 pub const WORKLOADS_READABLE: &str = "WorkloadsReadable";
 

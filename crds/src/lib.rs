@@ -28,7 +28,7 @@ pub use generate::{YamlError, all_crds, yaml_files};
 pub use json_path::{JsonPath, JsonPathError};
 pub use types::{
     EndpointStatus, IPPoolSpec, IPPoolStatus, MAX_MULTUS_NAMES, MAX_NAMES, MAX_RANGES, MAX_ROUTES, MAX_SELECTOR_TERMS,
-    MAX_SELECTOR_VALUES, NicDetail, PodAllocation, ReservedIPSpec, Route, SpiderEndpoint, SpiderIPPool,
+    MAX_SELECTOR_VALUES, NicDetail, PodAllocation, ReservedIPSpec, Restoring, Route, SpiderEndpoint, SpiderIPPool,
     SpiderReservedIP, SpiderSubnet, SubnetSpec, SubnetStatus, UnknownMembers,
 };
 pub use workload::{DEFAULT_TEMPLATE_PATH, WorkloadKind};

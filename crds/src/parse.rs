@@ -213,6 +213,11 @@ impl SpiderIPPool {
         ready.is_some_and(|ready| ready.status == "True")
     }
 
+    /// Whether it gives out nothing until agents have put on record again what their pods have.
+    pub fn is_restoring(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.restoring.is_some())
+    }
+
     /// Why the operator found that no address may be given out, if it checked the pool in its present form and did.
     pub fn refusal(&self) -> Option<&str> {
         let ready = self.checked().filter(|ready| ready.status == "False");

@@ -107,6 +107,11 @@ fn pool_schema() {
         ".status.conditions array",
         ".status.fence string",
         ".status.heldIPs string",
+        ".status.restoring object",
+        ".status.restoring.asserted array required",
+        ".status.restoring.asserted[] string",
+        ".status.restoring.by string required",
+        ".status.restoring.since string required",
         ".status.totalIPCount integer minimum=0.0",
     ];
     assert_outline("SpiderIPPool", &[&NETWORK[..], &rest].concat());

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use kube::Resource;
 use serde::de::DeserializeOwned;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -80,6 +80,10 @@ struct Inner<K> {
     version: watch::Sender<u64>,
     synced: watch::Sender<bool>,
     health: health::Health,
+    /// Counts how often history was found rewound.
+    rewinds: watch::Sender<u64>,
+    /// Told when everything is to be listed anew.
+    renewal: Notify,
     /// Cancelled when nothing feeds the cache any more.
     ended: CancellationToken,
 }
@@ -200,6 +204,24 @@ impl<K: Held> Cache<K> {
     /// How long the watch has been broken.
     pub fn down_for(&self) -> Duration {
         self.outage().map(|outage| outage.lasted()).unwrap_or_default()
+    }
+
+    /// Counts how often a list showed an older state than was told of before: the storage of the API server was restored. It is
+    /// counted before anybody can see that state here.
+    pub fn rewinds(&self) -> watch::Receiver<u64> {
+        self.inner.rewinds.subscribe()
+    }
+
+    /// Lists everything anew and replaces what is stored by that, whatever its revisions, for who has found out that the storage
+    /// was restored. Waits for that.
+    pub async fn renew(&self, deadline: Instant) -> Result<(), WaitError> {
+        self.change(|store| {
+            store.distrust();
+            Vec::new()
+        });
+        self.inner.renewal.notify_one();
+        self.wait(deadline, |store| (!store.is_distrusted()).then_some(()))
+            .await
     }
 
     fn timed_out(&self) -> WaitError {

@@ -17,8 +17,10 @@
 //! * **Forgotten object**: its deletion was acknowledged but has no revision we know. Reports about that UID,
 //!   and about predecessors of it, are ignored until the watch or a list has shown it gone.
 //! * **Storage restored from a backup**: a list reads the newest state, so it cannot be older than what was stored when it
-//!   began. If it is, history was rewound; revisions mean nothing any more and the list replaces everything. Since that takes
-//!   away what was learnt, who lists asks again before believing it ([`Store::is_rewound`]).
+//!   began, and no object in it older than the one that was stored, unless that was learnt after the list. If one is, history was
+//!   rewound, even where a restore moved the revision on; revisions mean nothing any more and the list replaces everything. Since
+//!   that takes away what was learnt, who lists asks again before believing it ([`Store::is_rewound`]).
+//! * **Distrusted store**: somebody else found history rewound. The next list replaces everything.
 //!
 //! A new object under an old name (other UID) is reported as a deletion followed by an addition, as nobody may take one
 //! for the other.
@@ -86,6 +88,14 @@ pub type Decoded<K> = Result<K, Box<Malformed>>;
 #[derive(Debug, Clone, Copy)]
 pub struct ListStart {
     highest: u64,
+    distrusted: bool,
+}
+
+impl ListStart {
+    /// Whether the list was asked for because what is stored is not to be trusted.
+    pub const fn is_distrusted(self) -> bool {
+        self.distrusted
+    }
 }
 
 #[derive(Debug)]
@@ -118,6 +128,7 @@ pub struct Store<K> {
     /// UID of what was deleted, and the last revision it was held at.
     forgotten: HashMap<Key, (String, u64)>,
     watched: u64,
+    distrusted: bool,
     index: Index<K>,
 }
 
@@ -127,6 +138,7 @@ impl<K> Default for Store<K> {
             entries: HashMap::new(),
             forgotten: HashMap::new(),
             watched: 0,
+            distrusted: false,
             index: Index::default(),
         }
     }
@@ -227,19 +239,40 @@ impl<K: Resource> Store<K> {
             .unwrap_or(0);
         ListStart {
             highest: stored.max(self.watched),
+            distrusted: self.distrusted,
         }
     }
 
-    /// Whether a list whose snapshot has revision `at` is older than what was stored when it began.
-    pub fn is_rewound(start: ListStart, at: u64) -> bool {
-        at < start.highest
+    /// Whether a list whose snapshot has revision `at` is older than what was stored when it began, or has an object that is older
+    /// than it was at that revision.
+    pub fn is_rewound(&self, start: ListStart, at: u64, items: &[Decoded<K>]) -> bool {
+        at < start.highest || items.iter().any(|item| self.was_newer(meta_of(item), at))
+    }
+
+    fn was_newer(&self, offered: &ObjectMeta, at: u64) -> bool {
+        let stored = self.entries.get(&Key::of_meta(offered)).map(Entry::meta);
+        stored.is_some_and(|stored| {
+            let held = revision(stored);
+            uid(stored) == uid(offered) && revision(offered) < held && held <= at
+        })
+    }
+
+    /// Has the next list replace everything, whatever its revision.
+    pub fn distrust(&mut self) {
+        self.distrusted = true;
+    }
+
+    /// Whether what is stored waits to be replaced.
+    pub const fn is_distrusted(&self) -> bool {
+        self.distrusted
     }
 
     /// Takes in a complete list whose snapshot has revision `at`.
     pub fn finish_list(&mut self, start: ListStart, at: u64, items: Vec<Decoded<K>>) -> Vec<Change<K>> {
         let mut changes = Vec::new();
-        let rewound = Self::is_rewound(start, at);
+        let rewound = start.distrusted || self.is_rewound(start, at, &items);
         if rewound {
+            self.distrusted &= !start.distrusted;
             self.forgotten.clear();
         }
         let listed: HashSet<Key> = items.iter().map(|item| Key::of_meta(meta_of(item))).collect();

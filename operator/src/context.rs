@@ -25,6 +25,7 @@ use crate::metrics::Waiting;
 use crate::pool::admit::Unaccounted;
 use crate::pool::board::Board;
 use crate::pool::index;
+use crate::pool::restore::Pauses;
 use crate::pool::shrink::Marks;
 use crate::reclaim::settings::Settings;
 use crate::reclaim::tally::Tally;
@@ -121,6 +122,8 @@ pub struct Context {
     pub pace: Pace,
     /// Pods whose end changes what becomes of a pool.
     pub awaited: Awaited,
+    /// Pauses of pools after a restore of the API server's storage.
+    pub pauses: Pauses,
     /// When addresses are reclaimed.
     pub reclaim: Settings,
     /// How many were.
@@ -203,6 +206,7 @@ impl Context {
             shrinking: Marks::default(),
             pace: Pace::default(),
             awaited: Awaited::default(),
+            pauses: Pauses::default(),
             reclaim: Settings {
                 policy: spiderpool_ipam::reclaim::Policy::default(),
                 after: Duration::from_secs(300),

@@ -33,6 +33,7 @@ use crate::kinds::{Kinds, Watched, Workloads, discover, foreign};
 use crate::metrics::Waiting;
 use crate::pool::admit::Unaccounted;
 use crate::pool::board::Board;
+use crate::pool::restore::Pauses;
 use crate::pool::shrink::Marks;
 use crate::reclaim::settings::Settings;
 use crate::reclaim::tally::Tally;
@@ -108,6 +109,7 @@ pub async fn run(options: &Daemon) -> anyhow::Result<()> {
         shrinking: Marks::default(),
         pace: Pace::default(),
         awaited: Awaited::default(),
+        pauses: Pauses::default(),
         reclaim: Settings::from(&options.gc),
         tally: Tally::register(&metrics),
     });
@@ -193,6 +195,7 @@ fn start(process: &Process, options: &Daemon, context: Arc<Context>, kinds: Vec<
             feed("subnets", Box::pin(triggers::follow_subnets(context.clone())));
             feed("pools", Box::pin(triggers::follow_pools(context.clone())));
             feed("reservations", Box::pin(triggers::follow_reserved(context.clone())));
+            feed("restores", Box::pin(pool::restore::watch(context.clone())));
             feed("other kinds", Box::pin(foreign::manage(context.clone(), tasks.clone())));
             tasks.spawn_infallible("reclaim", tasks.until_stop(Box::pin(reclaim::run(context.clone()))));
             work(&tasks, workers, &context);

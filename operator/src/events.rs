@@ -48,6 +48,10 @@ pub enum Reason {
     PoolRefused,
     /// Hosts use addresses of a pool that were not given them.
     ForeignHosts,
+    /// The storage of the API server was restored, and a pool gives out nothing for a while.
+    Restoring,
+    /// It gives out addresses again.
+    Restored,
     /// The pool has addresses of another one, which comes first.
     Overlap,
     /// Something is wrong with a reservation.
@@ -71,7 +75,7 @@ impl Reason {
     /// Whether somebody should look.
     pub const fn severity(self) -> Severity {
         match self {
-            Self::Created | Self::Resized | Self::Deleted | Self::Shrinking => Severity::Normal,
+            Self::Created | Self::Resized | Self::Deleted | Self::Shrinking | Self::Restored => Severity::Normal,
             Self::WaitingForAddresses
             | Self::AnnotationInvalid
             | Self::SubnetNotFound
@@ -86,6 +90,7 @@ impl Reason {
             | Self::PoolRefused
             | Self::ForeignHosts
             | Self::Overlap
+            | Self::Restoring
             | Self::ReservedIPInvalid
             | Self::SurgeBlocked
             | Self::LimitExceeded

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use endpoint::{EndpointStatus, NicDetail, PodAllocation, SpiderEndpoint};
-pub use pool::{IPPoolSpec, IPPoolStatus, SpiderIPPool};
+pub use pool::{IPPoolSpec, IPPoolStatus, Restoring, SpiderIPPool};
 pub use reserved::{ReservedIPSpec, SpiderReservedIP};
 pub use subnet::{SpiderSubnet, SubnetSpec, SubnetStatus};
 

@@ -111,6 +111,28 @@ pub struct IPPoolSpec {
     pub other: UnknownMembers,
 }
 
+/// A pause in giving out addresses, after the API server went back to an older state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Restoring {
+    /// Since when.
+    #[serde(default)]
+    pub since: String,
+
+    /// Who found out: the agent of this node, or the controller.
+    #[serde(default)]
+    pub by: String,
+
+    /// Nodes whose agents have put on record again what their pods have.
+    #[serde(default)]
+    pub asserted: Vec<String>,
+
+    /// Members this version does not know.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub other: UnknownMembers,
+}
+
 /// Who uses which address. Written by Spiderpool only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -128,6 +150,11 @@ pub struct IPPoolStatus {
     /// more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<String>,
+
+    /// Present while nothing is given out because the storage of the API server went back to an older state, until the agents have
+    /// put on record again what their pods have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restoring: Option<Restoring>,
 
     /// Number of addresses of the pool: ips without excludeIPs.
     #[serde(default, rename = "totalIPCount", skip_serializing_if = "Option::is_none")]

@@ -15,6 +15,8 @@ pub enum Rejection {
     WrongPattern(&'static str),
     /// It is being deleted.
     Terminating,
+    /// The storage of the API server was restored, and not all agents have put on record again what their pods have.
+    Restoring,
     /// `spec.disable` is true.
     Disabled,
     /// It holds the other family, or nobody can tell which.
@@ -153,6 +155,7 @@ impl Rejection {
             Self::NotFound | Self::NoMatch => "NotFound",
             Self::WrongPattern(_) => "WrongPattern",
             Self::Terminating => "Terminating",
+            Self::Restoring => "Restoring",
             Self::Disabled => "Disabled",
             Self::WrongVersion { .. } => "WrongVersion",
             Self::Broken(_) => "Broken",
@@ -203,6 +206,11 @@ impl fmt::Display for About<'_> {
                 write!(f, "{pool:?} is neither a name nor a pattern of names: {problem}")
             }
             Rejection::Terminating => write!(f, "IPPool {pool} is being deleted"),
+            Rejection::Restoring => write!(
+                f,
+                "IPPool {pool} gives out nothing for less than a minute: the storage of the API server was restored, and the agents \
+                 put on record again what their pods have"
+            ),
             Rejection::Disabled => write!(f, "IPPool {pool} is disabled (spec.disable)"),
             Rejection::WrongVersion {
                 wanted,

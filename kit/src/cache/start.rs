@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLock};
 use k8s_openapi::NamespaceResourceScope;
 use kube::core::{ApiResource, DeserializeGuard, DynamicObject};
 use kube::{Api, Client, Resource};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Cache, FEED, Held, Inner, Object, Options, health, watch_loop};
@@ -72,6 +72,8 @@ impl<K: Held> Cache<K> {
                 feed: broadcast::Sender::new(FEED),
                 version: watch::Sender::new(0),
                 synced: watch::Sender::new(false),
+                rewinds: watch::Sender::new(0),
+                renewal: Notify::new(),
                 ended: CancellationToken::new(),
             }),
         }

@@ -187,6 +187,31 @@ async fn an_expired_position_is_followed_by_a_list() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_restored_storage_is_told_once_and_a_renewed_cache_is_that_of_its_list() {
+    let server = Server::start(Options::default());
+    server.reply(Reply::Json(list(7, &[map("a", "u", 5)])));
+    let mut rewinds = server.cache.rewinds();
+    server.cache.synced(soon()).await.unwrap();
+    server.reply(Reply::Status(410));
+    server.reply(Reply::Json(list(90, &[map("a", "u", 3)])));
+    server.reply(Reply::Json(list(91, &[map("a", "u", 3)])));
+    server.has("a", 3).await;
+    assert!(rewinds.has_changed().unwrap());
+    assert_eq!(*rewinds.borrow_and_update(), 1);
+    // A watch is open when somebody asks.
+    let _open = server.watch();
+    let renewed = async {
+        tokio::task::yield_now().await;
+        server.cache.renew(soon()).await
+    };
+    let answer = async { server.reply(Reply::Json(list(95, &[map("a", "u", 2)]))) };
+    let (renewed, ()) = tokio::join!(renewed, answer);
+    renewed.unwrap();
+    server.has("a", 2).await;
+    assert!(!rewinds.has_changed().unwrap(), "it was asked for");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_older_list_is_believed_when_it_comes_twice() {
     let server = Server::start(Options::default());
     server.reply(Reply::Json(list(7, &[map("a", "u", 5), map("b", "v", 6)])));

@@ -43,11 +43,27 @@ impl<K: Held> Watched<K> {
         let mut pauses = Pauses::new();
         let mut position = Position::Unknown;
         loop {
-            let step = match &mut position {
-                Position::Unknown => self.list(cache).await.map(|at| position = Position::At(at)),
-                Position::At(at) => self.watch(cache, at).await.map(|never| match never {}),
+            let step = async {
+                match &mut position {
+                    Position::Unknown => self.list(cache).await,
+                    Position::At(at) => self.watch(cache, at).await.map(|never| match never {}),
+                }
             };
-            let Err(broken) = step else { continue };
+            let step = tokio::select! {
+                biased;
+                () = cache.inner.renewal.notified() => {
+                    position = Position::Unknown;
+                    continue;
+                }
+                step = step => step,
+            };
+            let broken = match step {
+                Ok(at) => {
+                    position = Position::At(at);
+                    continue;
+                }
+                Err(broken) => broken,
+            };
             if broken.relist {
                 position = Position::Unknown;
             }
@@ -60,7 +76,19 @@ impl<K: Held> Watched<K> {
 
     async fn list(&self, cache: &Cache<K>) -> Result<String, Broken> {
         let (start, at, items) = self.believable(cache).await?;
-        cache.change(|store| store.finish_list(start, parse_revision(&at), items));
+        let revision = parse_revision(&at);
+        let rewound = !start.is_distrusted() && cache.read(|store| store.is_rewound(start, revision, &items));
+        if rewound {
+            tracing::error!(
+                kind = cache.label(),
+                revision = at,
+                "the API server went back to an older state, as after a restore of its storage"
+            );
+            // Before: whoever acts on the older state must be able to know that it is one.
+            let rewinds = &cache.inner.rewinds;
+            rewinds.send_modify(|rewinds| *rewinds = rewinds.wrapping_add(1));
+        }
+        cache.change(|store| store.finish_list(start, revision, items));
         cache.inner.health.works();
         cache.inner.synced.send_replace(true);
         Ok(at)
@@ -70,8 +98,9 @@ impl<K: Held> Watched<K> {
     /// away what our own writes returned.
     async fn believable(&self, cache: &Cache<K>) -> Result<(ListStart, String, Vec<Decoded<K>>), Broken> {
         let first = self.pages(cache).await?;
-        let (start, at, _) = &first;
-        if !Store::<K>::is_rewound(*start, parse_revision(at)) {
+        let (start, at, items) = &first;
+        let rewound = |store: &Store<K>| store.is_rewound(*start, parse_revision(at), items);
+        if start.is_distrusted() || !cache.read(rewound) {
             return Ok(first);
         }
         tracing::warn!(

@@ -201,6 +201,35 @@ fn storage_restored_from_a_backup_replaces_everything() {
 }
 
 #[test]
+fn a_restore_that_moves_the_revision_on_is_seen_by_what_became_older() {
+    let mut store = listed(&[("a", "u", 500), ("b", "v", 600)], 700);
+    let start = store.begin_list();
+    let items = vec![Ok(object("a", "u", 500)), Ok(object("b", "v", 90))];
+    assert!(store.is_rewound(start, 9000, &items));
+    assert_eq!(told(&store.finish_list(start, 9000, items)), ["~b/v@90", "="]);
+    // What was learnt after the list is newer than it, and another object is no older version.
+    store.learn(object("b", "v", 9100));
+    let start = store.begin_list();
+    assert!(!store.is_rewound(start, 9100, &[Ok(object("a", "w", 20)), Ok(object("b", "v", 9100))]));
+    assert!(!store.is_rewound(ListStart { highest: 0, ..start }, 9050, &[Ok(object("b", "v", 90))]));
+}
+
+#[test]
+fn a_store_that_is_not_trusted_is_replaced_once() {
+    let mut store = listed(&[("a", "u", 500), ("b", "v", 600)], 700);
+    let early = store.begin_list();
+    store.distrust();
+    store.finish_list(early, 800, vec![Ok(object("a", "u", 500)), Ok(object("b", "v", 600))]);
+    assert!(store.is_distrusted(), "that list began before");
+    let start = store.begin_list();
+    assert_eq!(
+        told(&store.finish_list(start, 900, vec![Ok(object("b", "v", 90))])),
+        ["-a/u@500", "~b/v@90", "="]
+    );
+    assert!(!store.is_distrusted() && !store.begin_list().is_distrusted());
+}
+
+#[test]
 fn a_malformed_version_hides_the_object_without_deleting_it() {
     let mut store = listed(&[("a", "u", 5)], 5);
     assert_eq!(told(&store.applied(bad("a", "u", 6))), ["?a/u@6"]);

@@ -10,6 +10,7 @@ pub mod board;
 pub mod foreign;
 pub mod holders;
 pub mod index;
+pub mod restore;
 pub mod shrink;
 pub mod status;
 pub mod used;
@@ -56,7 +57,7 @@ pub async fn reconcile(context: &Context, name: &str) -> Outcome {
 /// Says after which time the pool is to be looked at again in any case.
 async fn pass(context: &Context, pool: &SpiderIPPool) -> Result<Option<Duration>, write::Error> {
     if pool.is_terminating() {
-        return release(context, pool).await.map(|()| None);
+        return release(context, pool).await;
     }
     let tie = adopt::confirmed(context, adopt::tie(context, pool), pool).await?;
     let refused = match described(pool, &tie) {
@@ -95,6 +96,7 @@ async fn pass(context: &Context, pool: &SpiderIPPool) -> Result<Option<Duration>
     let now = Timestamp::now();
     let mut new = status::next(&pool, &around, now);
     let foreign = foreign::tell(&pool, &mut new, now);
+    let (look, restored) = restore::update(context, &pool, &mut new, now);
     let ready = |status: &IPPoolStatus| find(status.conditions.as_deref(), READY).cloned();
     let news = ready(&new) != ready(&old);
     let fault = newly_invalid(old.conditions.as_deref(), new.conditions.as_deref()).map(str::to_owned);
@@ -114,7 +116,8 @@ async fn pass(context: &Context, pool: &SpiderIPPool) -> Result<Option<Duration>
     if let Some(note) = foreign {
         tell(&context.recorder, pool.object_ref(&()), Reason::ForeignHosts, &note);
     }
-    refused.map_or(Ok(None), Err)
+    restore::report(context, &pool, restored);
+    refused.map_or(Ok(look), Err)
 }
 
 /// The pool with its identity filled in and its owner set; none if it is so.
@@ -130,15 +133,18 @@ fn described(pool: &SpiderIPPool, tie: &Tie) -> Option<SpiderIPPool> {
 
 /// Takes the finalizer off a pool that goes and of which no address is recorded, or tells who has one. An address taken meanwhile
 /// makes the write fail, since it is based on the state that was looked at.
-async fn release(context: &Context, pool: &SpiderIPPool) -> Result<(), write::Error> {
+async fn release(context: &Context, pool: &SpiderIPPool) -> Result<Option<Duration>, write::Error> {
     if !used::is_unused(pool) {
-        let told = holders::tell(pool, Timestamp::now());
+        let now = Timestamp::now();
+        let mut told = holders::tell(pool, now);
+        let (look, restored) = restore::update(context, pool, &mut told, now);
         if pool.status.as_ref() != Some(&told) {
             let mut pool = pool.clone();
             pool.status = Some(told);
             context.pools.replace_status(&pool).await?;
         }
-        return Ok(());
+        restore::report(context, pool, restored);
+        return Ok(look);
     }
     if let Some(released) = complete::released(pool) {
         context.pools.replace(&released).await?;
@@ -147,7 +153,7 @@ async fn release(context: &Context, pool: &SpiderIPPool) -> Result<(), write::Er
             "released: no address is in use"
         );
     }
-    Ok(())
+    Ok(None)
 }
 
 #[cfg(test)]

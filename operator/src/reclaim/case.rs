@@ -206,8 +206,12 @@ impl Case {
         let pools: BTreeSet<&String> = self.own(subject).map(|record| &record.pool).chain(named).collect();
         let settings = &context.reclaim;
         let said = pools.into_iter().filter_map(|name| context.caches.pools.get("", name));
-        let said = said.map(|pool| settings.on_node_lost(&pool.spec));
+        let said: Vec<_> = said.collect();
+        // What is on record may not be what is in use.
+        let restoring = said.iter().any(|pool| pool.is_restoring());
+        let said = said.iter().map(|pool| settings.on_node_lost(&pool.spec));
         Policy {
+            enabled: settings.policy.enabled && !restoring,
             on_node_lost: said
                 .reduce(OnNodeLost::stricter)
                 .unwrap_or(settings.policy.on_node_lost),

@@ -109,6 +109,18 @@ async fn a_finished_pod_keeps_no_record_that_no_endpoint_names() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_freed_of_a_pool_that_waits_for_agents_after_a_restore() {
+    let scene = Scene::new();
+    scene.record(&[("10.0.0.1", "shop", "shop-uid")]);
+    scene.status(|status| status["restoring"] = json!({"since": "", "by": "", "asserted": []}));
+    settle(&scene).await;
+    assert_eq!(scene.recorded().len(), 1);
+    scene.status(|status| status["restoring"] = Value::Null);
+    settle(&scene).await;
+    assert_eq!(scene.recorded().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_records_of_a_pass_are_one_write() {
     let scene = Scene::new();
     scene.record(&[

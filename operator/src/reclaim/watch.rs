@@ -80,7 +80,8 @@ impl Watch {
     fn of_pool(&mut self, change: Change<SpiderIPPool>) -> Found {
         match change {
             Change::Applied { old, new } => {
-                let same = old.is_some_and(|old| records(&old) == records(&new));
+                let said = |pool: &SpiderIPPool| (records(pool).map(str::to_owned), pool.is_restoring());
+                let same = old.is_some_and(|old| said(&old) == said(&new));
                 if !same {
                     self.changed.insert(new.name_any());
                     self.read_at.get_or_insert_with(|| Instant::now() + CALM);
