@@ -133,6 +133,15 @@ async fn serve(
         granted => granted?,
     };
     kill::point(Point::AddClaimed);
+    let reused = |granted: &Granted<'_>| granted.claims.iter().any(|claimed| !claimed.taken.new);
+    if granted.iter().any(reused) {
+        let (namespace, name) = (&args.pod_namespace, &args.pod_name);
+        let still = pods::still_alive(context, namespace, name, request.uid(), deadline);
+        if let Err(error) = cancel.or(args, still).await.and_then(|still| still) {
+            together::give_back(&request, &granted, deadline + together::GIVE_BACK).await;
+            return Err(error);
+        }
+    }
     let items = granted.iter().map(|granted| item(args, granted)).collect();
     let grant = Grant {
         items,

@@ -101,6 +101,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         prompt.clone(),
         metrics.pools.clone(),
         config.quarantine_percent,
+        &args.node_name,
     );
 
     let socket_path = config.ipam_unix_socket_path.clone();
@@ -157,10 +158,15 @@ fn trim_pod(pod: &mut Pod) {
             node_name: spec.node_name,
             restart_policy: spec.restart_policy,
             host_network: spec.host_network,
+            termination_grace_period_seconds: spec.termination_grace_period_seconds,
             ..PodSpec::default()
         });
     }
-    if let Some(status) = pod.status.as_mut() {
+    // Of a pod that was called finished they tell who said so.
+    let finished = |phase: &str| matches!(phase, "Succeeded" | "Failed");
+    if let Some(status) = pod.status.as_mut()
+        && !status.phase.as_deref().is_some_and(finished)
+    {
         status.container_statuses = None;
         status.init_container_statuses = None;
         status.conditions = None;

@@ -8,7 +8,7 @@ use crate::error::RequestError;
 use crate::tries;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use spiderpool_crds::pod::{is_from_api_server, runtime_uid};
+use spiderpool_crds::pod::{is_from_api_server, runtime_uid, seen};
 use spiderpool_kit::cache::Key;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum PodState {
     /// It exists and may use addresses.
     Alive(Arc<Pod>),
-    /// It is being deleted, and its containers may run on until its grace period is over.
+    /// It is being deleted, or was called finished by somebody who has not seen it, and its containers may run on.
     Terminating(Arc<Pod>),
     /// It has finished for good, and nothing of it runs any more.
     Finished(Arc<Pod>),
@@ -41,22 +41,15 @@ pub enum PodState {
     },
 }
 
-/// Whether a pod has finished for good.
-pub fn is_finished(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    let restart = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
-    match phase {
-        // Whatever its restart policy, a pod that was evicted, preempted, out of time or on a node that was shut down never
-        // runs again.
-        Some("Failed") => true,
-        Some("Succeeded") => restart.unwrap_or("Always") != "Always",
-        _ => false,
-    }
+/// Whether a pod has finished for good, and nothing of it runs: its kubelet said so. Who called it finished without having looked
+/// says only that it gets no address any more.
+pub fn has_stopped(pod: &Pod) -> bool {
+    seen(pod).has_stopped()
 }
 
 /// Whether a pod may get addresses: it is not being deleted and has not finished for good.
 pub fn is_alive(pod: &Pod) -> bool {
-    pod.metadata.deletion_timestamp.is_none() && !is_finished(pod)
+    pod.metadata.deletion_timestamp.is_none() && !seen(pod).is_finished()
 }
 
 /// Whether an object is the pod of a request's UID.
@@ -65,7 +58,7 @@ pub fn has_uid(pod: &Pod, uid: &str) -> bool {
 }
 
 fn state(pod: Arc<Pod>) -> PodState {
-    if is_finished(&pod) {
+    if has_stopped(&pod) {
         PodState::Finished(pod)
     } else if is_alive(&pod) {
         PodState::Alive(pod)
@@ -100,6 +93,24 @@ pub async fn of_add(
             other => other,
         },
     };
+    serving(context, full, uid, found)
+}
+
+/// Reads the pod of an ADD again, live, once addresses are on record for it. What was on record before may have been found to be
+/// nobody's by then, by somebody who did not find the pod; who finds it after that was not in time.
+pub async fn still_alive(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    deadline: Instant,
+) -> Result<(), RequestError> {
+    let found = live(context, namespace, name, uid, deadline).await?;
+    serving(context, format!("{namespace}/{name}"), uid, found).map(drop)
+}
+
+/// The pod of an ADD, if it may have addresses here.
+fn serving(context: &Context, full: String, uid: &str, found: PodState) -> Result<Arc<Pod>, RequestError> {
     match found {
         PodState::Alive(pod) => {
             let node = pod
@@ -193,6 +204,30 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn name(state: &PodState) -> &'static str {
+        match state {
+            PodState::Alive(_) => "alive",
+            PodState::Terminating(_) => "terminating",
+            PodState::Finished(_) => "finished",
+            PodState::Gone { .. } => "gone",
+        }
+    }
+
+    #[test]
+    fn who_has_not_seen_a_pod_does_not_end_it() {
+        let running = json!([{"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"running": {}}}]);
+        let collected = json!([{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC"}]);
+        for status in [
+            json!({"phase": "Failed", "containerStatuses": running}),
+            json!({"phase": "Failed", "conditions": collected}),
+        ] {
+            let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "status": status})).unwrap();
+            assert!(!is_alive(&pod));
+            assert_eq!(name(&state(Arc::new(pod))), "terminating", "{status}");
+        }
+    }
+
     #[test]
     fn a_pod_that_failed_is_finished_whatever_its_restart_policy() {
         let state = |deleted: bool, restart: &str, phase: &str| {
@@ -202,12 +237,7 @@ mod tests {
                 value["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
             }
             let pod: Pod = serde_json::from_value(value).unwrap();
-            match state(Arc::new(pod)) {
-                PodState::Alive(_) => "alive",
-                PodState::Terminating(_) => "terminating",
-                PodState::Finished(_) => "finished",
-                PodState::Gone { .. } => "gone",
-            }
+            name(&state(Arc::new(pod)))
         };
         for (restart, phase, seen, deleted) in [
             ("Always", "Pending", "alive", "terminating"),

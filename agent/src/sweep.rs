@@ -76,7 +76,7 @@ fn may_have_ended(context: &Context, endpoint: &SpiderEndpoint) -> bool {
         &endpoint.namespace().unwrap_or_default(),
         &sticky::pod_name(context, endpoint),
     );
-    pod.is_none_or(|pod| !pods::has_uid(&pod, &current.uid) || pods::is_finished(&pod))
+    pod.is_none_or(|pod| !pods::has_uid(&pod, &current.uid) || pods::has_stopped(&pod))
 }
 
 async fn visit(context: &Context, seen: &SpiderEndpoint) -> Result<(), RequestError> {

@@ -1,4 +1,8 @@
-//! By what the container runtime knows a pod.
+//! By what the container runtime knows a pod, and what its object says of its end.
+
+mod told;
+
+pub use told::{Container, Told, seen};
 
 use crate::names::{ANNOTATION_CONFIG_HASH, ANNOTATION_CONFIG_MIRROR};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;

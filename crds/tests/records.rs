@@ -149,10 +149,12 @@ fn controlled_pools_are_read_in_any_case_and_errors_name_the_pool() {
 
 fn record() -> impl Strategy<Value = Record> {
     let other = prop::collection::btree_map("x[a-z]{0,4}", any::<i32>().prop_map(|n| json!(n)), 0..3);
-    (".{0,12}", ".{0,12}", prop::option::of(".{0,6}"), other).prop_map(|(pod, pod_uid, nic, other)| Record {
+    let optional = || prop::option::of(".{0,6}");
+    (".{0,12}", ".{0,12}", optional(), optional(), other).prop_map(|(pod, pod_uid, nic, node, other)| Record {
         pod,
         pod_uid,
         nic,
+        node,
         other,
     })
 }

@@ -6,7 +6,7 @@ use crate::pods::{self, PodState};
 use crate::sticky::{self, Identity};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use spiderpool_crds::SpiderEndpoint;
+use spiderpool_crds::{NicDetail, PodAllocation, SpiderEndpoint};
 use tokio::time::Instant;
 
 /// A pod that comes upon an endpoint of another one.
@@ -50,7 +50,29 @@ impl Takeover<'_> {
                 uid: self.uid.to_owned(),
                 seen,
             }),
-            PodState::Alive(_) | PodState::Terminating(_) | PodState::Finished(_) => Ok(()),
+            PodState::Alive(_) | PodState::Terminating(_) | PodState::Finished(_) => {
+                self.place(endpoint, deadline).await
+            }
         }
+    }
+
+    /// Names the other pod's node in what that has on record: its sandbox may run there yet, and once the endpoint says nothing of
+    /// it any more, only the record tells whose agent sees that.
+    async fn place(&self, endpoint: &SpiderEndpoint, deadline: Instant) -> Result<(), RequestError> {
+        let PodAllocation { uid, node, ips, .. } = &endpoint.status.current;
+        if uid.is_empty() || node.is_empty() {
+            return Ok(());
+        }
+        let pools = &self.context.pools;
+        let named = ips.iter().flat_map(NicDetail::addresses);
+        let mut unplaced = pools.unplaced(uid);
+        unplaced.extend(named.filter_map(|(ip, pool)| {
+            let pool = pool?;
+            (!pools.is_placed(pool, ip, uid)).then(|| pool.to_owned())
+        }));
+        for pool in unplaced {
+            pools.place(&pool, uid, node, deadline).await?;
+        }
+        Ok(())
     }
 }

@@ -82,6 +82,13 @@ pub(super) enum Job {
         deadline: Instant,
         reply: oneshot::Sender<Result<Vec<IpAddr>, JobError>>,
     },
+    /// Name the node in what a pod has on record without one.
+    Place {
+        uid: String,
+        node: String,
+        deadline: Instant,
+        reply: oneshot::Sender<Result<(), JobError>>,
+    },
     /// Keep an address from everybody.
     Quarantine {
         ip: IpAddr,
@@ -98,6 +105,7 @@ impl Job {
             Self::Claim { deadline, .. }
             | Self::Succeed { deadline, .. }
             | Self::Release { deadline, .. }
+            | Self::Place { deadline, .. }
             | Self::Quarantine { deadline, .. } => *deadline,
         }
     }
@@ -108,6 +116,7 @@ impl Job {
             Self::Claim { reply, .. } => reply.is_closed(),
             Self::Succeed { reply, .. } => reply.is_closed(),
             Self::Release { reply, .. } => reply.is_closed(),
+            Self::Place { reply, .. } => reply.is_closed(),
             Self::Quarantine { reply, .. } => reply.is_closed(),
         }
     }
@@ -118,6 +127,7 @@ impl Job {
             Self::Claim { reply, .. } => drop(reply.send(Err(error))),
             Self::Succeed { reply, .. } => drop(reply.send(Err(error))),
             Self::Release { reply, .. } => drop(reply.send(Err(error))),
+            Self::Place { reply, .. } => drop(reply.send(Err(error))),
             Self::Quarantine { reply, .. } => drop(reply.send(Err(error))),
         }
     }
@@ -128,6 +138,8 @@ pub(super) enum Outcome {
     Claim(Result<Taken, Rejection>),
     Succeed(Succession),
     Release(Vec<IpAddr>),
+    /// How many records were changed; none if there was no room.
+    Place(Option<usize>),
     Quarantine(Option<HeldReason>),
 }
 
@@ -137,6 +149,7 @@ impl Outcome {
             Self::Claim(taken) => taken.as_ref().is_ok_and(|taken| taken.written),
             Self::Succeed(succession) => *succession == Succession::Own { written: true },
             Self::Release(freed) => !freed.is_empty(),
+            Self::Place(placed) => placed.is_some_and(|placed| placed > 0),
             Self::Quarantine(held) => held.is_some(),
         }
     }
@@ -147,15 +160,18 @@ impl Outcome {
             Self::Claim(taken) => taken.is_ok(),
             Self::Succeed(succession) => matches!(succession, Succession::Own { .. }),
             Self::Release(_) => true,
+            Self::Place(placed) => placed.is_some(),
             Self::Quarantine(_) => false,
         }
     }
 
-    /// Whether it is a refusal, which an object of the cache cannot justify.
+    /// Whether it is a refusal, or says that there is nothing to do, which an object of the cache cannot justify.
     pub(super) const fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::Claim(Err(_)) | Self::Succeed(Succession::Other(_) | Succession::Lost(_))
+            Self::Claim(Err(_))
+                | Self::Place(None | Some(0))
+                | Self::Succeed(Succession::Other(_) | Succession::Lost(_))
         )
     }
 }
@@ -173,10 +189,22 @@ pub(super) fn answer(batch: Vec<Job>, outcomes: Vec<Outcome>, pool: &Arc<SpiderI
             }
             (Job::Succeed { reply, .. }, Outcome::Succeed(succession)) => drop(reply.send(Ok(succession))),
             (Job::Release { reply, .. }, Outcome::Release(freed)) => drop(reply.send(Ok(freed))),
+            (Job::Place { reply, .. }, Outcome::Place(Some(_))) => drop(reply.send(Ok(()))),
+            (job @ Job::Place { .. }, Outcome::Place(None)) => job.fail(JobError::Refused {
+                pool: name.to_owned(),
+                message: "its object has no room for the names of nodes".to_owned(),
+            }),
             (Job::Quarantine { reply, .. }, Outcome::Quarantine(held)) => drop(reply.send(Ok(held))),
             (job, Outcome::Claim(Err(rejection))) => job.fail(rejected(name, rejection)),
             // Outcomes are made of the jobs they stand beside, so there are no other pairs.
-            (job, Outcome::Claim(Ok(_)) | Outcome::Succeed(_) | Outcome::Release(_) | Outcome::Quarantine(_)) => {
+            (
+                job,
+                Outcome::Claim(Ok(_))
+                | Outcome::Succeed(_)
+                | Outcome::Release(_)
+                | Outcome::Place(_)
+                | Outcome::Quarantine(_),
+            ) => {
                 drop(job);
             }
         }
@@ -197,6 +225,7 @@ pub(super) fn missing(batch: Vec<Job>, name: &str) {
         match job {
             // A pool that is gone holds nothing, which is all that a release wants.
             Job::Release { reply, .. } => drop(reply.send(Ok(Vec::new()))),
+            Job::Place { reply, .. } => drop(reply.send(Ok(()))),
             Job::Quarantine { reply, .. } => drop(reply.send(Ok(None))),
             Job::Succeed { reply, .. } => drop(reply.send(Ok(Succession::Lost(Rejection::NotFound)))),
             claim @ Job::Claim { .. } => claim.fail(rejected(name, Rejection::NotFound)),

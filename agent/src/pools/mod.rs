@@ -10,6 +10,7 @@ mod writer;
 
 pub use hold::about as about_held;
 pub use job::{Claimed, JobError};
+use state::is_unplaced;
 pub use state::{PoolState, Succession, Taken, Unusable};
 
 use crate::kill::{self, Point};
@@ -38,19 +39,21 @@ pub struct PoolStore {
     api: Api<SpiderIPPool>,
     metrics: PoolMetrics,
     quarantine_percent: u8,
+    node: Arc<str>,
     writers: Mutex<HashMap<String, mpsc::Sender<Job>>>,
     doubts: Doubts,
 }
 
 impl PoolStore {
     /// A store over two watch caches. `client` must not retry by itself: the writer does. Of a hundred addresses of a pool at most
-    /// `quarantine_percent` are in quarantine at once.
+    /// `quarantine_percent` are in quarantine at once. What is claimed is on record for pods of `node`.
     pub fn new(
         cache: Cache<SpiderIPPool>,
         reserved: Cache<SpiderReservedIP>,
         client: kube::Client,
         metrics: PoolMetrics,
         quarantine_percent: u8,
+        node: &str,
     ) -> Arc<Self> {
         Arc::new(Self {
             cache,
@@ -58,6 +61,7 @@ impl PoolStore {
             api: Api::all(client),
             metrics,
             quarantine_percent,
+            node: Arc::from(node),
             writers: Mutex::default(),
             doubts: Doubts::new(),
         })
@@ -163,6 +167,47 @@ impl PoolStore {
             ip,
             owner,
             former,
+            deadline,
+            reply,
+        };
+        self.send(pool, job, deadline).await?;
+        answer.await.unwrap_or_else(|_| Err(stopped(pool)))
+    }
+
+    /// The cached pools that have something on record for a pod without naming its node, and those that a write to which was not
+    /// answered.
+    pub fn unplaced(&self, uid: &str) -> BTreeSet<String> {
+        let unplaced = |name: &String| {
+            let records = self.cached(name).map(|pool| pool.records().unwrap_or_default());
+            records.is_none_or(|records| {
+                records
+                    .iter()
+                    .any(|(_, record)| record.pod_uid == uid && is_unplaced(record))
+            })
+        };
+        let recording = self.recording(uid).into_iter();
+        let mut found: BTreeSet<String> = recording.filter_map(|pool| pool.metadata.name.clone()).collect();
+        found.retain(unplaced);
+        found.extend(self.doubts.raised());
+        found
+    }
+
+    /// Whether a cached pool has an address on record for a pod, with a node.
+    pub fn is_placed(&self, pool: &str, ip: IpAddr, uid: &str) -> bool {
+        let records = self.cached(pool).and_then(|pool| pool.records().ok());
+        records.is_some_and(|records| {
+            let record = records.get(ip);
+            record.is_some_and(|record| record.pod_uid == uid && !is_unplaced(record))
+        })
+    }
+
+    /// Names the node in what a pod of another node has on record in a pool without one. The cache may say that nothing has to be
+    /// written.
+    pub async fn place(self: &Arc<Self>, pool: &str, uid: &str, node: &str, deadline: Instant) -> Result<(), JobError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Place {
+            uid: uid.to_owned(),
+            node: node.to_owned(),
             deadline,
             reply,
         };

@@ -95,6 +95,7 @@ mod tests {
             pod: format!("retail/{name}"),
             pod_uid: "0d3f0f5e-5f0e-4a4b-9a36-0f5d6f4e2a10".to_owned(),
             nic: nic.map(str::to_owned),
+            node: None,
             other: [("later".to_owned(), serde_json::json!({"a\n": [1]}))].into(),
         };
         let mut records = PoolRecords::new();

@@ -5,7 +5,7 @@ use super::size::Size;
 use jiff::Timestamp;
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::parse::SpecError;
-use spiderpool_crds::records::{Held, HeldReason, HeldRecords, PoolRecords, Record, RecordsError};
+use spiderpool_crds::records::{Held, HeldReason, HeldRecords, PoolRecords, RecordsError};
 use spiderpool_ipam::candidates::Rejection;
 use spiderpool_ipam::{Cidr, Family, Ledger, Owner, Range, RangeSet, addr};
 use std::net::IpAddr;
@@ -46,6 +46,8 @@ pub struct PoolState {
     blocked: RangeSet,
     size: Size,
     fence: bool,
+    /// The node that claims are made for.
+    node: Option<Arc<str>>,
 }
 
 impl PoolState {
@@ -89,7 +91,17 @@ impl PoolState {
             size,
             object,
             fence: false,
+            node: None,
         })
+    }
+
+    /// The same state, for claims of pods on a node: their records name it.
+    #[must_use]
+    pub fn on(self, node: Arc<str>) -> Self {
+        Self {
+            node: Some(node),
+            ..self
+        }
     }
 
     /// The object as it was read.
@@ -156,10 +168,11 @@ impl PoolState {
                 self.size.grow(ip, &record);
                 self.records.insert(ip, record);
             }
+            let placed = self.place(ip, &owner.uid);
             return Ok(Taken {
                 ip,
                 new: false,
-                written: named,
+                written: named || placed,
             });
         }
         if let Some(closed) = self.closed() {
@@ -170,7 +183,7 @@ impl PoolState {
             Some(address) => self.take_exact(address, owner, reserved)?,
         };
         let ip = addr::from_bits(self.family(), bits);
-        let record = Record::from(owner.clone());
+        let record = self.record(owner.clone());
         // The note of an address that cooled down goes with the write that gives it out.
         let note = self.held.remove(ip);
         self.size.grow(ip, &record);
@@ -410,8 +423,10 @@ pub struct Taken {
     pub written: bool,
 }
 
+mod node;
 mod succession;
 
+pub(super) use node::is_unplaced;
 pub use succession::Succession;
 
 #[cfg(test)]

@@ -225,7 +225,7 @@ impl Writer {
     fn state(&mut self, object: Arc<SpiderIPPool>) -> Result<PoolState, Unusable> {
         match self.kept.take().map(|kept| kept.carry_over(&object)) {
             Some(Some(state)) => Ok(state),
-            Some(None) | None => PoolState::read(object),
+            Some(None) | None => PoolState::read(object).map(|state| state.on(self.store.node.clone())),
         }
     }
 }
@@ -252,6 +252,7 @@ fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome>
                 let percent = store.quarantine_percent();
                 Some(Outcome::Quarantine(state.quarantine(*ip, owner, by, percent)))
             }
+            Job::Place { uid, node, .. } => Some(Outcome::Place(state.place_all(uid, node))),
             Job::Claim { .. } | Job::Succeed { .. } => None,
         })
         .collect();
@@ -277,7 +278,9 @@ fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome>
                 },
                 None,
             ) => Outcome::Claim(state.claim_beside(owner, *exact, leaving, &reserved)),
-            (Job::Succeed { .. } | Job::Release { .. } | Job::Quarantine { .. }, None) => Outcome::Release(Vec::new()),
+            (Job::Succeed { .. } | Job::Release { .. } | Job::Place { .. } | Job::Quarantine { .. }, None) => {
+                Outcome::Release(Vec::new())
+            }
         })
         .collect()
 }

@@ -58,7 +58,7 @@ pub(super) async fn unfinished(
         let name = seen.name_any();
         let what = format!("read Pod {namespace}/{name}");
         let found = tries::read(what, limit(), || api.get_opt(&name)).await?;
-        if found.is_some_and(|pod| pod.metadata.uid == seen.metadata.uid && !pods::is_finished(&pod)) {
+        if found.is_some_and(|pod| pod.metadata.uid == seen.metadata.uid && !pods::has_stopped(&pod)) {
             return Ok(Some(name));
         }
     }

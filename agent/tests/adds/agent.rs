@@ -75,7 +75,7 @@ impl Agent {
             config: Config::default(),
             pods: Cache::start(&process, client.clone(), Options::default()),
             endpoints: Cache::start(&process, client.clone(), Options::default()),
-            pools: PoolStore::new(pools, reserved, client.clone(), metrics.pools.clone(), 25),
+            pools: PoolStore::new(pools, reserved, client.clone(), metrics.pools.clone(), 25, "n1"),
             owners: Owners::new(client.clone(), Vec::new()),
             surroundings: Surroundings::new(client.clone()),
             recorder: Recorder::start(&process, client.clone(), "spiderpool-agent", "n1"),

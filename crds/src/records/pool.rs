@@ -21,6 +21,9 @@ pub struct Record {
     /// Interface of the pod. Records of the peer have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nic: Option<String>,
+    /// Node whose agent wrote it, and looks after it. Records of the peer and of earlier versions have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Members this version does not know.
     #[serde(flatten)]
     pub other: UnknownMembers,
@@ -50,6 +53,7 @@ impl<'de> Deserialize<'de> for Record {
                         Member::Pod => put(&mut map, "pod", |text| record.pod = text)?,
                         Member::PodUid => put(&mut map, "podUid", |text| record.pod_uid = text)?,
                         Member::Nic => put(&mut map, "nic", |text| record.nic = Some(text))?,
+                        Member::Node => put(&mut map, "node", |text| record.node = Some(text))?,
                         Member::Other(name) => drop(record.other.insert(name, map.next_value()?)),
                     }
                 }
@@ -75,6 +79,7 @@ enum Member {
     Pod,
     PodUid,
     Nic,
+    Node,
     Other(String),
 }
 
@@ -94,6 +99,7 @@ impl<'de> Deserialize<'de> for Member {
                     _ if name.eq_ignore_ascii_case("pod") => Member::Pod,
                     _ if name.eq_ignore_ascii_case("podUid") => Member::PodUid,
                     _ if name.eq_ignore_ascii_case("nic") => Member::Nic,
+                    _ if name.eq_ignore_ascii_case("node") => Member::Node,
                     _ => Member::Other(name.to_owned()),
                 })
             }
@@ -109,6 +115,7 @@ impl From<Owner> for Record {
             pod: owner.pod,
             pod_uid: owner.uid,
             nic: owner.nic,
+            node: None,
             other: UnknownMembers::new(),
         }
     }

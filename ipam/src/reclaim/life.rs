@@ -45,4 +45,9 @@ impl Pod {
             Phase::Pending | Phase::Running | Phase::Unknown => false,
         }
     }
+
+    /// Whether it has finished by the word of its kubelet, which looked: nothing of it runs any more.
+    pub fn has_stopped(&self) -> bool {
+        self.is_finished() && self.report != Report::Other
+    }
 }

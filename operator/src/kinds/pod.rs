@@ -1,7 +1,6 @@
 //! Pods, as far as the operator looks at them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -9,18 +8,10 @@ use kube::core::ObjectMeta;
 use serde::Deserialize;
 use spiderpool_crds::annotations;
 use spiderpool_crds::names::{ANNOTATION_SUBNET, ANNOTATION_SUBNETS};
-use spiderpool_crds::pod::{runtime_uid, tells_runtime_uid};
-use spiderpool_ipam::reclaim::{Phase, Pod as Seen, Report, Restart};
+use spiderpool_crds::pod::{Container as Stopped, Told, runtime_uid, tells_runtime_uid};
+use spiderpool_ipam::reclaim::Pod as Seen;
 
-use super::node::moment;
 use crate::application::native::{controller, is_ours, trim_meta};
-
-/// Grace of a pod that does not say.
-const GRACE: u64 = 30;
-/// Reasons of the status of a pod that was stopped because its node is shut down, by newer and older kubelets.
-const SHUT_DOWN: [&str; 3] = ["Terminated", "NodeShutdown", "Shutdown"];
-/// Reason of the condition of a pod that the control plane, which cannot see it, has called failed.
-const COLLECTED: &str = "DeletionByPodGC";
 
 /// The part of a pod that matters here.
 #[derive(Clone, Debug, Deserialize, kube::Resource)]
@@ -109,33 +100,6 @@ impl Status {
         ];
         all.into_iter().flatten().flatten().map(|container| &container.state)
     }
-
-    /// Whose word it is that the pod finished. The kubelet says so when nothing runs any more; who calls a pod finished whose
-    /// containers run has not looked.
-    fn report(&self) -> Report {
-        let conditions = || self.conditions.iter().flatten();
-        let collected = conditions().any(|condition| condition.reason.as_deref() == Some(COLLECTED));
-        let runs = self.containers().any(|state| state.running.is_some());
-        match &self.reason {
-            _ if collected || runs => Report::Other,
-            Some(reason) if SHUT_DOWN.contains(&reason.as_str()) => Report::Shutdown,
-            _ => Report::Kubelet,
-        }
-    }
-
-    /// When the last container ended. A pod that was evicted before one began has conditions at least.
-    fn ended(&self) -> Option<Timestamp> {
-        let terminated = self
-            .containers()
-            .filter_map(|state| state.terminated.as_ref()?.finished_at);
-        let changed = self.conditions.iter().flatten();
-        let changed = changed.filter_map(|condition| condition.last_transition_time);
-        // A container that never ran ended at the beginning of time.
-        terminated
-            .filter(|at| *at > Timestamp::UNIX_EPOCH)
-            .max()
-            .or_else(|| changed.max())
-    }
 }
 
 impl PodSketch {
@@ -206,28 +170,28 @@ impl PodSketch {
 
     /// What it is to the rule of reclaim.
     pub fn seen(&self) -> Seen {
-        let deletion = self.metadata.deletion_timestamp.as_ref().map(|time| time.0);
-        let created = || self.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        let ended = self.status.ended().or(deletion).or_else(created);
-        let grace = self.spec.termination_grace_period_seconds;
-        Seen {
-            phase: match &*self.status.phase {
-                "Pending" => Phase::Pending,
-                "Running" => Phase::Running,
-                "Succeeded" => Phase::Succeeded,
-                "Failed" => Phase::Failed,
-                _ => Phase::Unknown,
-            },
-            restart: match self.spec.restart_policy.as_deref() {
-                None | Some("Always") => Restart::Always,
-                Some(_) => Restart::Ends,
-            },
-            deletion: deletion.map(moment),
-            report: self.status.report(),
-            ended: moment(ended.unwrap_or(Timestamp::UNIX_EPOCH)),
-            grace: Duration::from_secs(grace.map_or(GRACE, |seconds| u64::try_from(seconds).unwrap_or(0))),
-            has_addresses: self.status.pod_ip.as_ref().is_some_and(|ip| !ip.is_empty()),
-        }
+        let status = &self.status;
+        let conditions = status.conditions.iter().flatten();
+        let told = Told {
+            phase: &status.phase,
+            reason: status.reason.as_deref(),
+            restart: self.spec.restart_policy.as_deref(),
+            grace: self.spec.termination_grace_period_seconds,
+            created: self.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            deletion: self.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+            has_addresses: status.pod_ip.as_ref().is_some_and(|ip| !ip.is_empty()),
+            conditions: conditions
+                .map(|condition| (condition.reason.as_deref(), condition.last_transition_time))
+                .collect(),
+            containers: status
+                .containers()
+                .map(|state| Stopped {
+                    runs: state.running.is_some(),
+                    ended: state.terminated.as_ref().and_then(|terminated| terminated.finished_at),
+                })
+                .collect(),
+        };
+        told.seen()
     }
 }
 
@@ -235,6 +199,7 @@ impl PodSketch {
 mod tests {
     use super::*;
     use serde_json::json;
+    use spiderpool_ipam::reclaim::Report;
 
     #[test]
     fn trimming_leaves_what_is_asked_for() {
@@ -264,67 +229,24 @@ mod tests {
         assert_eq!(pod.metadata.annotations.as_ref().unwrap().len(), 2);
     }
 
-    fn seen(metadata: &serde_json::Value, status: &serde_json::Value) -> Seen {
-        let pod = json!({"metadata": metadata, "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 7},
-            "status": status});
-        let mut pod: PodSketch = serde_json::from_value(pod).unwrap();
-        pod.trim();
-        pod.seen()
-    }
-
     #[test]
-    fn a_job_s_pod_ended_with_its_last_container() {
-        let ended =
-            |second: u8| json!({"state": {"terminated": {"finishedAt": format!("1970-01-01T00:00:{second:02}Z")}}});
-        let pod = seen(
-            &json!({}),
-            &json!({"phase": "Succeeded", "podIP": "10.0.0.1", "containerStatuses": [ended(20), ended(40)],
-                "initContainerStatuses": [ended(10)]}),
-        );
-        let expected = Seen {
-            phase: Phase::Succeeded,
-            restart: Restart::Ends,
-            deletion: None,
-            report: Report::Kubelet,
-            ended: moment(Timestamp::from_second(40).unwrap()),
-            grace: Duration::from_secs(7),
-            has_addresses: true,
-        };
-        assert_eq!(pod, expected);
-    }
-
-    #[test]
-    fn an_evicted_pod_without_containers_ended_at_its_last_change() {
-        let status = json!({"phase": "Failed", "reason": "Evicted",
-            "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": "1970-01-01T00:00:09Z"}]});
-        let pod = seen(&json!({"creationTimestamp": "1970-01-01T00:00:01Z"}), &status);
-        assert_eq!((pod.report, pod.ended.0), (Report::Kubelet, 9));
-        let nothing = json!({"phase": "Failed", "reason": "Evicted"});
-        assert_eq!(
-            seen(&json!({"creationTimestamp": "1970-01-01T00:00:01Z"}), &nothing)
-                .ended
-                .0,
-            1
-        );
-    }
-
-    #[test]
-    fn who_calls_a_pod_failed_is_told_by_what_it_left_as_it_was() {
+    fn trimming_a_finished_pod_leaves_what_tells_of_its_end() {
         let runs = json!([{"state": {"running": {"startedAt": "1970-01-01T00:00:01Z"}}}]);
-        let waits = json!([{"state": {"waiting": {"reason": "ContainerCreating"}}}]);
-        let collected = json!([{"type": "DisruptionTarget", "status": "True", "reason": COLLECTED}]);
+        let ended = json!([{"state": {"terminated": {"finishedAt": "1970-01-01T00:00:40Z"}}}]);
+        let collected = json!([{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
+            "lastTransitionTime": "1970-01-01T00:00:09Z"}]);
         let none = json!(null);
-        for (reason, containers, conditions, expected) in [
-            ("", &none, &none, Report::Kubelet),
-            ("Evicted", &waits, &none, Report::Kubelet),
-            ("Terminated", &none, &none, Report::Shutdown),
-            ("", &runs, &none, Report::Other),
-            ("Terminated", &runs, &none, Report::Other),
-            ("", &waits, &collected, Report::Other),
+        for (containers, conditions, expected) in [
+            (&ended, &none, (Report::Kubelet, 40)),
+            (&runs, &none, (Report::Other, 1)),
+            (&none, &collected, (Report::Other, 9)),
         ] {
-            let status =
-                json!({"phase": "Failed", "reason": reason, "containerStatuses": containers, "conditions": conditions});
-            assert_eq!(seen(&json!({}), &status).report, expected, "{status}");
+            let status = json!({"phase": "Failed", "containerStatuses": containers, "conditions": conditions});
+            let metadata = json!({"creationTimestamp": "1970-01-01T00:00:01Z"});
+            let mut pod: PodSketch = serde_json::from_value(json!({"metadata": metadata, "status": status})).unwrap();
+            pod.trim();
+            let seen = pod.seen();
+            assert_eq!((seen.report, seen.ended.0), expected, "{status}");
         }
     }
 

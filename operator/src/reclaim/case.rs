@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use kube::ResourceExt;
-use spiderpool_crds::records::Record;
 use spiderpool_crds::{SpiderEndpoint, SpiderIPPool};
 use spiderpool_ipam::Owner;
 use spiderpool_ipam::reclaim::{OnNodeLost, Policy, Sandboxes, Trace};
@@ -14,9 +13,6 @@ use spiderpool_kit::cache::Key;
 use super::apply::Freed;
 use crate::context::Context;
 use crate::kinds::namespace;
-
-/// Member of a record that tells the node of its pod. Records of earlier versions have none.
-pub(super) const NODE: &str = "node";
 
 /// An address with its recorded owner.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,14 +77,9 @@ pub(super) fn of_pool<T>(pool: &SpiderIPPool, mut each: impl FnMut(Recorded) -> 
             pool: pool.name_any(),
             address,
             owner: Owner::from(record),
-            node: node(record),
+            node: record.node.clone().filter(|node| !node.is_empty()),
         });
     }
-}
-
-fn node(record: &Record) -> Option<String> {
-    let node = record.other.get(NODE)?.as_str()?;
-    Some(node.to_owned()).filter(|node| !node.is_empty())
 }
 
 impl Case {

@@ -45,9 +45,15 @@ impl PoolState {
             return Succession::Other(found);
         }
         if found == *owner {
-            return Succession::Own { written: false };
+            let written = self.place(ip, &owner.uid);
+            return Succession::Own { written };
         }
-        let (before, after) = (Record::from(found.clone()), Record::from(owner.clone()));
+        let before = self.records.get(ip).cloned().unwrap_or_default();
+        // Members that other programs added to the record stay with it.
+        let after = Record {
+            other: before.other.clone(),
+            ..self.record(owner.clone())
+        };
         self.size.shrink(ip, &before);
         self.size.grow(ip, &after);
         if !self.make_room() {
@@ -57,12 +63,6 @@ impl PoolState {
             return Succession::Lost(Rejection::RecordLimit { records });
         }
         self.ledger.hand_over(bits, &found, owner.clone());
-        // Members that other programs added to the record stay with it.
-        let after = self.records.remove(ip).map_or(after, |record| Record {
-            pod_uid: owner.uid.clone(),
-            nic: owner.nic.clone(),
-            ..record
-        });
         self.records.insert(ip, after);
         Succession::Own { written: true }
     }

@@ -4,6 +4,7 @@ use serde_json::json;
 use spiderpool_crds::{IPPoolSpec, IPPoolStatus, conditions};
 
 mod held;
+mod node;
 mod succession;
 
 const UID: &str = "0d3f0f5e-5f0e-4a4b-9a36-0f5d6f4e2a10";
