@@ -86,6 +86,9 @@ pub async fn add(context: &Context, args: &IpamAddArgs, cancel: &Cancel) -> Resu
         pod: format!("{}/{}", args.pod_namespace, args.pod_name),
     })?;
     kill::point(Point::AddAccepted);
+    context
+        .sandboxes
+        .added(&args.pod_uid, &args.container_id, &args.net_namespace);
     let (namespace, name, uid) = (&args.pod_namespace, &args.pod_name, &args.pod_uid);
     let pod = cancel
         .or(args, pods::of_add(context, namespace, name, uid, deadline))
@@ -134,7 +137,8 @@ async fn serve(
     };
     kill::point(Point::AddClaimed);
     let reused = |granted: &Granted<'_>| granted.claims.iter().any(|claimed| !claimed.taken.new);
-    if granted.iter().any(reused) {
+    // Whoever took over has just seen that the pod exists.
+    if inheritance.endpoint.is_none() && granted.iter().any(reused) {
         let (namespace, name) = (&args.pod_namespace, &args.pod_name);
         let still = pods::still_alive(context, namespace, name, request.uid(), deadline);
         if let Err(error) = cancel.or(args, still).await.and_then(|still| still) {

@@ -10,8 +10,11 @@ use crate::del::{self, Released};
 use crate::error::RequestError;
 use crate::pods::{self, PodState};
 use crate::sticky;
+use crate::sweep;
 use kube::ResourceExt;
 use spiderpool_crds::SpiderEndpoint;
+use spiderpool_crds::pod::seen;
+use spiderpool_ipam::reclaim::{Decision, Facts, IN_FLIGHT, Node, Reason, Sandboxes, Standing, Trace, decide};
 use spiderpool_wire::{IpamDelArgs, IpamGcArgs, ValidAttachment};
 use std::collections::BTreeSet;
 use tokio::time::Instant;
@@ -59,9 +62,23 @@ async fn end(context: &Context, args: &IpamDelArgs) -> Result<Option<Released>, 
     let deadline = Instant::now() + del::BUDGET;
     let (namespace, name) = (&args.pod_namespace, &args.pod_name);
     // The cache may be behind, but what ended stays so.
-    match pods::live(context, namespace, name, &args.pod_uid, deadline).await? {
-        PodState::Alive(_) | PodState::Terminating(_) => Ok(None),
-        PodState::Finished(_) | PodState::Gone { .. } => del::del(context, args).await.map(Some),
+    let pod = match pods::live(context, namespace, name, &args.pod_uid, deadline).await? {
+        PodState::Alive(pod) | PodState::Terminating(pod) | PodState::Finished(pod) => Some(seen(&pod)),
+        PodState::Gone { .. } => None,
+    };
+    let facts = Facts {
+        trace: Trace::Endpoint,
+        pod,
+        // Whether another pod comes after it, the DEL asks.
+        standing: Standing::Passing,
+        node: Node::Own,
+        sandboxes: Sandboxes::None,
+    };
+    // The runtime has looked before.
+    match decide(&facts, &context.reclaim.policy, sweep::now(), Some(IN_FLIGHT)) {
+        Decision::Free(Reason::PodGone | Reason::PodFinished) => del::del(context, args).await.map(Some),
+        // A list of another runtime does not tell, and the pod's own DEL comes.
+        Decision::Free(_) | Decision::Keep(_) | Decision::Suspect { .. } => Ok(None),
     }
 }
 

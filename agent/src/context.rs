@@ -5,15 +5,18 @@ use crate::error::RequestError;
 use crate::metrics::Metrics;
 use crate::owner::Owners;
 use crate::pools::PoolStore;
+use crate::sandboxes::Sandboxes;
 use crate::serial::Turns;
 use crate::surroundings::Surroundings;
+use crate::sweep::Reclaim;
 use k8s_openapi::api::core::v1::Pod;
 use spiderpool_crds::SpiderEndpoint;
 use spiderpool_kit::cache::Cache;
 use spiderpool_kit::events::Recorder;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 /// How long a request waits for the first lists of a starting agent.
 const SYNC_WAIT: Duration = Duration::from_secs(10);
@@ -44,6 +47,12 @@ pub struct Context {
     pub recorder: Recorder,
     /// One request of a pod at a time.
     pub turns: Turns,
+    /// What this node shows of sandboxes.
+    pub sandboxes: Sandboxes,
+    /// What is freed that no DEL freed.
+    pub reclaim: Reclaim,
+    /// Whether what the sandboxes of this node use was compared with what the pools have on record.
+    pub rechecked: watch::Sender<bool>,
     /// Counters.
     pub metrics: Metrics,
 }
@@ -58,11 +67,25 @@ impl Context {
         let _ = self.pools.reservations().synced(deadline).await;
         let _ = self.pods.synced(deadline).await;
         let _ = self.endpoints.synced(deadline).await;
+        let mut rechecked = self.rechecked.subscribe();
+        let _ = timeout_at(deadline, rechecked.wait_for(|rechecked| *rechecked)).await;
         self.ready()
     }
 
-    /// Fails unless the agent knows the pools and pods. Before that, a missing pool means nothing.
+    /// Fails unless requests may be served.
     pub fn ready(&self) -> Result<(), RequestError> {
+        self.synced()?;
+        match *self.rechecked.borrow() {
+            true => Ok(()),
+            false => Err(RequestError::NotReady {
+                node: self.node.clone(),
+                missing: "whether the sandboxes of this node have their addresses on record".to_owned(),
+            }),
+        }
+    }
+
+    /// Fails unless the agent knows the pools and pods. Before that, a missing pool means nothing.
+    pub fn synced(&self) -> Result<(), RequestError> {
         let missing = [
             (self.pools.cache().is_synced(), "the IPPools"),
             (self.pools.reservations().is_synced(), "the ReservedIPs"),

@@ -7,9 +7,11 @@ use crate::endpoints;
 use crate::metrics::Metrics;
 use crate::owner::Owners;
 use crate::pools::PoolStore;
+use crate::sandboxes::{self, Memory, Sandboxes};
 use crate::serial::Turns;
 use crate::surroundings::Surroundings;
-use crate::{journal, kill, server, socket, sweep};
+use crate::sweep::{Gc, Reclaim};
+use crate::{journal, kill, recheck, server, socket, sweep};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use spiderpool_crds::{SpiderEndpoint, SpiderIPPool, SpiderReservedIP};
@@ -21,6 +23,7 @@ use spiderpool_kit::{client, serve, telemetry};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How long running requests may take to end after the stop signal.
 const GRACE: Duration = Duration::from_secs(10);
@@ -58,6 +61,18 @@ pub struct Args {
     /// Folder in which the plugin notes what it could not hand to the agent; mounted from the host
     #[arg(long, env = "SPIDERPOOL_JOURNAL_PATH", default_value = spiderpool_wire::journal::DEFAULT_PATH)]
     pub journal_path: PathBuf,
+    /// Folder in which CNI runtimes keep the results of attachments; mounted from the host
+    #[arg(long, env = "SPIDERPOOL_CNI_STATE_PATH", default_value = "/var/lib/cni")]
+    pub cni_state_path: PathBuf,
+    /// Folder in which network namespaces have names; mounted from the host
+    #[arg(long, env = "SPIDERPOOL_NETNS_PATH", default_value = "/run/netns")]
+    pub netns_path: PathBuf,
+    /// Seconds that a container runtime may take after an ADD until it keeps a result: the kubelet gives up well before
+    #[arg(long, env = "SPIDERPOOL_RESULTS_AFTER", default_value_t = 240)]
+    pub results_after: u64,
+    /// What is freed that no DEL freed
+    #[command(flatten)]
+    pub gc: Gc,
 }
 
 /// Runs the agent until it is told to stop.
@@ -104,6 +119,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         &args.node_name,
     );
 
+    let memory = sandboxes::memory(&args.journal_path).unwrap_or_else(|error| {
+        let folder = args.journal_path.display().to_string();
+        tracing::warn!(folder, %error, "whether another agent ran before this one is not known");
+        Memory::Own
+    });
     let socket_path = config.ipam_unix_socket_path.clone();
     let surroundings = Surroundings::new(prompt.clone());
     let recorder = Recorder::start(&process, prompt.clone(), "spiderpool-agent", &args.node_name);
@@ -121,6 +141,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         surroundings,
         recorder,
         turns: Turns::default(),
+        sandboxes: Sandboxes::new(&args.cni_state_path, &args.netns_path, Duration::from_secs(args.results_after), memory),
+        reclaim: Reclaim::from(&args.gc),
+        rechecked: watch::Sender::new(false),
         metrics,
     });
 
@@ -136,6 +159,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     listening.send_replace(true);
     let api = server::router(context.clone());
     process.spawn_infallible("CNI socket", serve::serve(listener, api, process.token()));
+    process.spawn_infallible("recheck", process.until_stop(Box::pin(recheck::start(context.clone()))));
     let replay = journal::run(context.clone(), args.journal_path);
     process.spawn_infallible("journal", process.until_stop(Box::pin(replay)));
     process.spawn_infallible("sweep", process.until_stop(Box::pin(sweep::run(context))));

@@ -52,6 +52,7 @@ pub async fn del(context: &Context, args: &IpamDelArgs) -> Result<Released, Requ
     let deadline = Instant::now() + BUDGET;
     let (namespace, name, uid, nic) = (&args.pod_namespace, &args.pod_name, &args.pod_uid, &args.if_name);
     kill::point(Point::DelAccepted);
+    context.sandboxes.ended(&args.container_id, nic);
     let pod = pods::of_del(context, namespace, name, uid, deadline).await?;
     kill::point(Point::DelPodFound);
     let identity = match &pod {

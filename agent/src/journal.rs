@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use watch::{Told, Watch};
 
-mod watch;
+pub(crate) mod watch;
 
 /// Entries that are served at a time. They meet in the same few pools, which write once for all of them.
 const AT_A_TIME: usize = 16;

@@ -20,6 +20,9 @@ pub const WAITING: &str = "WaitingForIPPool";
 /// Reason of the Event on a pod whose annotation asks for routes that cannot be set up.
 pub const UNREACHED: &str = "RouteUnreachable";
 
+/// Reason of the Event on a pod whose address another one has on record, or that cannot be put back on record.
+pub const LOST: &str = "AddressLost";
+
 const ACTION: &str = "AllocateIP";
 
 /// What the text of a failure begins with; other software looks for it.
@@ -54,7 +57,14 @@ pub fn unreached(context: &Context, pod: &Pod, nics: &[NicDetail], routes: &[&Ro
         .tell(about, Severity::Warning, UNREACHED, ACTION, &note);
 }
 
-/// The text of that Event, which is cut where it is too long.
+/// Tells a pod that the address it uses is not its own any more.
+pub fn lost(context: &Context, pod: &Pod, note: &str) {
+    let note: String = note.chars().take(LONGEST).collect();
+    let about = pod.object_ref(&());
+    context.recorder.tell(about, Severity::Warning, LOST, ACTION, &note);
+}
+
+/// The text of the Event about routes, which is cut where it is too long.
 pub fn unreached_note(nics: &[NicDetail], routes: &[&Route]) -> String {
     let own = nics.iter().flat_map(|item| {
         let addresses = [&item.ipv4, &item.ipv6].into_iter().flatten();

@@ -156,6 +156,22 @@ pub async fn clear_sandbox(
     .map(drop)
 }
 
+/// Notes that no sandbox of a pod is left, while its addresses stay for another one.
+pub async fn clear_sandboxes(
+    context: &Context,
+    endpoint: SpiderEndpoint,
+    deadline: Instant,
+) -> Result<(), RequestError> {
+    let uid = endpoint.status.current.uid.clone();
+    change(context, endpoint, deadline, |endpoint| {
+        let current = &mut endpoint.status.current;
+        let items = current.ips.iter_mut().filter(|_| current.uid == uid);
+        items.filter_map(|item| item.container_id.take()).count() > 0
+    })
+    .await
+    .map(drop)
+}
+
 /// Removes NICs whose addresses were freed. The last one takes the endpoint along.
 pub async fn remove_nics(
     context: &Context,

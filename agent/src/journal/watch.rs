@@ -10,7 +10,7 @@ const HEADER: usize = 16;
 
 /// What the kernel told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(crate) enum Told {
     /// Something happened in the folder.
     Changed,
     /// The folder does not have its name any more, and nothing will be told again.
@@ -18,14 +18,14 @@ pub(super) enum Told {
 }
 
 /// The kernel's watch of a folder.
-pub(super) struct Watch {
+pub(crate) struct Watch {
     /// To the runtime it is like the reading end of a pipe.
     events: Receiver,
 }
 
 impl Watch {
     /// Begins to watch.
-    pub(super) fn new(folder: &Path, wanted: WatchFlags) -> io::Result<Self> {
+    pub(crate) fn new(folder: &Path, wanted: WatchFlags) -> io::Result<Self> {
         let events = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let ended = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
         add_watch(&events, folder, wanted | ended)?;
@@ -35,7 +35,7 @@ impl Watch {
     }
 
     /// Waits until something happened since the last call, or since the watch began.
-    pub(super) async fn changed(&self) -> io::Result<Told> {
+    pub(crate) async fn changed(&self) -> io::Result<Told> {
         // Room for many events; one with the longest name has 272 bytes.
         let mut events = [0; 4096];
         let mut told = None;

@@ -75,6 +75,13 @@ pub(super) enum Job {
         deadline: Instant,
         reply: oneshot::Sender<Result<Succession, JobError>>,
     },
+    /// Put back on record what a pod uses.
+    Restore {
+        ip: IpAddr,
+        owner: Owner,
+        deadline: Instant,
+        reply: oneshot::Sender<Result<Succession, JobError>>,
+    },
     /// Give back what a pod's NIC has, or one address of that.
     Release {
         owner: Owner,
@@ -104,6 +111,7 @@ impl Job {
         match self {
             Self::Claim { deadline, .. }
             | Self::Succeed { deadline, .. }
+            | Self::Restore { deadline, .. }
             | Self::Release { deadline, .. }
             | Self::Place { deadline, .. }
             | Self::Quarantine { deadline, .. } => *deadline,
@@ -115,6 +123,7 @@ impl Job {
         match self {
             Self::Claim { reply, .. } => reply.is_closed(),
             Self::Succeed { reply, .. } => reply.is_closed(),
+            Self::Restore { reply, .. } => reply.is_closed(),
             Self::Release { reply, .. } => reply.is_closed(),
             Self::Place { reply, .. } => reply.is_closed(),
             Self::Quarantine { reply, .. } => reply.is_closed(),
@@ -126,6 +135,7 @@ impl Job {
         match self {
             Self::Claim { reply, .. } => drop(reply.send(Err(error))),
             Self::Succeed { reply, .. } => drop(reply.send(Err(error))),
+            Self::Restore { reply, .. } => drop(reply.send(Err(error))),
             Self::Release { reply, .. } => drop(reply.send(Err(error))),
             Self::Place { reply, .. } => drop(reply.send(Err(error))),
             Self::Quarantine { reply, .. } => drop(reply.send(Err(error))),
@@ -187,7 +197,9 @@ pub(super) fn answer(batch: Vec<Job>, outcomes: Vec<Outcome>, pool: &Arc<SpiderI
                     pool: pool.clone(),
                 })));
             }
-            (Job::Succeed { reply, .. }, Outcome::Succeed(succession)) => drop(reply.send(Ok(succession))),
+            (Job::Succeed { reply, .. } | Job::Restore { reply, .. }, Outcome::Succeed(succession)) => {
+                drop(reply.send(Ok(succession)))
+            }
             (Job::Release { reply, .. }, Outcome::Release(freed)) => drop(reply.send(Ok(freed))),
             (Job::Place { reply, .. }, Outcome::Place(Some(_))) => drop(reply.send(Ok(()))),
             (job @ Job::Place { .. }, Outcome::Place(None)) => job.fail(JobError::Refused {
@@ -227,7 +239,9 @@ pub(super) fn missing(batch: Vec<Job>, name: &str) {
             Job::Release { reply, .. } => drop(reply.send(Ok(Vec::new()))),
             Job::Place { reply, .. } => drop(reply.send(Ok(()))),
             Job::Quarantine { reply, .. } => drop(reply.send(Ok(None))),
-            Job::Succeed { reply, .. } => drop(reply.send(Ok(Succession::Lost(Rejection::NotFound)))),
+            Job::Succeed { reply, .. } | Job::Restore { reply, .. } => {
+                drop(reply.send(Ok(Succession::Lost(Rejection::NotFound))))
+            }
             claim @ Job::Claim { .. } => claim.fail(rejected(name, Rejection::NotFound)),
         }
     }

@@ -174,6 +174,25 @@ impl PoolStore {
         answer.await.unwrap_or_else(|_| Err(stopped(pool)))
     }
 
+    /// Puts back on record an address that a sandbox of this node uses, if it is free.
+    pub async fn restore(
+        self: &Arc<Self>,
+        pool: &str,
+        ip: IpAddr,
+        owner: Owner,
+        deadline: Instant,
+    ) -> Result<Succession, JobError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Restore {
+            ip,
+            owner,
+            deadline,
+            reply,
+        };
+        self.send(pool, job, deadline).await?;
+        answer.await.unwrap_or_else(|_| Err(stopped(pool)))
+    }
+
     /// The cached pools that have something on record for a pod without naming its node, and those that a write to which was not
     /// answered.
     pub fn unplaced(&self, uid: &str) -> BTreeSet<String> {

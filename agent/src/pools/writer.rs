@@ -253,7 +253,7 @@ fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome>
                 Some(Outcome::Quarantine(state.quarantine(*ip, owner, by, percent)))
             }
             Job::Place { uid, node, .. } => Some(Outcome::Place(state.place_all(uid, node))),
-            Job::Claim { .. } | Job::Succeed { .. } => None,
+            Job::Claim { .. } | Job::Succeed { .. } | Job::Restore { .. } => None,
         })
         .collect();
     // What a pod had goes before what another one picks.
@@ -261,6 +261,7 @@ fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome>
         .iter()
         .zip(before)
         .map(|(job, before)| match job {
+            Job::Restore { ip, owner, .. } => Some(Outcome::Succeed(state.restore(*ip, owner))),
             Job::Succeed { ip, owner, former, .. } => {
                 Some(Outcome::Succeed(state.succeed(*ip, owner, former, &reserved)))
             }
@@ -278,9 +279,14 @@ fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome>
                 },
                 None,
             ) => Outcome::Claim(state.claim_beside(owner, *exact, leaving, &reserved)),
-            (Job::Succeed { .. } | Job::Release { .. } | Job::Place { .. } | Job::Quarantine { .. }, None) => {
-                Outcome::Release(Vec::new())
-            }
+            (
+                Job::Succeed { .. }
+                | Job::Restore { .. }
+                | Job::Release { .. }
+                | Job::Place { .. }
+                | Job::Quarantine { .. },
+                None,
+            ) => Outcome::Release(Vec::new()),
         })
         .collect()
 }

@@ -99,6 +99,11 @@ pub fn keeper(config: &Config, endpoint: &SpiderEndpoint) -> Option<Keeper> {
     Keeper::of_endpoint(endpoint, kinds(config))
 }
 
+/// What may keep the addresses on record under a name, where no endpoint tells.
+pub fn keepers_of_record(config: &Config, key: &str) -> Vec<Keeper> {
+    Keeper::of_record(key, kinds(config))
+}
+
 /// Name of the pod that an endpoint of this node is about.
 pub fn pod_name(context: &Context, endpoint: &SpiderEndpoint) -> String {
     let (namespace, current) = (endpoint.namespace(), &endpoint.status.current);

@@ -1,6 +1,7 @@
 //! An agent in this process.
 
 use super::api::{POOLS, Server};
+use super::host::Host;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use spiderpool_agent::add;
@@ -14,6 +15,7 @@ use spiderpool_agent::owner::Owners;
 use spiderpool_agent::pools::PoolStore;
 use spiderpool_agent::serial::Turns;
 use spiderpool_agent::surroundings::Surroundings;
+use spiderpool_agent::sweep::Reclaim;
 use spiderpool_crds::{SpiderIPPool, names};
 use spiderpool_kit::cache::{Cache, Key, Options, Store, WaitError};
 use spiderpool_kit::events::Recorder;
@@ -21,6 +23,7 @@ use spiderpool_kit::shutdown::{self, Process};
 use spiderpool_wire::{IpamAddArgs, IpamDelArgs};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Where the pod is stored.
 pub(crate) const POD: &str = "/api/v1/namespaces/retail/pods/shop";
@@ -33,6 +36,7 @@ pub(crate) struct Agent {
     pub(crate) server: Server,
     pub(crate) context: Arc<Context>,
     pub(crate) process: Process,
+    pub(crate) host: Host,
 }
 
 impl Agent {
@@ -60,7 +64,7 @@ impl Agent {
             json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "shop", "namespace": "retail", "uid": "u",
                 "annotations": annotations, "ownerReferences": [owner]}, "spec": {"nodeName": "n1", "containers": []}}),
         );
-        let (process, client) = (Process::new(), server.client());
+        let (process, client, host) = (Process::new(), server.client(), Host::new());
         let metrics = Metrics::register(&spiderpool_kit::metrics::Metrics::new());
         let pools = Cache::start(
             &process,
@@ -80,6 +84,9 @@ impl Agent {
             surroundings: Surroundings::new(client.clone()),
             recorder: Recorder::start(&process, client.clone(), "spiderpool-agent", "n1"),
             turns: Turns::default(),
+            sandboxes: host.sandboxes(),
+            reclaim: Reclaim::default(),
+            rechecked: watch::Sender::new(true),
             metrics,
             client,
         };
@@ -87,14 +94,19 @@ impl Agent {
             server,
             context: Arc::new(context),
             process,
+            host,
         }
     }
 
     pub(crate) async fn add(&self, nic: &str, network: &[&str]) -> Result<Vec<String>, String> {
         let args = args(nic, network);
+        self.host.make_netns("c");
         let answer = Box::pin(add::add(&self.context, &args, &Cancel::default()))
             .await
             .map_err(|error| error.to_string())?;
+        let own = answer.ips.iter().filter(|ip| ip.nic == nic);
+        let own: Vec<String> = own.map(|ip| ip.address.clone()).collect();
+        self.host.keep_result(nic, "c", &own);
         Ok(answer
             .ips
             .iter()
@@ -105,6 +117,7 @@ impl Agent {
     /// Serves the DEL of a NIC of a sandbox.
     pub(crate) async fn del(&self, nic: &str, container: &str) -> Result<Released, String> {
         let done = del::del(&self.context, &del_args(nic, container)).await;
+        self.host.lose_sandbox(container);
         done.map_err(|error| error.to_string())
     }
 
@@ -163,6 +176,7 @@ pub(crate) fn args(nic: &str, network: &[&str]) -> IpamAddArgs {
         pod_name: "shop".to_owned(),
         pod_uid: "u".to_owned(),
         network_name: "lan".to_owned(),
+        net_namespace: "/run/netns/c".to_owned(),
         default_ipv4_ippool: network.iter().map(|name| (*name).to_owned()).collect(),
         ..IpamAddArgs::default()
     }

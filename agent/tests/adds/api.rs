@@ -110,6 +110,11 @@ impl Server {
         self.lock().objects.insert(path.to_owned(), object);
     }
 
+    /// Removes an object of which watches do not tell yet.
+    pub(crate) fn remove_silently(&self, path: &str) {
+        self.lock().objects.remove(path);
+    }
+
     /// An object as it is now.
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
         self.lock().objects.get(path).cloned()

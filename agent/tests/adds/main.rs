@@ -6,6 +6,7 @@ mod api;
 mod cancelled;
 mod endings;
 mod faults;
+mod host;
 mod kept;
 mod lost_writes;
 mod machines;

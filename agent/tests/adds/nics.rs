@@ -1,6 +1,6 @@
 //! Several NICs of one pod.
 
-use super::agent::{Agent, ENDPOINT, args, full, pool, records};
+use super::agent::{Agent, ENDPOINT, POD, args, full, pool, records};
 use super::api::POOLS;
 use serde_json::json;
 use spiderpool_agent::cancel::Cancel;
@@ -40,7 +40,8 @@ async fn all_nics_are_claimed_for_at_the_first_add_and_later_ones_find_it_done()
     assert_eq!(agent.nics().unwrap(), ["net1 -", "eth0 c"]);
     agent.server.asked();
     assert_eq!(agent.add("net1", &[]).await.unwrap(), all);
-    assert_eq!(agent.server.asked(), [format!("PUT {ENDPOINT}")]);
+    // What was on record before is given out only while the pod exists.
+    assert_eq!(agent.server.asked(), [format!("GET {POD}"), format!("PUT {ENDPOINT}")]);
     assert_eq!(agent.nics().unwrap(), ["net1 c", "eth0 c"]);
     let item = &agent.server.get(ENDPOINT).unwrap()["status"]["current"]["ips"][0];
     assert_eq!(item["networkName"], json!("lan"));

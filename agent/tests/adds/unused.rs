@@ -30,7 +30,7 @@ async fn swept(agent: &Agent) -> Result<(), WaitError> {
     agent.context.endpoints.wait(deadline, gone).await
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_was_claimed_for_nics_that_never_came_goes_when_the_last_sandbox_is_gone() {
     let agent = three();
     let sweeping = tokio::spawn(sweep::run(agent.context.clone()));
@@ -49,7 +49,7 @@ async fn what_was_claimed_for_nics_that_never_came_goes_when_the_last_sandbox_is
     sweeping.abort();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_pod_whose_end_is_seen_after_its_sandbox_gives_back_what_was_claimed_for_all_nics() {
     let agent = three();
     let sweeping = tokio::spawn(sweep::run(agent.context.clone()));
@@ -62,7 +62,7 @@ async fn a_pod_whose_end_is_seen_after_its_sandbox_gives_back_what_was_claimed_f
     sweeping.abort();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_del_of_an_add_that_never_ended_frees_what_it_claimed_for_all_nics() {
     let mut pools = ["a", "b", "c"].map(|name| pool(name, "10.77.1.1-10.77.1.9", &json!({})));
     for (pool, nic) in pools.iter_mut().zip(["eth0", "net1", "net2"]) {
@@ -78,7 +78,7 @@ async fn the_del_of_an_add_that_never_ended_frees_what_it_claimed_for_all_nics()
     assert_eq!(agent.del("eth0", "c").await.unwrap(), Released::Freed);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_add_that_is_given_up_after_a_conflict_takes_what_was_claimed_with_it_along() {
     for (set_up, left) in [(&["eth0"][..], [0, 0, 0]), (&["eth0", "net1"], [0, 1, 1])] {
         let agent = three();
@@ -109,7 +109,7 @@ async fn an_add_that_is_given_up_after_a_conflict_takes_what_was_claimed_with_it
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn gc_leaves_what_was_claimed_for_further_nics_to_the_end_of_the_pod() {
     let agent = three();
     agent.add("eth0", &[]).await.unwrap();

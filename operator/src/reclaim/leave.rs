@@ -7,7 +7,6 @@ use spiderpool_crds::{SpiderEndpoint, SpiderIPPool};
 use spiderpool_kit::cache::Key;
 
 use super::apply::{self, Freed};
-use super::case::NODE;
 use crate::context::Context;
 use crate::write;
 
@@ -77,7 +76,7 @@ fn noted(pool: &SpiderIPPool, places: &BTreeSet<Place>) -> Option<SpiderIPPool> 
     let mut records = pool.records().ok()?;
     let without: Vec<_> = records
         .iter()
-        .filter(|(_, record)| !record.other.contains_key(NODE))
+        .filter(|(_, record)| record.node.as_deref().is_none_or(str::is_empty))
         .filter_map(|(address, record)| {
             let own = |place: &&Place| place.0 == record.pod && place.1 == record.pod_uid;
             Some((address, places.iter().find(own)?.2.clone()))
@@ -88,7 +87,7 @@ fn noted(pool: &SpiderIPPool, places: &BTreeSet<Place>) -> Option<SpiderIPPool> 
     }
     for (address, node) in without {
         if let Some(mut record) = records.remove(address) {
-            record.other.insert(NODE.to_owned(), node.into());
+            record.node = Some(node);
             records.insert(address, record);
         }
     }

@@ -22,6 +22,32 @@ pub enum Succession {
 }
 
 impl PoolState {
+    /// Puts an owner back on record for an address that it uses. Where that is free nothing else counts: neither that the pool gives out
+    /// nothing any more, nor that the address is kept from others.
+    pub fn restore(&mut self, ip: IpAddr, owner: &Owner) -> Succession {
+        let (family, bits) = addr::to_bits(ip);
+        if family != self.family() || !self.ledger.total().contains(bits) {
+            return Succession::Lost(Rejection::AddressOutside(ip));
+        }
+        if let Some(found) = self.ledger.owner(bits).cloned() {
+            return match found.uid == owner.uid {
+                true => Succession::Own {
+                    written: self.place(ip, &owner.uid),
+                },
+                false => Succession::Other(found),
+            };
+        }
+        let record = self.record(owner.clone());
+        self.size.grow(ip, &record);
+        if !self.make_room() || !self.ledger.take_exact(bits, owner.clone()) {
+            self.size.shrink(ip, &record);
+            let records = self.records.len();
+            return Succession::Lost(Rejection::RecordLimit { records });
+        }
+        self.records.insert(ip, record);
+        Succession::Own { written: true }
+    }
+
     /// Puts the owner in the place of one of the UIDs in `former`, if the record is that of the same identity and NIC. An address
     /// that is on record for nobody is claimed as any other would be: the pool may have forgotten it, but it is not handed out
     /// without a record.

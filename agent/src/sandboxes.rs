@@ -1,0 +1,262 @@
+//! What this node shows of the sandboxes of pods: whether one may be left that uses what a pod was given.
+//!
+//! Two things tell. The container runtime keeps the result of each attachment that it set up, until its DEL was done ([`results`]),
+//! with the network namespace of the sandbox. And each ADD that this process serves names its namespace, which matters while the
+//! runtime has not come to its end yet and so keeps no result. A namespace that is not there any more is that of a sandbox which
+//! is gone, as after a restart of the machine: these have no names on a disk.
+//!
+//! Where something cannot be read or is not understood, nothing is said, and what the pod has is kept.
+
+mod results;
+
+pub use results::Attachment;
+use results::Results;
+use rustix::fs::statfs;
+use spiderpool_ipam::reclaim::Sandboxes as Word;
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What the file system of namespaces is called by the kernel.
+const NSFS: u64 = 0x6e73_6673;
+
+/// Folders that runtimes name namespaces in. The second is a link to the first.
+const NAMED_IN: [&str; 2] = ["/run/netns", "/var/run/netns"];
+
+/// The sandboxes of this node.
+pub struct Sandboxes {
+    /// Where the runtime and Multus keep their results.
+    folders: [PathBuf; 2],
+    /// Where namespaces have names, as this process sees it.
+    netns: PathBuf,
+    /// Namespaces of the ADDs that this process served, by pod UID.
+    added: Mutex<HashMap<String, Vec<Added>>>,
+    /// Sandboxes and NICs whose DEL came, and which the runtime may not have taken down yet.
+    ended: Mutex<HashSet<(String, String)>>,
+    /// How long a runtime may be busy with a sandbox after its ADD was served.
+    at_work: Duration,
+    /// From when on no ADD can be at work that this process does not know.
+    known_from: Instant,
+}
+
+/// An ADD that was served.
+#[derive(Clone, Debug)]
+struct Added {
+    container: String,
+    netns: String,
+    at: Instant,
+}
+
+/// What is known of a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Netns {
+    Lives,
+    Gone,
+    Unsaid,
+}
+
+/// Which ADDs of this boot of the machine this process knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// All: no agent ran before it.
+    All,
+    /// Only its own.
+    Own,
+}
+
+impl Sandboxes {
+    /// The sandboxes whose results are kept in folders under `state`, and whose namespaces have names in `netns`. A runtime may be
+    /// busy with one for the time `at_work` after its ADD was served.
+    pub fn new(state: &Path, netns: &Path, at_work: Duration, memory: Memory) -> Self {
+        let now = Instant::now();
+        Self {
+            folders: [state.join("results"), state.join("multus/results")],
+            netns: netns.to_owned(),
+            added: Mutex::default(),
+            ended: Mutex::default(),
+            known_from: match memory {
+                Memory::All => now,
+                Memory::Own => now + at_work,
+            },
+            at_work,
+        }
+    }
+
+    /// The folders in which something changes when a sandbox goes.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.folders.iter().chain([&self.netns]).map(PathBuf::as_path)
+    }
+
+    /// Notes that an ADD of a sandbox is served.
+    pub fn added(&self, uid: &str, container: &str, netns: &str) {
+        {
+            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            ended.retain(|(of, _)| of != container);
+        }
+        let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_pod = added.entry(uid.to_owned()).or_default();
+        of_pod.retain(|known| known.container != container || known.netns != netns);
+        of_pod.push(Added {
+            container: container.to_owned(),
+            netns: netns.to_owned(),
+            at: Instant::now(),
+        });
+    }
+
+    /// Notes that the DEL of a sandbox's NIC is served. What the runtime takes down after it has no address any more.
+    pub fn ended(&self, container: &str, nic: &str) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.insert((container.to_owned(), nic.to_owned()));
+    }
+
+    /// Forgets the sandboxes of pods that nothing is on record for.
+    pub fn forget(&self, is_known: impl Fn(&str) -> bool) {
+        let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        added.retain(|uid, of_pod| is_known(uid) || of_pod.iter().any(|add| now < add.at + self.at_work));
+    }
+
+    /// Looks at what there is now.
+    pub async fn look(&self) -> Look<'_> {
+        let folders = self.folders.clone();
+        let read = tokio::task::spawn_blocking(move || Results::of_node(&folders));
+        let results = read.await.unwrap_or_else(|error| Results::unknown(error.to_string()));
+        if let Some(problem) = &results.problem {
+            tracing::debug!(%problem, "results of the container runtime are not known");
+        } else {
+            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            ended.retain(|(container, _)| results.names(container));
+        }
+        Look {
+            sandboxes: self,
+            results,
+            has_names: self.netns.is_dir(),
+        }
+    }
+}
+
+/// What the node showed at a moment.
+pub struct Look<'a> {
+    sandboxes: &'a Sandboxes,
+    results: Results,
+    has_names: bool,
+}
+
+/// What a look says of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Whether a sandbox is left.
+    pub word: Word,
+    /// When more will be known, where only time is missing.
+    pub again: Option<Instant>,
+}
+
+impl From<Word> for Said {
+    fn from(word: Word) -> Self {
+        Self { word, again: None }
+    }
+}
+
+impl Look<'_> {
+    /// The attachments with addresses of ours whose sandbox is there, and that nobody has begun to take down.
+    pub fn attachments(&self) -> Vec<&Attachment> {
+        let ended = self.sandboxes.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let lives = |attachment: &&Attachment| {
+            let netns = attachment.netns.as_deref();
+            let end = (attachment.container.clone(), attachment.nic.clone());
+            netns.is_some_and(|netns| self.netns(netns) == Netns::Lives) && !ended.contains(&end)
+        };
+        self.results.ours.iter().filter(lives).collect()
+    }
+
+    /// Whether a sandbox of a pod is left, of which some are called `containers`.
+    pub fn of(&self, uid: &str, containers: &[&str]) -> Said {
+        let known_from = self.sandboxes.known_from;
+        self.said(uid, containers, (Instant::now() < known_from).then_some(known_from))
+    }
+
+    /// Whether a sandbox of a pod is left that no endpoint names: an ADD of it that an agent before this one served had no answer.
+    pub fn of_unnamed(&self, uid: &str) -> Said {
+        self.said(uid, &[], None)
+    }
+
+    fn said(&self, uid: &str, containers: &[&str], mut again: Option<Instant>) -> Said {
+        let mut unsaid = self.results.problem.is_some() || self.results.is_unread(containers);
+        for netns in self.results.of(uid) {
+            match netns.map_or(Netns::Unsaid, |netns| self.netns(netns)) {
+                Netns::Lives => return Word::Some.into(),
+                Netns::Unsaid => unsaid = true,
+                Netns::Gone => {}
+            }
+        }
+        let now = Instant::now();
+        let added = self.sandboxes.added.lock().unwrap_or_else(PoisonError::into_inner);
+        for add in added.get(uid).into_iter().flatten() {
+            match self.netns(&add.netns) {
+                Netns::Lives => return Word::Some.into(),
+                Netns::Unsaid if now < add.at + self.sandboxes.at_work => {
+                    again = again.max(Some(add.at + self.sandboxes.at_work));
+                }
+                // The runtime has come to its end, and would have a result.
+                Netns::Unsaid | Netns::Gone => {}
+            }
+        }
+        match again {
+            _ if unsaid => Word::Unsaid.into(),
+            Some(_) => Said {
+                word: Word::Unsaid,
+                again,
+            },
+            None => Word::None.into(),
+        }
+    }
+
+    /// Whether there is a namespace. One that has no name here may be anywhere.
+    fn netns(&self, path: &str) -> Netns {
+        let path = Path::new(path);
+        let root = &self.sandboxes.netns;
+        let is_named = path
+            .parent()
+            .is_some_and(|folder| NAMED_IN.iter().any(|named| Path::new(named) == folder) || folder == root);
+        let Some(name) = path.file_name().filter(|_| is_named && self.has_names) else {
+            return Netns::Unsaid;
+        };
+        match statfs(&root.join(name)) {
+            Ok(found) if u64::try_from(found.f_type).is_ok_and(|kind| kind == NSFS) => Netns::Lives,
+            // A name without a namespace is what somebody is about to set up, or has not cleaned up.
+            Ok(_) => Netns::Unsaid,
+            Err(rustix::io::Errno::NOENT) => Netns::Gone,
+            Err(_) => Netns::Unsaid,
+        }
+    }
+}
+
+/// Finds out whether this is the first agent since the machine started, and notes that it ran. `folder` is on a disk.
+pub fn memory(folder: &Path) -> io::Result<Memory> {
+    memory_of(folder, fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim())
+}
+
+fn memory_of(folder: &Path, boot: &str) -> io::Result<Memory> {
+    let path = folder.join("boot");
+    let before = match fs::read_to_string(&path) {
+        Ok(before) => Some(before),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    if before.as_deref() == Some(boot) {
+        return Ok(Memory::Own);
+    }
+    fs::create_dir_all(folder)?;
+    let unfinished = folder.join(".boot");
+    fs::write(&unfinished, boot)?;
+    fs::rename(&unfinished, &path)?;
+    // An agent that left no note may have run before.
+    Ok(if before.is_some() { Memory::All } else { Memory::Own })
+}
+
+#[cfg(test)]
+mod tests;
