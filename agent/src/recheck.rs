@@ -14,7 +14,7 @@ use crate::pods::{self, PodState};
 use crate::pools::{JobError, Succession};
 use crate::sandboxes::Attachment;
 use crate::sticky::{self, Identity};
-use crate::tell;
+use crate::{sweep, tell};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use spiderpool_crds::records::PoolRecords;
@@ -160,7 +160,8 @@ async fn of_endpoint(context: &Context, seen: &SpiderEndpoint) -> Result<(), Req
         .filter_map(|item| item.container_id.as_deref())
         .collect();
     let host = context.sandboxes.look().await;
-    if containers.is_empty() || host.of(uid, &containers).word == Sandboxes::None {
+    let is_gone = sweep::counts(context, &host) && host.of(uid, &containers).word == Sandboxes::None;
+    if containers.is_empty() || is_gone {
         // The next ADD of the pod claims anew.
         return Ok(());
     }

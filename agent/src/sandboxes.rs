@@ -173,6 +173,11 @@ impl Look<'_> {
         self.results.ours.iter().filter(lives).collect()
     }
 
+    /// Whether the runtime keeps a result of a pod, whatever became of its sandbox.
+    pub fn knows(&self, uid: &str) -> bool {
+        self.results.of(uid).next().is_some()
+    }
+
     /// Whether a sandbox of a pod is left, of which some are called `containers`.
     pub fn of(&self, uid: &str, containers: &[&str]) -> Said {
         let known_from = self.sandboxes.known_from;
@@ -225,7 +230,7 @@ impl Look<'_> {
         let Some(name) = path.file_name().filter(|_| is_named && self.has_names) else {
             return Netns::Unsaid;
         };
-        match statfs(&root.join(name)) {
+        match statfs(root.join(name)) {
             Ok(found) if u64::try_from(found.f_type).is_ok_and(|kind| kind == NSFS) => Netns::Lives,
             // A name without a namespace is what somebody is about to set up, or has not cleaned up.
             Ok(_) => Netns::Unsaid,

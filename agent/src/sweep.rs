@@ -14,6 +14,7 @@ mod candidates;
 mod look;
 mod settings;
 
+pub(crate) use candidates::counts;
 pub(crate) use look::now;
 pub use settings::{Gc, Reclaim};
 

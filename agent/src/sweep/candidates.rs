@@ -80,7 +80,7 @@ impl Told {
         if self.containers.is_empty() && (self.was_set_up || is_ours(context, uid)) {
             return Sandboxes::None.into();
         }
-        if !context.reclaim.by_host {
+        if !counts(context, host) {
             return Sandboxes::Unsaid.into();
         }
         let containers: Vec<&str> = self.containers.iter().map(String::as_str).collect();
@@ -104,10 +104,25 @@ fn is_ours(context: &Context, uid: &str) -> bool {
 
 /// What the host shows of a pod that no endpoint names, if that counts.
 pub(super) fn of_unnamed(context: &Context, host: &Look<'_>, uid: &str) -> Said {
-    match context.reclaim.by_host {
+    match counts(context, host) {
         true => host.of_unnamed(uid),
         false => Sandboxes::Unsaid.into(),
     }
+}
+
+/// Whether what the host shows counts. A runtime that keeps no result of any pod that lives here keeps them somewhere else.
+pub(crate) fn counts(context: &Context, host: &Look<'_>) -> bool {
+    let endpoints = context.endpoints.list();
+    let lives = |endpoint: &&Arc<SpiderEndpoint>| {
+        let current = &endpoint.status.current;
+        let is_set_up = current.ips.iter().any(|item| item.container_id.is_some());
+        current.node == context.node
+            && is_set_up
+            && pod_of(context, endpoint).is_some_and(|pod| seen(&pod).phase == Phase::Running && pods::is_alive(&pod))
+    };
+    let mut living = endpoints.iter().filter(lives).peekable();
+    let nobody = living.peek().is_none();
+    context.reclaim.by_host && (nobody || living.any(|endpoint| host.knows(&endpoint.status.current.uid)))
 }
 
 impl Candidate {

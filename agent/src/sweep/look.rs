@@ -109,21 +109,29 @@ async fn of_record(
     deadline: Instant,
 ) -> Result<Case, RequestError> {
     let uid = subject.uid();
-    let mut possible = sticky::keepers_of_record(&context.config, &subject.pod());
-    if let Some(own) = endpoint.and_then(|endpoint| sticky::keeper(&context.config, endpoint)) {
-        // What an endpoint of the name says goes before what the name allows, except that a machine and a pod may share it.
-        possible.retain(|keeper| keeper.is_machine() && keeper.owner != own.owner);
-        possible.push(own);
-    } else if endpoint.is_some() {
-        possible.retain(Keeper::is_machine);
-    }
-    let standing = standing(context, &possible, uid, deadline).await?;
+    let possible = sticky::keepers_of_record(&context.config, &subject.pod());
+    let (own, alike) = match endpoint {
+        None => (possible, Vec::new()),
+        Some(endpoint) => {
+            let own = sticky::keeper(&context.config, endpoint);
+            // A machine and a pod may share the name, and then the endpoint says nothing of the machine.
+            let is_alike = |keeper: &Keeper| keeper.is_machine() && !own.as_ref().is_some_and(Keeper::is_machine);
+            let alike = possible.into_iter().filter(is_alike).collect();
+            (own.into_iter().collect(), alike)
+        }
+    };
+    let of_alike = standing(context, &alike, uid, deadline).await?;
+    let standing = match of_alike {
+        Standing::Stays => Standing::Stays,
+        Standing::Ends | Standing::Passing => match standing(context, &own, uid, deadline).await? {
+            Standing::Passing => of_alike,
+            found => found,
+        },
+    };
     let trace = match (endpoint, subject) {
         (Some(endpoint), Subject::Record { pool, ip, .. }) if names(endpoint, pool, *ip) => Trace::TakenOver,
-        // Of a machine, another pod's endpoint says nothing.
-        (Some(_), _) if standing == Standing::Stays && possible.iter().any(Keeper::is_machine) => Trace::Record,
-        (Some(_), _) => Trace::Replaced,
-        (None, _) => Trace::Record,
+        (Some(_), _) if of_alike != Standing::Stays => Trace::Replaced,
+        (Some(_) | None, _) => Trace::Record,
     };
     let host = context.sandboxes.look().await;
     let Said { word, again } = of_unnamed(context, &host, uid);

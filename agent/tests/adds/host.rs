@@ -32,7 +32,12 @@ impl Host {
     }
 
     pub(crate) fn sandboxes(&self) -> Sandboxes {
-        Sandboxes::new(&self.0.path().join("cni"), &self.netns(), Duration::from_secs(240), Memory::All)
+        Sandboxes::new(
+            &self.0.path().join("cni"),
+            &self.netns(),
+            Duration::from_secs(240),
+            Memory::All,
+        )
     }
 
     /// Gives a sandbox its namespace: that of this process.

@@ -59,7 +59,7 @@ async fn an_heir_takes_over_with_four_requests_and_moves_the_endpoint() {
             format!("PUT {ENDPOINT}"),
         ]
     );
-    let owner = json!({"pod": "retail/shop", "podUid": "u", "nic": "eth0"});
+    let owner = json!({"pod": "retail/shop", "podUid": "u", "nic": "eth0", "node": "n1"});
     assert_eq!(records(&agent, "a"), json!({"10.77.1.5": owner}));
     let endpoint = agent.server.get(ENDPOINT).unwrap();
     let (meta, current) = (&endpoint["metadata"], &endpoint["status"]["current"]);
