@@ -180,16 +180,6 @@ impl Look<'_> {
 
     /// Whether a sandbox of a pod is left, of which some are called `containers`.
     pub fn of(&self, uid: &str, containers: &[&str]) -> Said {
-        let known_from = self.sandboxes.known_from;
-        self.said(uid, containers, (Instant::now() < known_from).then_some(known_from))
-    }
-
-    /// Whether a sandbox of a pod is left that no endpoint names: an ADD of it that an agent before this one served had no answer.
-    pub fn of_unnamed(&self, uid: &str) -> Said {
-        self.said(uid, &[], None)
-    }
-
-    fn said(&self, uid: &str, containers: &[&str], mut again: Option<Instant>) -> Said {
         let mut unsaid = self.results.problem.is_some() || self.results.is_unread(containers);
         for netns in self.results.of(uid) {
             match netns.map_or(Netns::Unsaid, |netns| self.netns(netns)) {
@@ -199,6 +189,7 @@ impl Look<'_> {
             }
         }
         let now = Instant::now();
+        let mut again = (now < self.sandboxes.known_from).then_some(self.sandboxes.known_from);
         let added = self.sandboxes.added.lock().unwrap_or_else(PoisonError::into_inner);
         for add in added.get(uid).into_iter().flatten() {
             match self.netns(&add.netns) {

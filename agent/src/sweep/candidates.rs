@@ -80,11 +80,8 @@ impl Told {
         if self.containers.is_empty() && (self.was_set_up || is_ours(context, uid)) {
             return Sandboxes::None.into();
         }
-        if !counts(context, host) {
-            return Sandboxes::Unsaid.into();
-        }
         let containers: Vec<&str> = self.containers.iter().map(String::as_str).collect();
-        host.of(uid, &containers)
+        by_host(context, host, uid, &containers)
     }
 }
 
@@ -102,10 +99,10 @@ fn is_ours(context: &Context, uid: &str) -> bool {
         })
 }
 
-/// What the host shows of a pod that no endpoint names, if that counts.
-pub(super) fn of_unnamed(context: &Context, host: &Look<'_>, uid: &str) -> Said {
+/// What the host shows of a pod, if that counts.
+pub(super) fn by_host(context: &Context, host: &Look<'_>, uid: &str, containers: &[&str]) -> Said {
     match counts(context, host) {
-        true => host.of_unnamed(uid),
+        true => host.of(uid, containers),
         false => Sandboxes::Unsaid.into(),
     }
 }
@@ -130,7 +127,7 @@ impl Candidate {
     pub(super) fn sandbox(&self, context: &Context, host: &Look<'_>, uid: &str) -> Option<Option<Instant>> {
         let said = match &self.told {
             Some(told) => told.said(context, host, uid),
-            None => of_unnamed(context, host, uid),
+            None => by_host(context, host, uid, &[]),
         };
         match said.word {
             Sandboxes::None => None,

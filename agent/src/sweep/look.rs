@@ -1,6 +1,6 @@
 //! What the rule wants to know of a subject, read live: its endpoint, its pod, who may come after it.
 
-use super::candidates::{Subject, Told, by_uid, of_unnamed};
+use super::candidates::{Subject, Told, by_host, by_uid};
 use crate::context::Context;
 use crate::endpoints;
 use crate::error::RequestError;
@@ -134,7 +134,7 @@ async fn of_record(
         (Some(_) | None, _) => Trace::Record,
     };
     let host = context.sandboxes.look().await;
-    let Said { word, again } = of_unnamed(context, &host, uid);
+    let Said { word, again } = by_host(context, &host, uid, &[]);
     Ok(Case {
         facts: Facts {
             trace,
