@@ -28,7 +28,7 @@ use futures::StreamExt;
 use look::{Case, Found};
 use rustix::fs::inotify::WatchFlags;
 use spiderpool_ipam::reclaim::{Decision, Keep, Reason, decide};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,6 +78,7 @@ pub async fn run(context: Arc<Context>) {
                 _ = full.tick() => {
                     host = Host::watch(&context);
                     sweep.books.everything(&context);
+                    forget(&context, &sweep.books);
                     break sweep.host_changed();
                 }
                 () = sleep_until(next) => break,
@@ -85,6 +86,15 @@ pub async fn run(context: Arc<Context>) {
         }
         sleep_until(begun + GATHER).await;
     }
+}
+
+/// Forgets the sandboxes of pods of which nothing is left.
+fn forget(context: &Context, books: &Books) {
+    let endpoints = context.endpoints.list();
+    let of_endpoints = endpoints.iter().map(|endpoint| endpoint.status.current.uid.as_str());
+    let of_records = books.own().map(|(_, _, owner)| owner.uid.as_str());
+    let known: BTreeSet<&str> = of_endpoints.chain(of_records).collect();
+    context.sandboxes.forget(|uid| known.contains(uid));
 }
 
 /// What was found out about the pods that may have ended.
