@@ -189,6 +189,7 @@ async fn an_endpoint_that_lands_after_the_del_of_its_pod_is_found_and_removed() 
             endpoints.get(&key).map(drop)
         });
     appeared.await.unwrap();
+    scene.agent.host.lose_sandbox("c");
     scene.sweep().await;
     assert_eq!(scene.agent.server.get(ENDPOINT), None);
 }
