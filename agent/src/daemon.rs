@@ -141,7 +141,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         surroundings,
         recorder,
         turns: Turns::default(),
-        sandboxes: Sandboxes::new(&args.cni_state_path, &args.netns_path, Duration::from_secs(args.results_after), memory),
+        sandboxes: Sandboxes::new(
+            &args.cni_state_path,
+            &args.netns_path,
+            Duration::from_secs(args.results_after),
+            memory,
+        ),
         reclaim: Reclaim::from(&args.gc),
         rechecked: watch::Sender::new(false),
         metrics,
