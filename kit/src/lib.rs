@@ -67,6 +67,7 @@
 pub mod backoff;
 pub mod cache;
 pub mod client;
+pub mod clock;
 pub mod deadline;
 pub mod discovery;
 pub mod events;

@@ -57,6 +57,8 @@ enum Task {
     },
     /// Runs end-to-end tests as long as they can be, on a cluster of their own
     ///
+    /// cargo xtask soak              all trials of tests/README.md with five seeds each or for an hour, and what programs use
+    /// cargo xtask soak f9-cut-off   one of these trials with five seeds
     /// cargo xtask soak storm        the leading operator killed at twenty points of a storm of workloads
     /// cargo xtask soak history      twenty storms of ADDs and DELs at agents that are killed at any point
     /// cargo xtask soak faults       twenty such storms at agents whose API server cannot be relied on
@@ -65,17 +67,17 @@ enum Task {
     /// cargo xtask soak fuzz         random texts for the parsers, ten minutes each; needs no cluster
     #[command(verbatim_doc_comment)]
     Soak {
-        /// Part of the tests' name, or fuzz
-        test: String,
-        /// Seed of the first storm of `history` and `faults`, printed by the run that is to be made again
+        /// Part of the tests' name, or fuzz; all trials if absent
+        test: Option<String>,
+        /// First seed of trials and storms, printed by the run that is to be made again
         #[arg(long)]
         seed: Option<u64>,
-        /// How many points, storms, or lives of a certificate, or how many times 500 objects
-        #[arg(long, default_value_t = 20)]
-        count: u32,
-        /// How long each parser is tried by `fuzz`
-        #[arg(long, default_value_t = 10)]
-        minutes: u32,
+        /// How many seeds, points, storms, or lives of a certificate, or how many times 500 objects; 5 for a trial, else 20
+        #[arg(long)]
+        count: Option<u32>,
+        /// How long all trials take at least (60), or each parser is tried by `fuzz` (10)
+        #[arg(long)]
+        minutes: Option<u32>,
         /// Leave the test cluster running
         #[arg(long)]
         keep: bool,
@@ -203,16 +205,21 @@ fn run(task: Task, ui: &Ui) -> Result<()> {
             };
             test::run(&test::Options { which, name, keep }, ui)
         }
-        Task::Soak { test, minutes, .. } if test == "fuzz" => fuzz::soak(minutes, ui),
+        Task::Soak { test, minutes, .. } if test.as_deref() == Some("fuzz") => fuzz::soak(minutes.unwrap_or(10), ui),
         Task::Soak {
             test,
             seed,
             count,
-            minutes: _,
+            minutes,
             keep,
             name,
         } => {
-            let which = Which::Soak { test, seed, count };
+            let which = Which::Soak {
+                test,
+                seed,
+                count,
+                minutes: minutes.unwrap_or(60),
+            };
             test::run(&test::Options { which, name, keep }, ui)
         }
         Task::Bench { group } => bench::run(group, ui),

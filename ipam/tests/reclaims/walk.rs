@@ -85,6 +85,14 @@ pub(crate) enum Step {
     },
     /// It reads the rest, and acts.
     Act,
+    /// The agent of a node compares what is on record for its node with its sandboxes, and acts.
+    Compare {
+        node: usize,
+    },
+    /// It is started anew, and remembers no suspicion.
+    StartAgent {
+        node: usize,
+    },
 }
 
 /// Steps out of bytes: what, and of which name, node or time. A strategy for each step would take most of the time.
@@ -92,7 +100,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = any::<(u8, u8)>().prop_map(|(what, which)| {
         let which = usize::from(which);
         let (name, node) = (which % NAMES, which / NAMES % NODES);
-        match what % 72 {
+        match what % 80 {
             0..6 => Step::Create { name, node },
             6..14 => Step::Begin { name },
             14..16 => Step::BeginLate { at: which % 6 },
@@ -116,7 +124,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             49..61 => Step::Read {
                 address: which % ADDRESSES,
             },
-            _ => Step::Act,
+            61..72 => Step::Act,
+            72..79 => Step::Compare { node },
+            _ => Step::StartAgent { node },
         }
     });
     prop::collection::vec(step, 1..160)
@@ -162,10 +172,10 @@ proptest! {
             world.step(&Step::Return { node });
             world.step(&Step::Tidy { node });
         }
-        for node in 0..NODES {
-            world.sweep(node);
-        }
         for _ in 0..2 {
+            for node in 0..NODES {
+                world.step(&Step::Compare { node });
+            }
             for address in 0..ADDRESSES {
                 world.step(&Step::Read { address });
                 world.step(&Step::Act);
@@ -192,10 +202,14 @@ fn histories_are_such_that_addresses_are_freed() {
                 let (sticky, steps) = history.current();
                 let mut world = World::new(on_node_lost, sticky, noted);
                 steps.iter().for_each(|step| world.step(step));
-                world.freed
+                (world.freed, world.compared)
             });
-            let freed: usize = freed.sum();
-            assert!(freed > 0, "{freed} with {on_node_lost:?} {noted}");
+            let (freed, compared): (Vec<usize>, Vec<usize>) = freed.unzip();
+            let (freed, compared): (usize, usize) = (freed.iter().sum(), compared.iter().sum());
+            assert!(
+                freed > 0 && compared > 0,
+                "{freed} by the operator and {compared} by agents with {on_node_lost:?} {noted}"
+            );
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What the caches know of a subject. It raises suspicions and frees nothing.
 
-use jiff::Timestamp;
 use spiderpool_crds::sticky::{Keeper, StickyKind};
 use spiderpool_ipam::reclaim::{Facts, Moment, Node, Standing};
+use spiderpool_kit::clock;
 
 use super::case::{Case, Subject};
 use super::live::Keepers;
@@ -12,7 +12,7 @@ use crate::kinds::pod::PodSketch;
 
 /// The time by the clock of this machine.
 pub(super) fn now() -> Moment {
-    moment(Timestamp::now())
+    moment(clock::now())
 }
 
 /// What the caches know. Where they do not tell whether a workload stays, it does not: then it is read.

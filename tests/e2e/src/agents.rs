@@ -25,7 +25,9 @@ use tokio::sync::Mutex;
 
 use crate::RELEASE_NAMESPACE;
 use crate::cluster::{Cluster, Server};
+use crate::heartbeat::Heartbeat;
 use crate::node::AGENT;
+use crate::sandboxes::Sandboxes;
 use crate::socket::{self, Answer, Asked, IP};
 use crate::wait::{self, SOON};
 use crate::workload::Annotations;
@@ -51,16 +53,23 @@ pub struct Options {
     pub conf: String,
     /// Its log level; `info` if empty.
     pub log_level: String,
+    /// More environment, each time it is run.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// A Node without kubelet, and the agent for it.
 pub struct Agent {
     /// Name of the Node.
     pub node: String,
+    /// Says that the Node is Ready.
+    pub heartbeat: Heartbeat,
+    /// What a runtime would leave on the node of the sandboxes that the test stands for.
+    pub sandboxes: Sandboxes,
     client: Client,
     folder: TempDir,
     log: PathBuf,
     log_level: String,
+    environment: Vec<(&'static str, String)>,
     process: Mutex<Option<Child>>,
 }
 
@@ -74,12 +83,15 @@ impl Agent {
             .create(&PostParams::default(), &without_kubelet(node)?)
             .await
             .with_context(|| format!("making the Node {node}"))?;
+        let heartbeat = Heartbeat::start(&client, node).await?;
         let folder = tempfile::Builder::new().prefix("agent-").tempdir();
         let folder = folder.context("making a folder for an agent")?;
         let logs = std::env::var_os(LOGS).map_or_else(|| folder.path().to_owned(), PathBuf::from);
         std::fs::create_dir_all(&logs).context("making the folder of logs")?;
         let agent = Self {
             node: node.to_owned(),
+            heartbeat,
+            sandboxes: Sandboxes::make(folder.path())?,
             client,
             log: logs.join(format!("{node}.log")),
             log_level: if options.log_level.is_empty() {
@@ -88,6 +100,7 @@ impl Agent {
                 options.log_level.clone()
             },
             folder,
+            environment: options.environment.clone(),
             process: Mutex::default(),
         };
         let token = agent.token().await?;
@@ -128,6 +141,8 @@ impl Agent {
             .args(["--node-name", &self.node, "--pod-namespace", RELEASE_NAMESPACE])
             .args(["--health-port", "0", "--log-level", &self.log_level])
             .env("KUBECONFIG", self.path("kubeconfig"))
+            .envs(self.sandboxes.environment())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("opening the log twice")?)
@@ -241,17 +256,21 @@ impl Agent {
         if self.pid().await.is_some() {
             self.kill().await?;
         }
-        let now = DeleteParams::default().grace_period(0);
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), RELEASE_NAMESPACE);
-        pods.delete(&self.identity(), &now)
-            .await
-            .context("deleting an agent's pod")?;
+        // With a Node that was deleted meanwhile its pods go, too.
+        let mut identity = pod(&self.identity(), &self.node, &Annotations::new())?;
+        identity.metadata.namespace = Some(RELEASE_NAMESPACE.to_owned());
+        remove_pod(&self.client, &identity).await?;
         let nodes: Api<Node> = Api::all(self.client.clone());
         nodes
             .delete(&self.node, &DeleteParams::default())
             .await
             .with_context(|| format!("deleting the Node {}", self.node))?;
         Ok(())
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> Result<String> {
+        std::fs::read_to_string(&self.log).with_context(|| format!("reading {}", self.log.display()))
     }
 
     /// Its socket.

@@ -140,9 +140,19 @@ impl Cluster {
         authority.with_context(|| format!("{url} names no host"))
     }
 
+    /// The folder of the cluster's files.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The file that says which process a component is.
+    pub(crate) fn record(&self, name: &str) -> PathBuf {
+        self.folder.join("processes").join(format!("{name}.json"))
+    }
+
     /// The process of a component of the control plane, for example `kube-apiserver`.
     pub fn component(&self, name: &str) -> Result<i32> {
-        let file = self.folder.join("processes").join(format!("{name}.json"));
+        let file = self.record(name);
         let text = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
         let record: ProcessRecord =
             serde_json::from_slice(&text).with_context(|| format!("understanding {}", file.display()))?;

@@ -87,6 +87,11 @@ impl Node {
         Ok(found)
     }
 
+    /// The process that keeps its namespaces.
+    pub(crate) fn holder(&self) -> i32 {
+        self.holder_pid
+    }
+
     /// A command in the node's namespaces; the program is still to be added. It ends when it is dropped, or with the test.
     pub fn enter(&self) -> Command {
         enter(self.holder_pid, &["--net", "--mount", "--uts"])
@@ -131,6 +136,11 @@ impl Node {
 }
 
 impl Process {
+    /// When it started, in clock ticks since boot.
+    pub(crate) fn started(&self) -> u64 {
+        self.started
+    }
+
     /// The process of an id.
     pub fn of(pid: i32) -> Result<Self> {
         let started = start_of(pid).with_context(|| format!("no process {pid} runs"))?;

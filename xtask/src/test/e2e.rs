@@ -21,6 +21,15 @@ const PARALLEL: usize = 6;
 /// Begins the names of tests that disturb others.
 const EXCLUSIVE: &str = "exclusive_";
 
+/// Begins the names of tests that take long, and are left out unless somebody names them.
+const SOAKED: &str = "soaked::";
+
+/// How often trials are done in a soak, and all else.
+const COUNTS: (u32, u32) = (5, 20);
+
+/// Tells the soak of all trials how long it is to be.
+const MINUTES: &str = "SPIDERPOOL_MINUTES";
+
 /// Tells tests that can be long how long they are to be.
 const SOAK: &str = "SPIDERPOOL_SOAK";
 /// Tells tests what their chance is made of.
@@ -91,8 +100,20 @@ pub(super) fn run(options: &Options, part: Part<'_>, ui: &Ui) -> Result<()> {
             (KRUISE, cluster.start_kruise()?.word().into()),
             (AGENT_PROGRAM, agent.clone().into_os_string()),
         ];
-        if let Which::Soak { seed, count, .. } = options.which {
-            told.push((SOAK, count.to_string().into()));
+        if let Which::Soak {
+            test,
+            seed,
+            count,
+            minutes,
+        } = &options.which
+        {
+            let usual = if test.as_deref().is_none_or(is_trial) {
+                COUNTS.0
+            } else {
+                COUNTS.1
+            };
+            told.push((SOAK, count.unwrap_or(usual).to_string().into()));
+            told.push((MINUTES, minutes.to_string().into()));
             told.extend(seed.map(|seed| (SEED, seed.to_string().into())));
         }
         Ok(told)
@@ -127,7 +148,10 @@ fn tests(cluster: &Cluster, binary: &Path, filter: Option<&str>, more: &[(&str, 
     let _ = std::fs::remove_dir_all(&folder);
     paths::make_folder(&folder)?;
     let phases: [(&str, &[&str]); 2] = [
-        ("end-to-end tests, in parallel", &["--skip", EXCLUSIVE]),
+        (
+            "end-to-end tests, in parallel",
+            &["--skip", EXCLUSIVE, "--skip", SOAKED],
+        ),
         ("end-to-end tests, one by one", &[EXCLUSIVE]),
     ];
     let mut failed = Vec::new();
@@ -138,7 +162,8 @@ fn tests(cluster: &Cluster, binary: &Path, filter: Option<&str>, more: &[(&str, 
             // libtest joins several filters by "or", so an exclusive test is chosen by its whole condition here.
             Some(name) if exclusive && !name.contains(EXCLUSIVE) => {
                 let chosen = names(binary, name)?;
-                args = chosen.into_iter().filter(|name| name.contains(EXCLUSIVE)).collect();
+                let alone = |name: &String| name.contains(EXCLUSIVE) || name.contains(SOAKED);
+                args = chosen.into_iter().filter(alone).collect();
                 if args.is_empty() {
                     continue;
                 }
@@ -172,6 +197,13 @@ fn tests(cluster: &Cluster, binary: &Path, filter: Option<&str>, more: &[(&str, 
         failed.join(", ")
     );
     Ok(())
+}
+
+/// Whether a name is one of a trial: a letter and a number, as `c5-old-news`.
+fn is_trial(name: &str) -> bool {
+    let mut letters = name.chars();
+    letters.next().is_some_and(|letter| matches!(letter, 'c' | 'f'))
+        && letters.next().is_some_and(|letter| letter.is_ascii_digit())
 }
 
 /// Names of the tests that contain a text.

@@ -21,12 +21,14 @@ pub enum Which {
     Chart,
     /// End-to-end tests whose name contains the text, as long as they can be.
     Soak {
-        /// Part of their name.
-        test: String,
+        /// Part of their name; all trials if absent.
+        test: Option<String>,
         /// What chance is made of, if it is to be the same again.
         seed: Option<u64>,
         /// At how many points, or how often.
-        count: u32,
+        count: Option<u32>,
+        /// How long all trials take at least.
+        minutes: u32,
     },
 }
 
@@ -40,6 +42,9 @@ pub struct Options {
     /// Leave the cluster running at the end.
     pub keep: bool,
 }
+
+/// The test that runs all trials.
+const ALL_TRIALS: &str = "soaked::everything";
 
 /// The package with the end-to-end tests: they run inside the cluster's network only.
 const END_TO_END: &str = "spiderpool-e2e";
@@ -55,7 +60,9 @@ pub fn run(options: &Options, ui: &Ui) -> Result<()> {
         Which::EndToEnd(None) => e2e::run(options, e2e::Part::All, ui)?,
         Which::EndToEnd(Some(name)) => e2e::run(options, e2e::Part::Named(name), ui)?,
         Which::Chart => e2e::run(options, e2e::Part::Chart, ui)?,
-        Which::Soak { test, .. } => e2e::run(options, e2e::Part::Named(test), ui)?,
+        Which::Soak { test: None, .. } => e2e::run(options, e2e::Part::Named(ALL_TRIALS), ui)?,
+        // The reports call trials by names with dashes.
+        Which::Soak { test: Some(test), .. } => e2e::run(options, e2e::Part::Named(&test.replace('-', "_")), ui)?,
     }
     ui.answer("all tests passed");
     Ok(())

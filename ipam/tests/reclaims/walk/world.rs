@@ -90,8 +90,12 @@ pub(super) struct World {
     machines: [Machine; NODES],
     looking: Option<Looking>,
     suspected: BTreeMap<(usize, Uid), i64>,
+    /// What agents suspect, by node.
+    compares: [BTreeMap<(usize, Uid), i64>; NODES],
     /// How often the operator freed an address.
     pub(super) freed: usize,
+    /// How often agents did so without a DEL.
+    pub(super) compared: usize,
 }
 
 impl World {
@@ -124,7 +128,9 @@ impl World {
             machines: [machine.clone(), machine],
             looking: None,
             suspected: BTreeMap::new(),
+            compares: [const { BTreeMap::new() }; NODES],
             freed: 0,
+            compared: 0,
         }
     }
 
@@ -216,6 +222,8 @@ impl World {
             }
             Step::Read { address } => self.read(address),
             Step::Act => self.act(),
+            Step::Compare { node } => self.compare(node),
+            Step::StartAgent { node } => self.compares[node].clear(),
         }
     }
 
@@ -409,15 +417,10 @@ impl World {
             None => Node::Unknown,
             Some(machine) => machine.seen(),
         };
-        let standing = match (self.sticky[name], self.ended[name]) {
-            (false, _) => Standing::Passing,
-            (true, false) => Standing::Stays,
-            (true, true) => Standing::Ends,
-        };
         let facts = Facts {
             trace,
             pod: pod.map(seen),
-            standing,
+            standing: self.standing(name),
             node,
             sandboxes: match named {
                 Some(endpoint) if endpoint.sandbox => Sandboxes::Some,
@@ -483,35 +486,64 @@ fn seen(pod: &PodObject) -> Pod {
 }
 
 impl World {
-    /// What a node's agent finds when it compares what it has noted with its sandboxes.
-    pub(super) fn sweep(&mut self, node: usize) {
-        let noted: Vec<(usize, Recorded)> = self
-            .records
-            .iter()
-            .cloned()
-            .enumerate()
-            .filter_map(|(at, record)| Some((at, record?)))
-            .collect();
-        for (address, record) in noted {
-            if record.node != node || self.sandboxes.iter().any(|sandbox| sandbox.uid == record.uid) {
-                continue;
+    /// What a node's agent finds when it compares what is on record for its node with its sandboxes.
+    fn compare(&mut self, node: usize) {
+        if !self.serves(node) {
+            return;
+        }
+        for address in 0..ADDRESSES {
+            if let Some(record) = self.records[address].clone() {
+                self.compare_one(node, address, record);
             }
-            let facts = Facts {
-                trace: Trace::Endpoint,
-                pod: self.pod(record.name, record.uid).map(seen),
-                standing: if self.sticky[record.name] {
-                    Standing::Ends
-                } else {
-                    Standing::Passing
-                },
-                node: Node::Own,
-                sandboxes: Sandboxes::None,
-            };
-            let waited = Some(Duration::from_secs(60));
-            if let Decision::Free(_) = decide(&facts, &self.policy, Moment(self.now), waited) {
+        }
+    }
+
+    fn compare_one(&mut self, node: usize, address: usize, record: Recorded) {
+        let (name, uid) = (record.name, record.uid);
+        let named = self.endpoints[name]
+            .as_ref()
+            .filter(|endpoint| endpoint.uid == uid && endpoint.node == node);
+        if named.is_none() && !(self.noted && record.node == node) {
+            return;
+        }
+        // It takes its turn after the ADDs of the pod.
+        if self.adding.iter().any(|adding| adding.uid == uid) {
+            return;
+        }
+        let runs = self.sandboxes.iter().any(|sandbox| sandbox.uid == uid);
+        let facts = Facts {
+            trace: if named.is_some() {
+                Trace::Endpoint
+            } else {
+                Trace::Record
+            },
+            pod: self.pod(name, uid).map(seen),
+            standing: self.standing(name),
+            node: Node::Own,
+            sandboxes: if runs { Sandboxes::Some } else { Sandboxes::None },
+        };
+        let subject = (address, uid);
+        let since = self.compares[node].get(&subject).copied();
+        let waited = since.map(|since| Moment(self.now).since(Moment(since)));
+        match decide(&facts, &self.policy, Moment(self.now), waited) {
+            Decision::Keep(Keep::Lives | Keep::Sandbox) => drop(self.compares[node].remove(&subject)),
+            Decision::Keep(_) | Decision::Suspect { .. } => {
+                self.compares[node].entry(subject).or_insert(self.now);
+            }
+            Decision::Free(_) => {
+                self.compares[node].remove(&subject);
                 self.records[address] = None;
-                self.endpoints[record.name].take_if(|endpoint| endpoint.uid == record.uid);
+                self.endpoints[name].take_if(|endpoint| endpoint.uid == uid);
+                self.compared += 1;
             }
+        }
+    }
+
+    const fn standing(&self, name: usize) -> Standing {
+        match (self.sticky[name], self.ended[name]) {
+            (false, _) => Standing::Passing,
+            (true, false) => Standing::Stays,
+            (true, true) => Standing::Ends,
         }
     }
 }

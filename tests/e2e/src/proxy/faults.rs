@@ -19,6 +19,32 @@ pub struct Faults {
     pub expired: u64,
     /// Lists that are as they were at some time before.
     pub stale: u64,
+    /// For how long a watch is frozen at most.
+    pub frozen_for: Duration,
+    /// Which tricks are played on requests.
+    pub mix: Mix,
+}
+
+impl Faults {
+    /// Nothing at all.
+    pub const NONE: Self = Self {
+        requests: 0,
+        frozen: 0,
+        expired: 0,
+        stale: 0,
+        frozen_for: Duration::from_secs(6),
+        mix: Mix::All,
+    };
+}
+
+/// Tricks played on requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mix {
+    /// All of them.
+    All,
+    /// What a server does that has too much to do: of a hundred, thirty are refused for now, ten fail, five break off after they were
+    /// served, and the others are late by a fifth of a second.
+    Overloaded,
 }
 
 /// What is done to a request.
@@ -45,11 +71,22 @@ pub(super) enum Fault {
 /// Delays after which nobody waits any more: an agent waits five seconds for a write.
 const LOST: (Duration, Duration) = (Duration::from_secs(6), Duration::from_secs(8));
 
+/// How late the answers of a server are that has too much to do.
+const OVERLOADED: Duration = Duration::from_millis(200);
+
 const SHORT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 impl Fault {
     /// The fault for a request.
-    pub(super) fn choose(method: &Method, random: &mut Random) -> Self {
+    pub(super) fn choose(mix: Mix, method: &Method, random: &mut Random) -> Self {
+        if mix == Mix::Overloaded {
+            return match random.below(100) {
+                0..30 => Self::TooMany,
+                30..40 => Self::ErrorBefore,
+                40..45 => Self::ResetAfter,
+                _ => Self::DelayBefore(OVERLOADED),
+            };
+        }
         let writes = *method != Method::GET;
         match random.below(100) {
             0..25 => Self::DelayBefore(random.between(SHORT.0, SHORT.1)),

@@ -27,7 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-pub use faults::Faults;
+pub use faults::{Faults, Mix};
 
 use crate::cluster::{Cluster, Server};
 use crate::storm::random::Random;
@@ -39,6 +39,15 @@ type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
 
 /// How many answers to a list are kept, to be given again.
 const KEPT: usize = 6;
+
+/// What lists are counted as, whatever becomes of them.
+pub const LISTS: &str = "lists";
+
+/// What other requests are counted as.
+pub const REQUESTS: &str = "requests";
+
+/// What watches are counted as whose position is too old.
+pub const EXPIRED: &str = "expired watch";
 
 /// A proxy that runs until it is dropped.
 pub struct Proxy {
@@ -53,6 +62,8 @@ struct State {
     faults: Faults,
     random: Mutex<Random>,
     disturbed: tokio::sync::watch::Sender<bool>,
+    /// Nothing gets through.
+    cut: tokio::sync::watch::Sender<bool>,
     counts: Mutex<BTreeMap<&'static str, usize>>,
     /// Former answers to lists, by path and query.
     lists: Mutex<HashMap<String, Vec<Bytes>>>,
@@ -85,6 +96,7 @@ impl Proxy {
             faults,
             random: Mutex::new(random),
             disturbed: tokio::sync::watch::Sender::new(false),
+            cut: tokio::sync::watch::Sender::new(false),
             counts: Mutex::default(),
             lists: Mutex::default(),
         });
@@ -114,6 +126,11 @@ impl Proxy {
     /// From now on it is as the API server is.
     pub fn calm(&self) {
         self.state.disturbed.send_replace(false);
+    }
+
+    /// From now on nothing gets through, not even of watches that are open; or all does again.
+    pub fn cut(&self, cut: bool) {
+        self.state.cut.send_replace(cut);
     }
 
     /// What it did how often.
@@ -147,10 +164,14 @@ impl State {
         let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
         let query = head.uri.query().unwrap_or_default();
         let disturbed = *self.disturbed.borrow();
+        if *self.cut.borrow() {
+            return Err(Cut);
+        }
         if query.contains("watch=") {
             return self.watch(head, body, disturbed).await;
         }
         let listed = query.contains("limit=").then(|| head.uri.to_string());
+        self.count(if listed.is_some() { LISTS } else { REQUESTS });
         if let Some(old) = listed.as_ref().and_then(|list| self.stale(list, disturbed)) {
             self.count("stale list");
             return Ok(answer(StatusCode::OK, old));
@@ -199,12 +220,20 @@ impl State {
             self.count("frozen watch");
         }
         if ends {
-            self.count("expired watch");
+            self.count(EXPIRED);
         }
         random.next();
         let (mut head, body) = response.into_parts();
         head.headers.remove(header::TRANSFER_ENCODING);
-        let body = Disturbed::new(body, random, freezes, ends, self.disturbed.subscribe());
+        let frozen_for = freezes.then_some(self.faults.frozen_for);
+        let body = Disturbed::new(
+            body,
+            random,
+            frozen_for,
+            ends,
+            self.disturbed.subscribe(),
+            self.cut.subscribe(),
+        );
         Ok(Response::from_parts(
             head,
             StreamBody::new(body.frames()).boxed_unsync(),
@@ -240,7 +269,7 @@ impl State {
         let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
         random
             .percent(self.faults.requests)
-            .then(|| Fault::choose(method, &mut random))
+            .then(|| Fault::choose(self.faults.mix, method, &mut random))
     }
 
     /// A former answer to a list.

@@ -17,8 +17,8 @@ use crate::storm::random::Random;
 
 /// How long a watch works before it is frozen.
 const WORKS: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(3));
-/// How long it is frozen.
-const FROZEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(6));
+/// How long it is frozen at least.
+const FROZEN: Duration = Duration::from_secs(1);
 /// After which time a watch expires that does.
 const EXPIRES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 
@@ -29,8 +29,10 @@ pub(super) struct Disturbed {
     frames: Frames,
     random: Random,
     disturbed: watch::Receiver<bool>,
+    cut: watch::Receiver<bool>,
     /// When it is frozen next, and until when.
     frozen: Option<(Instant, Instant)>,
+    frozen_for: Duration,
     expires: Option<Instant>,
     ended: bool,
 }
@@ -39,17 +41,20 @@ impl Disturbed {
     pub(super) fn new(
         body: Body,
         mut random: Random,
-        freezes: bool,
+        frozen_for: Option<Duration>,
         ends: bool,
         disturbed: watch::Receiver<bool>,
+        cut: watch::Receiver<bool>,
     ) -> Self {
-        let frozen = freezes.then(|| freeze(&mut random));
+        let frozen = frozen_for.map(|longest| freeze(longest, &mut random));
         let expires = ends.then(|| Instant::now() + random.between(EXPIRES.0, EXPIRES.1));
         Self {
             frames: BodyStream::new(body).boxed(),
             random,
             disturbed,
+            cut,
             frozen,
+            frozen_for: frozen_for.unwrap_or(FROZEN),
             expires,
             ended: false,
         }
@@ -67,6 +72,7 @@ impl Disturbed {
         let expires = self.expires;
         let frame = tokio::select! {
             frame = self.frames.next() => frame?,
+            _ = self.cut.wait_for(|cut| *cut) => return None,
             () = at(expires) => {
                 self.ended = true;
                 return Some((Ok(Frame::data(expired())), self));
@@ -88,13 +94,13 @@ impl Disturbed {
             let thawed = self.disturbed.wait_for(|disturbed| !*disturbed);
             let _ = tokio::time::timeout_at(until, thawed).await;
         }
-        self.frozen = (*self.disturbed.borrow()).then(|| freeze(&mut self.random));
+        self.frozen = (*self.disturbed.borrow()).then(|| freeze(self.frozen_for, &mut self.random));
     }
 }
 
-fn freeze(random: &mut Random) -> (Instant, Instant) {
+fn freeze(longest: Duration, random: &mut Random) -> (Instant, Instant) {
     let from = Instant::now() + random.between(WORKS.0, WORKS.1);
-    (from, from + random.between(FROZEN.0, FROZEN.1))
+    (from, from + random.between(FROZEN, longest.max(FROZEN)))
 }
 
 async fn at(time: Option<Instant>) {

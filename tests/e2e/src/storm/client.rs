@@ -1,8 +1,8 @@
 //! A client: what a kubelet does for one pod after the other, in all the orders in which it may come.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,8 +12,8 @@ use kube::{Api, ResourceExt};
 use spiderpool_wire::{IpamAddArgs, IpamAddResponse, IpamDelArgs, journal};
 use tokio::time::Instant;
 
-use super::Storm;
 use super::random::Random;
+use super::{Deaths, Storm};
 use crate::agents::{Agent, add_args, del_args, remove_pod};
 use crate::socket::{self, Answer, Asked, IP};
 use crate::workload::from_pools;
@@ -26,6 +26,12 @@ const REFUSED: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 
 /// How long a pod has its addresses.
 const HOLD: (Duration, Duration) = (Duration::ZERO, Duration::from_millis(400));
+
+/// How long a sandbox may run on whose pod was deleted by force. The longest is more than two looks at its addresses are apart.
+const GHOST: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(8));
+
+/// Of a hundred such sandboxes, so many run on.
+const GHOSTS: u64 = 30;
 
 /// How long a request may go unanswered or fail, all its repetitions counted.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -114,10 +120,12 @@ impl Client {
         let patience = Instant::now() + PATIENCE;
         let mut add = add_args(&pod, &self.sandbox());
         loop {
+            agent.sandboxes.begin(&add.container_id)?;
             match self.add(agent, &add).await? {
                 Ok(answer) => {
                     let addresses = addresses(&answer)?;
                     ensure!(addresses.len() == 2, "an ADD was answered with {addresses:?}");
+                    agent.sandboxes.attached(&add)?;
                     return Ok(Some(Held {
                         pod,
                         addresses,
@@ -154,10 +162,10 @@ impl Client {
     /// Sends an ADD one to five times, until answered. Either all copies are waited for, or the first answer is enough and the
     /// others come when they come.
     async fn add(&mut self, agent: &Arc<Agent>, add: &IpamAddArgs) -> Result<Result<IpamAddResponse, String>> {
-        let copies = if self.random.percent(50) {
-            0
-        } else {
+        let copies = if self.random.percent(self.storm.repeated) {
             1 + self.random.below(4)
+        } else {
+            0
         };
         let wait = self.random.percent(60);
         let once: Vec<_> = (0..copies)
@@ -224,9 +232,14 @@ impl Client {
                 .context("deleting a pod")?;
         }
         let del = del_args(&add);
+        if forced && self.random.percent(GHOSTS) {
+            let time = self.random.between(GHOST.0, GHOST.1);
+            self.storm.calm_for(time).await;
+        }
         if self.random.percent(15) {
             self.storm.ledger.ends(&del.container_id);
             note(&agent, &del)?;
+            agent.sandboxes.end(&del)?;
         } else if self.random.percent(20) {
             let (storm, second) = (self.storm.clone(), agent.clone());
             let copy = del.clone();
@@ -250,7 +263,7 @@ impl Client {
         self.storm.ledger.ends(&del.container_id);
         loop {
             let last = match self.storm.ask(agent, socket::DEADLINE, "DELETE", del).await? {
-                Ok(answer) if answer.status == 200 => return Ok(()),
+                Ok(answer) if answer.status == 200 => return agent.sandboxes.end(del),
                 Ok(answer) => {
                     self.storm.in_trouble(&del.pod_uid, &answer.body);
                     answer.body
@@ -282,9 +295,9 @@ impl Storm {
             Asked::NotTaken(why) => Ok(Err(why)),
             Asked::Unanswered { pid, why } => {
                 let pid = pid.context("the socket does not tell whose it is")?;
-                if !has_died(pid).await {
+                if self.deaths == Deaths::Rolled || !has_died(pid).await {
                     self.ledger.wrong(format!(
-                        "the agent of {} lives and did not answer a {method}: {why}",
+                        "the agent of {} was not killed and did not answer a {method}: {why}",
                         agent.node
                     ));
                 }
@@ -303,9 +316,7 @@ impl Storm {
         let Ok(answer) = self.ask(agent, ADD_LIMIT, "POST", add).await? else {
             return Ok(None);
         };
-        self.figures
-            .longest
-            .fetch_max(started.elapsed().as_millis() as u64, Ordering::Relaxed);
+        let took = started.elapsed();
         if answer.status != 200 {
             let reason = answer.reason()?;
             self.in_trouble(&add.pod_uid, &reason);
@@ -314,6 +325,11 @@ impl Storm {
         }
         let response: IpamAddResponse = serde_json::from_str(&answer.body).context("understanding an answer")?;
         self.figures.answered.fetch_add(1, Ordering::Relaxed);
+        self.figures
+            .times
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(took);
         self.ledger
             .answered(&add.pod_uid, &add.container_id, &addresses(&response)?);
         Ok(Some(Ok(response)))
@@ -339,14 +355,14 @@ async fn has_died(pid: i32) -> bool {
     }
 }
 
-pub(super) fn addresses(answer: &IpamAddResponse) -> Result<Vec<IpAddr>> {
+pub(crate) fn addresses(answer: &IpamAddResponse) -> Result<Vec<IpAddr>> {
     let host = |text: &str| text.split('/').next().unwrap_or_default().parse();
     let addresses = answer.ips.iter().map(|ip| host(&ip.address));
     addresses.collect::<Result<_, _>>().context("an address of an answer")
 }
 
 /// Notes a DEL on the node as the plugin does that finds no agent.
-fn note(agent: &Agent, del: &IpamDelArgs) -> Result<()> {
+pub(crate) fn note(agent: &Agent, del: &IpamDelArgs) -> Result<()> {
     let unfit = |unfit: journal::Unfit| anyhow::anyhow!("a DEL cannot be noted: {unfit}");
     let name = journal::file_name(del).map_err(unfit)?;
     let text = journal::encode(del).map_err(unfit)?;

@@ -12,11 +12,11 @@ use super::random::Random;
 use crate::agents::Agent;
 
 /// The agent's variable: the point and how often it is to be passed.
-const VARIABLE: &str = "SPIDERPOOL_KILL_AT";
+pub(crate) const VARIABLE: &str = "SPIDERPOOL_KILL_AT";
 
 /// The points between an ADD and its answer, and between a DEL and its answer. Each with how often it may be passed before the agent
 /// dies there: the seldom ones would not be passed so often in an agent's life.
-const POINTS: [(&str, u64); 22] = [
+pub(crate) const POINTS: [(&str, u64); 22] = [
     ("add-accepted", OFTEN),
     ("add-pod-found", OFTEN),
     ("add-chosen", OFTEN),
@@ -151,6 +151,29 @@ pub(super) async fn haunt(
     }
     agent.run(&[]).await?;
     agent.serves().await
+}
+
+/// How long one that is to be rolled serves before it is told to stop.
+const SERVES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(3000));
+
+/// Tells an agent to stop and runs it again, until the storm is over. It has to end well.
+pub(super) async fn roll(
+    agent: &Agent,
+    mut random: Random,
+    kills: &Kills,
+    mut over: watch::Receiver<bool>,
+) -> Result<()> {
+    loop {
+        agent.run(&[]).await?;
+        agent.serves().await?;
+        let life = random.between(SERVES.0, SERVES.1);
+        let ended = tokio::time::timeout(life, over.wait_for(|over| *over)).await;
+        if ended.is_ok() {
+            return Ok(());
+        }
+        agent.stop().await?;
+        kills.note(&agent.node, None);
+    }
 }
 
 /// An agent's life is over. It begins when the agent serves: on a machine that has other things to do none would get so far.

@@ -6,12 +6,12 @@
 //! All choices come of one seed.
 
 mod client;
-mod killer;
+pub(crate) mod killer;
 pub mod ledger;
 mod quiet;
 pub mod random;
 mod records;
-mod rest;
+pub(crate) mod rest;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,16 +27,22 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::agents::{Agent, Options};
+use crate::node::OPERATOR;
+use crate::operators;
 use crate::proxy::{Faults, Proxy};
 use crate::scene::Scene;
 use crate::wait::SOON;
 use crate::workload::Annotations;
 use client::{Client, Held};
+pub(crate) use client::{addresses, note};
 use killer::Kills;
 pub use killer::points;
 use ledger::Ledger;
 use random::Random;
 use records::Records;
+
+/// Shifts the clock of an agent.
+const CLOCK: &str = "SPIDERPOOL_CLOCK_OFFSET";
 
 /// Pools of each family.
 const POOLS: usize = 2;
@@ -58,10 +64,48 @@ pub struct Plan {
     pub clients: usize,
     /// Addresses of each family, for all of them.
     pub addresses: u8,
-    /// Whether agents are killed.
-    pub kills: bool,
-    /// What their API server does to them.
+    /// How agents end.
+    pub deaths: Deaths,
+    /// Of a hundred ADDs, so many are sent several times at once.
+    pub repeated: u64,
+    /// What the API server does to agents.
     pub faults: Option<Faults>,
+    /// To how many of them; all if absent.
+    pub disturbed: Option<usize>,
+    /// By how many seconds the clocks of the agents are wrong: every second one is fast, and the others are slow.
+    pub clocks: i64,
+    /// Whether no operator runs while it blows.
+    pub without_operator: bool,
+}
+
+impl Plan {
+    /// What most storms are like: three of four clients have an address of each family at a time.
+    pub const USUAL: Self = Self {
+        seed: 0,
+        length: Duration::from_secs(8),
+        enough: 400,
+        longest: Duration::from_secs(40),
+        agents: 4,
+        clients: 32,
+        addresses: 24,
+        deaths: Deaths::None,
+        repeated: 50,
+        faults: None,
+        disturbed: None,
+        clocks: 0,
+        without_operator: false,
+    };
+}
+
+/// How agents end in a storm, to be started again at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deaths {
+    /// They do not.
+    None,
+    /// They are killed, at named points and anywhere.
+    Killed,
+    /// They are told to stop, one after the other, as in an upgrade: what they have taken they answer.
+    Rolled,
 }
 
 /// What is counted.
@@ -69,8 +113,8 @@ pub struct Plan {
 pub(crate) struct Figures {
     answered: AtomicU64,
     repeated: AtomicU64,
-    /// The slowest answer to an ADD, in milliseconds.
-    longest: AtomicU64,
+    /// How long answers to ADDs took that gave addresses.
+    times: Mutex<Vec<Duration>>,
     refused: Mutex<BTreeMap<&'static str, usize>>,
 }
 
@@ -86,6 +130,8 @@ pub(crate) struct Storm {
     figures: Figures,
     /// Whether the API server plays tricks.
     faults: bool,
+    deaths: Deaths,
+    repeated: u64,
     /// The pods, by UID.
     pods: Mutex<BTreeMap<String, Made>>,
     over: watch::Sender<bool>,
@@ -108,6 +154,8 @@ pub struct Outcome {
     pub text: String,
     /// The named points at which agents died, as often as they did.
     pub points: Vec<&'static str>,
+    /// What proxies did, and what they passed on.
+    pub counts: BTreeMap<&'static str, usize>,
 }
 
 /// A refusal that names the API server.
@@ -130,6 +178,17 @@ const REASONS: [(&str, &str); 6] = [
     // An agent whose requests are slow loses against the others for as long as it may try.
     ("no acknowledged write", "not written in time"),
 ];
+
+impl Figures {
+    /// How long answers took, in words.
+    fn quantiles(&self) -> String {
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        times.sort_unstable();
+        let at = |part: usize| times.get((times.len() * part / 100).min(times.len().saturating_sub(1)));
+        let shown = [50, 99, 100].map(|part| format!("p{part} {} ms", at(part).map_or(0, Duration::as_millis)));
+        format!(" ({})", shown.join(", "))
+    }
+}
 
 impl Storm {
     fn is_over(&self) -> bool {
@@ -213,7 +272,13 @@ async fn blow_once(scene: &Scene, plan: &Plan) -> Result<Outcome> {
     for number in 0..plan.agents {
         let node = scene.own(&format!("storm{number}"));
         let mut options = Options::default();
-        if let Some(faults) = &plan.faults {
+        if plan.clocks != 0 {
+            let offset = if number % 2 == 0 { plan.clocks } else { -plan.clocks };
+            options.environment = vec![(CLOCK, offset.to_string())];
+        }
+        if let Some(faults) = &plan.faults
+            && plan.disturbed.is_none_or(|disturbed| number < disturbed)
+        {
             let random = Random::of(plan.seed, 500 + number as u64);
             let proxy = Proxy::start(&scene.cluster, faults.clone(), random).await?;
             options.server = Some(proxy.server());
@@ -231,6 +296,8 @@ async fn blow_once(scene: &Scene, plan: &Plan) -> Result<Outcome> {
         ledger: Ledger::default(),
         figures: Figures::default(),
         faults: plan.faults.is_some(),
+        deaths: plan.deaths,
+        repeated: plan.repeated,
         pods: Mutex::default(),
         over: watch::Sender::new(false),
     });
@@ -257,13 +324,19 @@ async fn rage(scene: &Scene, plan: &Plan, storm: &Arc<Storm>, proxies: &[Proxy])
     let (records, _watch) = Records::watch(storm);
     let room = 2 * usize::from(plan.addresses);
     // As many as there are agents.
-    let deaths = if plan.kills { plan.agents } else { 0 };
+    let deaths = if plan.deaths == Deaths::Killed { plan.agents } else { 0 };
+    let operators = operators::replicas_of(&scene.cluster, OPERATOR).await?;
+    if plan.without_operator {
+        operators::scale(&scene.cluster, 0).await?;
+    }
     proxies.iter().for_each(Proxy::disturb);
     let agents = async {
         let each = storm.agents.iter().enumerate().map(async |(number, agent)| {
-            if plan.kills {
-                let random = Random::of(plan.seed, number as u64);
-                return killer::haunt(agent, random, &kills, storm.over.subscribe()).await;
+            let random = Random::of(plan.seed, number as u64);
+            match plan.deaths {
+                Deaths::Killed => return killer::haunt(agent, random, &kills, storm.over.subscribe()).await,
+                Deaths::Rolled => return killer::roll(agent, random, &kills, storm.over.subscribe()).await,
+                Deaths::None => {}
             }
             agent.run(&[]).await?;
             agent.serves().await
@@ -280,7 +353,9 @@ async fn rage(scene: &Scene, plan: &Plan, storm: &Arc<Storm>, proxies: &[Proxy])
         let enough = async {
             storm.ledger.has_given(plan.enough).await;
             kills.has_named(deaths).await;
-            records.were_as_full(room).await;
+            if room <= 2 * plan.clients {
+                records.were_as_full(room).await;
+            }
         };
         let _ = tokio::time::timeout(more, enough).await;
         storm.over.send_replace(true);
@@ -289,6 +364,9 @@ async fn rage(scene: &Scene, plan: &Plan, storm: &Arc<Storm>, proxies: &[Proxy])
         Ok(())
     };
     let (held, (), ()) = futures::try_join!(clients, agents, end)?;
+    if plan.without_operator {
+        operators::scale(&scene.cluster, operators).await?;
+    }
     let in_storm = records.fullest();
     let held: Vec<Held> = held.into_iter().flatten().collect();
     let full = held.len();
@@ -301,7 +379,7 @@ async fn rage(scene: &Scene, plan: &Plan, storm: &Arc<Storm>, proxies: &[Proxy])
         kills.by_point()
     );
     ensure!(
-        in_storm == room,
+        in_storm == room || room > 2 * plan.clients,
         "the pools were never full in the storm: {in_storm} of {room} addresses were on record at most"
     );
     let given = storm.ledger.given();
@@ -311,7 +389,8 @@ async fn rage(scene: &Scene, plan: &Plan, storm: &Arc<Storm>, proxies: &[Proxy])
     );
     let points = kills.points();
     let text = told(plan, storm, &kills, proxies, full, left);
-    Ok(Outcome { text, points })
+    let counts = counts(proxies);
+    Ok(Outcome { text, points, counts })
 }
 
 fn told(plan: &Plan, storm: &Storm, kills: &Kills, proxies: &[Proxy], full: usize, left: usize) -> String {
@@ -319,30 +398,36 @@ fn told(plan: &Plan, storm: &Storm, kills: &Kills, proxies: &[Proxy], full: usiz
     let refused = figures.refused.lock().unwrap_or_else(PoisonError::into_inner);
     let kills = kills.by_point();
     let mut text = format!(
-        "seed {}: {} ADDs answered with addresses, the slowest answer after {} ms, {:?} refused, {} requests repeated; {} \
+        "seed {}: {} ADDs answered with addresses{}, {:?} refused, {} requests repeated; {} \
          addresses given to pods, {} of {} taken at the end; {left} left to the operator",
         plan.seed,
         figures.answered.load(Ordering::Relaxed),
-        figures.longest.load(Ordering::Relaxed),
+        figures.quantiles(),
         *refused,
         figures.repeated.load(Ordering::Relaxed),
         storm.ledger.given(),
         2 * full,
         2 * plan.addresses,
     );
-    if plan.kills {
-        text += &format!("; {} agents killed: {:?}", kills.values().sum::<usize>(), kills);
+    match plan.deaths {
+        Deaths::None => {}
+        Deaths::Killed => text += &format!("; {} agents killed: {:?}", kills.values().sum::<usize>(), kills),
+        Deaths::Rolled => text += &format!("; {} agents rolled", kills.values().sum::<usize>()),
     }
-    let mut faults: BTreeMap<&'static str, usize> = BTreeMap::new();
-    for proxy in proxies {
-        for (fault, count) in proxy.counts() {
-            *faults.entry(fault).or_default() += count;
-        }
-    }
+    let faults = counts(proxies);
     if !faults.is_empty() {
         text += &format!("; faults: {faults:?}");
     }
     text
+}
+
+/// What all proxies did.
+fn counts(proxies: &[Proxy]) -> BTreeMap<&'static str, usize> {
+    let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
+    for (what, count) in proxies.iter().flat_map(Proxy::counts) {
+        *counts.entry(what).or_default() += count;
+    }
+    counts
 }
 
 /// Makes the pools of a family, which have all addresses together, and waits until they serve.

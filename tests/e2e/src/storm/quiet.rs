@@ -115,9 +115,13 @@ async fn first_add(
     let name = format!("{name}-{number}");
     let pod = storm.make_pod(&agent, &name, &from_pools(&v4, &v6)).await?;
     let add = add_args(&pod, &format!("sandbox-{name}"));
+    agent.sandboxes.begin(&add.container_id)?;
     let Some(answer) = storm.add_once(&agent, &add).await? else {
         bail!("the ADD of {name} was not answered by the agent of {}", agent.node);
     };
+    if answer.is_ok() {
+        agent.sandboxes.attached(&add)?;
+    }
     let answer = answer.and_then(|answer| addresses(&answer).map_err(|error| format!("{error:#}")));
     Ok((agent, pod, add, answer))
 }

@@ -21,24 +21,24 @@ const OPERATOR: Duration = Duration::from_secs(100);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Who has which address: `namespace/pod uid`.
-pub(super) type Owners = BTreeMap<IpAddr, String>;
+pub(crate) type Owners = BTreeMap<IpAddr, String>;
 
 /// The name of an owner in [`Owners`].
-pub(super) fn owner(namespace: &str, pod: &str, uid: &str) -> String {
+pub(crate) fn owner(namespace: &str, pod: &str, uid: &str) -> String {
     format!("{namespace}/{pod} {uid}")
 }
 
 /// An address that no agent gave back.
-pub(super) struct Left {
+pub(crate) struct Left {
     /// The pod's UID.
-    pub(super) uid: String,
+    pub(crate) uid: String,
     /// Address and pod, in words.
-    pub(super) what: String,
+    pub(crate) what: String,
 }
 
 /// Waits until pools and endpoints say of all addresses what the pods know. Tells which records were there that no agent gave back,
 /// which the operator had to free.
-pub(super) async fn agrees(scene: &Scene, expected: &Owners) -> Result<Vec<Left>> {
+pub(crate) async fn agrees(scene: &Scene, expected: &Owners) -> Result<Vec<Left>> {
     let started = Instant::now();
     let mut left = Vec::new();
     loop {

@@ -4,7 +4,6 @@
 //! `SPIDERPOOL_SEED` is the seed of the first storm; without it every run has others. `SPIDERPOOL_SOAK` is the number of storms.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -12,33 +11,19 @@ use anyhow::{Result, ensure};
 use spiderpool_e2e::figures::show;
 use spiderpool_e2e::proxy::Faults;
 use spiderpool_e2e::scene::{Scene, scene};
-use spiderpool_e2e::soak::number;
+use spiderpool_e2e::soak::seeds;
 use spiderpool_e2e::storm::ledger::{Hold, Ledger, overlaps};
-use spiderpool_e2e::storm::{Plan, blow, points};
+use spiderpool_e2e::storm::{Deaths, Plan, blow, points};
 
 /// So many storms together let agents die at every named point.
 const MANY: u64 = 20;
 
-/// What most clients share: three of four have an address of each family at a time.
-const PLAN: Plan = Plan {
-    seed: 0,
-    length: Duration::from_secs(8),
-    enough: 400,
-    longest: Duration::from_secs(40),
-    agents: 4,
-    clients: 32,
-    addresses: 24,
-    kills: false,
-    faults: None,
-};
-
 /// Lets storms blow, one after the other.
 async fn storms(name: &str, plan: &Plan) -> Result<()> {
-    let random = || RandomState::new().build_hasher().finish() % 1_000_000;
-    let first = number("SPIDERPOOL_SEED")?.unwrap_or_else(random);
-    let count = number("SPIDERPOOL_SOAK")?.unwrap_or(1);
+    let seeds = seeds()?;
+    let (first, count) = (seeds.start, seeds.end - seeds.start);
     let mut hit: BTreeMap<&str, usize> = points().map(|point| (point, 0)).collect();
-    for seed in first..first + count {
+    for seed in seeds {
         show(name, format!("seed {seed} begins"))?;
         let plan = Plan { seed, ..plan.clone() };
         scene(name, async |scene: &Scene| {
@@ -50,7 +35,7 @@ async fn storms(name: &str, plan: &Plan) -> Result<()> {
         })
         .await?;
     }
-    if !plan.kills {
+    if plan.deaths != Deaths::Killed {
         return Ok(());
     }
     show(name, format!("agents died at the named points: {hit:?}"))?;
@@ -68,7 +53,11 @@ async fn storms(name: &str, plan: &Plan) -> Result<()> {
 
 #[tokio::test]
 async fn history_of_agents_killed_at_any_point() -> Result<()> {
-    storms("history", &Plan { kills: true, ..PLAN }).await
+    let plan = Plan {
+        deaths: Deaths::Killed,
+        ..Plan::USUAL
+    };
+    storms("history", &plan).await
 }
 
 #[tokio::test]
@@ -78,10 +67,11 @@ async fn faults_of_the_api_server() -> Result<()> {
         frozen: 40,
         expired: 25,
         stale: 50,
+        ..Faults::NONE
     };
     let plan = Plan {
         faults: Some(faults),
-        ..PLAN
+        ..Plan::USUAL
     };
     storms("faults", &plan).await
 }

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::Signal;
 use serde_json::json;
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_e2e::cluster::Cluster;
@@ -11,6 +10,7 @@ use spiderpool_e2e::node::{AGENT, Node, OPERATOR, Process};
 use spiderpool_e2e::operators;
 use spiderpool_e2e::scene::{Scene, scene};
 use spiderpool_e2e::socket::{self, request};
+use spiderpool_e2e::stopped::Stopped;
 use spiderpool_e2e::wait::{self, LONG};
 use spiderpool_e2e::workload::{deployment, from_subnets};
 
@@ -130,23 +130,6 @@ async fn the_operator_killed_while_deployments_come_and_go() -> Result<()> {
         .await
     })
     .await
-}
-
-/// Lets a stopped process go on, whatever becomes of the test.
-struct Stopped(Process);
-
-impl Stopped {
-    fn stop(process: Process) -> Result<Self> {
-        process.signal(Signal::STOP)?;
-        Ok(Self(process))
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        // There is nobody to tell; the next test would fail loudly.
-        let _ = self.0.signal(Signal::CONT);
-    }
 }
 
 #[tokio::test]

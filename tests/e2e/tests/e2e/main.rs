@@ -2,7 +2,7 @@
 //!
 //! They run against the test cluster with the chart installed: `cargo xtask test e2e`, or `cargo xtask test e2e NAME` for
 //! those whose path contains NAME. All run side by side, except those in modules called `exclusive_...`: they stop or kill
-//! what all others need, and run alone after them.
+//! what all others need, and run alone after them. Those in `soaked` are run by `cargo xtask soak` only.
 
 mod admission;
 mod admission_policies;
@@ -26,7 +26,9 @@ mod exact;
 mod exclusive_addresses;
 mod exclusive_admission;
 mod exclusive_crashes;
+mod exclusive_reclaims;
 mod exclusive_storm;
+mod exclusive_trials;
 mod exclusive_webhook;
 mod failures;
 mod healing;
@@ -39,9 +41,11 @@ mod masters;
 mod nics;
 mod pools;
 mod readiness;
+mod reclaims;
 mod rights;
 mod rollouts;
 mod sandboxes;
+mod soaked;
 mod static_pods;
 mod sticky;
 mod subnets;

@@ -1,0 +1,107 @@
+//! Trials that are left out of `cargo xtask test`, since they take long or stop what everybody needs, and a soak of all trials.
+//! `cargo xtask soak NAME` runs one of them; `cargo xtask soak` runs all for as long as it is told to.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use spiderpool_e2e::cluster::Cluster;
+use spiderpool_e2e::figures::show;
+use spiderpool_e2e::soak::{first_seed, number};
+use spiderpool_e2e::trials::{Length, Trial, once, run};
+use spiderpool_e2e::usage::Usage;
+
+/// Says how many minutes the soak of all trials takes at least.
+const MINUTES: &str = "SPIDERPOOL_MINUTES";
+
+/// Each trial is done with so many seeds, however long that takes.
+const SEEDS: u64 = 5;
+
+#[tokio::test]
+async fn c1_killed_anywhere() -> Result<()> {
+    run(Trial::KilledAnywhere).await
+}
+
+#[tokio::test]
+async fn c3_repeated() -> Result<()> {
+    run(Trial::Repeated).await
+}
+
+#[tokio::test]
+async fn c5_old_news() -> Result<()> {
+    run(Trial::OldNews).await
+}
+
+#[tokio::test]
+async fn f5_rolled() -> Result<()> {
+    run(Trial::Rolled).await
+}
+
+#[tokio::test]
+async fn f6_without_operator() -> Result<()> {
+    run(Trial::WithoutOperator).await
+}
+
+#[tokio::test]
+async fn f7_outage() -> Result<()> {
+    run(Trial::Outage).await
+}
+
+#[tokio::test]
+async fn f8_overloaded() -> Result<()> {
+    run(Trial::Overloaded).await
+}
+
+#[tokio::test]
+async fn f11_wrong_clocks() -> Result<()> {
+    run(Trial::WrongClocks).await
+}
+
+#[tokio::test]
+async fn f12_expired() -> Result<()> {
+    run(Trial::Expired).await
+}
+
+#[tokio::test]
+async fn f14_slow_etcd() -> Result<()> {
+    run(Trial::SlowEtcd).await
+}
+
+/// Trials that stop the programs of the product come first, so that these may show afterwards whether they stay as large as they are.
+#[tokio::test]
+async fn everything() -> Result<()> {
+    let minutes = number(MINUTES)?.unwrap_or(0);
+    let end = Instant::now() + Duration::from_secs(60 * minutes);
+    let first = first_seed()?;
+    let cluster = Cluster::open().await?;
+    let mut failed = Vec::new();
+    let mut attempt = async |trial: Trial, seed: u64| -> Result<()> {
+        // One that fails is told, and does not keep the others from being tried.
+        if let Err(error) = Box::pin(once(trial, seed, Length::Long)).await {
+            show(trial.name(), format!("FAILED: {error:#}"))?;
+            failed.push(format!("{} with seed {seed}", trial.name()));
+        }
+        Ok(())
+    };
+    for seed in first..first + SEEDS {
+        for trial in Trial::ALL.into_iter().filter(|trial| trial.is_rough()) {
+            attempt(trial, seed).await?;
+        }
+    }
+    let mut usage = Usage::new(&cluster);
+    usage.look()?;
+    for seed in first.. {
+        if seed >= first + SEEDS && Instant::now() >= end {
+            break;
+        }
+        for trial in Trial::ALL.into_iter().filter(|trial| !trial.is_rough()) {
+            if seed >= first + SEEDS && Instant::now() >= end {
+                break;
+            }
+            attempt(trial, seed).await?;
+            usage.look()?;
+        }
+    }
+    usage.report()?;
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    usage.is_flat()
+}
