@@ -1,8 +1,10 @@
 //! What happens to a control plane: its API server goes away, its etcd dies or is slow.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -10,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use crate::cluster::Cluster;
-use crate::component::Daemon;
+use crate::component::{Daemon, Down};
 use crate::wait::{self, LONG};
 
 const API_SERVER: &str = "kube-apiserver";
@@ -34,12 +36,80 @@ pub async fn answers(cluster: &Cluster) -> Result<Duration> {
 
 /// The API server is away for so long, and in that time etcd dies. Tells how long the API server then took to answer.
 pub async fn outage(cluster: &Cluster, away: Duration) -> Result<Duration> {
-    let server = Daemon::of_control_plane(cluster, API_SERVER)?.kill().await?;
-    let etcd = Daemon::of_control_plane(cluster, ETCD)?.kill().await?;
+    let (server, etcd) = stop(cluster).await?;
     tokio::time::sleep(away).await;
     etcd.start()?;
     server.start()?;
     answers(cluster).await
+}
+
+/// The folder of etcd's data, in that of the cluster.
+const DATA: &str = "etcd";
+
+/// A copy of what etcd had, taken cold. It is removed when this is dropped.
+pub struct Snapshot(TempDir);
+
+impl Snapshot {
+    /// Copies what etcd has, while neither it nor the API server runs.
+    pub async fn take(cluster: &Cluster) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("etcd-").tempdir_in(cluster.folder());
+        let snapshot = Self(folder.context("making a folder for a snapshot")?);
+        let (server, etcd) = stop(cluster).await?;
+        let copied = copy(&cluster.folder().join(DATA), snapshot.0.path());
+        etcd.start()?;
+        server.start()?;
+        copied?;
+        answers(cluster).await?;
+        Ok(snapshot)
+    }
+
+    /// Puts it back. Whoever of the control plane and the nodes trusts its caches is started anew, as the documentation of etcd asks.
+    pub async fn restore(&self, cluster: &Cluster) -> Result<()> {
+        let mut others = Vec::new();
+        for name in ["kube-controller-manager", "kube-scheduler"] {
+            others.push(Daemon::of_control_plane(cluster, name)?.kill().await?);
+        }
+        for node in &cluster.nodes {
+            others.push(Daemon::of_node(cluster, "kubelet", node)?.kill().await?);
+        }
+        let (server, etcd) = stop(cluster).await?;
+        let data = cluster.folder().join(DATA);
+        let put_back = std::fs::remove_dir_all(&data)
+            .context("removing etcd's data")
+            .and_then(|()| copy(self.0.path(), &data));
+        etcd.start()?;
+        server.start()?;
+        put_back?;
+        answers(cluster).await?;
+        for daemon in others {
+            daemon.start()?;
+        }
+        Ok(())
+    }
+}
+
+/// The API server goes first: it would wait for etcd.
+async fn stop(cluster: &Cluster) -> Result<(Down, Down)> {
+    let server = Daemon::of_control_plane(cluster, API_SERVER)?.kill().await?;
+    let etcd = Daemon::of_control_plane(cluster, ETCD)?.kill().await?;
+    Ok((server, etcd))
+}
+
+/// Copies a folder with all that is in it.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let copied = std::process::Command::new("cp")
+        .args(["-a", "--"])
+        .arg(from.join("."))
+        .arg(to)
+        .status();
+    let copied = copied.context("starting cp")?;
+    anyhow::ensure!(
+        copied.success(),
+        "copying {} to {} failed",
+        from.display(),
+        to.display()
+    );
+    Ok(())
 }
 
 /// An etcd that answers late, until this ends.

@@ -4,10 +4,12 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use k8s_openapi::ByteString;
 use serde_json::json;
 use spiderpool_wire::{IpamAddArgs, IpamDelArgs};
 
@@ -59,15 +61,25 @@ impl Sandboxes {
     }
 
     /// An interface is set up: the runtime notes it when all plugins are done.
-    pub fn attached(&self, add: &IpamAddArgs) -> Result<()> {
+    pub fn attached(&self, add: &IpamAddArgs, addresses: &[IpAddr]) -> Result<()> {
         self.begin(&add.container_id)?;
+        let config = json!({
+            "cniVersion": "1.0.0",
+            "name": network(&add.network_name),
+            "plugins": [{"type": "macvlan", "ipam": {"type": "spiderpool"}}],
+        });
+        let length = |ip: &IpAddr| if ip.is_ipv4() { 24 } else { 64 };
+        let ips = addresses
+            .iter()
+            .map(|ip| json!({"address": format!("{ip}/{}", length(ip))}));
         let network = network(&add.network_name);
         let text = json!({
             "kind": "cniCacheV1",
             "containerId": add.container_id,
             "ifName": add.if_name,
             "networkName": network,
-            "netns": self.namespaces.join(&add.container_id),
+            "netns": add.net_namespace,
+            "config": ByteString(config.to_string().into_bytes()),
             "cniArgs": [
                 ["IgnoreUnknown", "1"],
                 ["K8S_POD_NAMESPACE", add.pod_namespace],
@@ -75,7 +87,7 @@ impl Sandboxes {
                 ["K8S_POD_INFRA_CONTAINER_ID", add.container_id],
                 ["K8S_POD_UID", add.pod_uid],
             ],
-            "result": {},
+            "result": {"cniVersion": "1.0.0", "ips": ips.collect::<Vec<_>>()},
         });
         let entry = self.entry(&add.network_name, &add.container_id, &add.if_name);
         fs::write(entry, text.to_string()).context("noting an attachment")

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use kube::api::DeleteParams;
-use kube::{Api, ResourceExt};
 use spiderpool_wire::{IpamAddArgs, IpamAddResponse, IpamDelArgs, journal};
 use tokio::time::Instant;
 
 use super::random::Random;
-use super::{Deaths, Storm};
+use super::{Deaths, Storm, patiently};
 use crate::agents::{Agent, add_args, del_args, remove_pod};
 use crate::socket::{self, Answer, Asked, IP};
 use crate::workload::from_pools;
@@ -125,7 +125,7 @@ impl Client {
                 Ok(answer) => {
                     let addresses = addresses(&answer)?;
                     ensure!(addresses.len() == 2, "an ADD was answered with {addresses:?}");
-                    agent.sandboxes.attached(&add)?;
+                    agent.sandboxes.attached(&add, &addresses)?;
                     return Ok(Some(Held {
                         pod,
                         addresses,
@@ -223,13 +223,14 @@ impl Client {
         let client = self.storm.client.clone();
         let forced = self.random.percent(25);
         if forced {
-            remove_pod(&client, &pod).await?;
+            patiently(async || remove_pod(&client, &pod).await).await?;
         } else {
-            let pods: Api<Pod> = Api::namespaced(client.clone(), &self.storm.namespace);
             let terminating = DeleteParams::default().grace_period(30);
-            pods.delete(&pod.name_any(), &terminating)
-                .await
-                .context("deleting a pod")?;
+            patiently(async || {
+                let deleted = self.storm.api().delete(&pod.name_any(), &terminating).await;
+                deleted.context("deleting a pod").map(drop)
+            })
+            .await?;
         }
         let del = del_args(&add);
         if forced && self.random.percent(GHOSTS) {
@@ -252,7 +253,7 @@ impl Client {
             self.del(&agent, &del).await?;
         }
         if !forced {
-            remove_pod(&client, &pod).await?;
+            patiently(async || remove_pod(&client, &pod).await).await?;
         }
         Ok(())
     }

@@ -21,18 +21,18 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Client as KubeClient, ResourceExt};
+use kube::{Api, Client as KubeClient, ResourceExt};
 use spiderpool_crds::IPPoolSpec;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::agents::{Agent, Options};
 use crate::node::OPERATOR;
-use crate::operators;
 use crate::proxy::{Faults, Proxy};
 use crate::scene::Scene;
 use crate::wait::SOON;
 use crate::workload::Annotations;
+use crate::{disaster, operators};
 use client::{Client, Held};
 pub(crate) use client::{addresses, note};
 use killer::Kills;
@@ -43,6 +43,15 @@ use records::Records;
 
 /// Shifts the clock of an agent.
 const CLOCK: &str = "SPIDERPOOL_CLOCK_OFFSET";
+
+/// The API server goes away when this part of a storm is over.
+const OUTAGE: u32 = 8;
+
+/// How long what needs the API server is tried again while that is away.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Pause before that.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Pools of each family.
 const POOLS: usize = 2;
@@ -76,6 +85,8 @@ pub struct Plan {
     pub clocks: i64,
     /// Whether no operator runs while it blows.
     pub without_operator: bool,
+    /// For how long the API server is away in it.
+    pub outage: Option<Duration>,
 }
 
 impl Plan {
@@ -94,6 +105,7 @@ impl Plan {
         disturbed: None,
         clocks: 0,
         without_operator: false,
+        outage: None,
     };
 }
 
@@ -206,9 +218,22 @@ impl Storm {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn api(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
     /// Makes a pod on the Node of an agent.
     async fn make_pod(&self, agent: &Agent, name: &str, annotations: &Annotations) -> Result<Pod> {
-        let pod = agent.make_pod(&self.namespace, name, annotations).await?;
+        let mut tries = 0;
+        let pod = patiently(async || {
+            tries += 1;
+            match agent.make_pod(&self.namespace, name, annotations).await {
+                // The answer to the one before was lost.
+                Err(_) if tries > 1 && self.api().get_opt(name).await?.is_some() => Ok(self.api().get(name).await?),
+                made => made,
+            }
+        })
+        .await?;
         let made = Made {
             node: agent.node.clone(),
             at: Instant::now(),
@@ -363,7 +388,12 @@ async fn rage(scene: &Scene, plan: &Plan, storm: &Arc<Storm>, proxies: &[Proxy])
         proxies.iter().for_each(Proxy::calm);
         Ok(())
     };
-    let (held, (), ()) = futures::try_join!(clients, agents, end)?;
+    let outage = async {
+        let Some(away) = plan.outage else { return Ok(None) };
+        tokio::time::sleep(plan.length / OUTAGE).await;
+        disaster::outage(&scene.cluster, away).await.map(Some)
+    };
+    let (held, (), (), recovered) = futures::try_join!(clients, agents, end, outage)?;
     if plan.without_operator {
         operators::scale(&scene.cluster, operators).await?;
     }
@@ -388,7 +418,10 @@ async fn rage(scene: &Scene, plan: &Plan, storm: &Arc<Storm>, proxies: &[Proxy])
         "no address was given out twice: only {given} were"
     );
     let points = kills.points();
-    let text = told(plan, storm, &kills, proxies, full, left);
+    let mut text = told(plan, storm, &kills, proxies, full, left);
+    if let Some(recovered) = recovered {
+        text += &format!("; the API server answered {recovered:?} after it was started again");
+    }
     let counts = counts(proxies);
     Ok(Outcome { text, points, counts })
 }
@@ -419,6 +452,26 @@ fn told(plan: &Plan, storm: &Storm, kills: &Kills, proxies: &[Proxy], full: usiz
         text += &format!("; faults: {faults:?}");
     }
     text
+}
+
+/// Does something again and again while the API server is away.
+async fn patiently<T>(mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match attempt().await {
+            Err(error) if is_away(&error) && Instant::now() < end => tokio::time::sleep(AGAIN).await,
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Whether an error says nothing but that the API server, or its etcd, is not there.
+fn is_away(error: &anyhow::Error) -> bool {
+    match error.chain().find_map(|cause| cause.downcast_ref::<kube::Error>()) {
+        Some(kube::Error::Api(status)) => status.code >= 500,
+        Some(_) => true,
+        None => false,
+    }
 }
 
 /// What all proxies did.

@@ -119,10 +119,10 @@ async fn first_add(
     let Some(answer) = storm.add_once(&agent, &add).await? else {
         bail!("the ADD of {name} was not answered by the agent of {}", agent.node);
     };
-    if answer.is_ok() {
-        agent.sandboxes.attached(&add)?;
-    }
     let answer = answer.and_then(|answer| addresses(&answer).map_err(|error| format!("{error:#}")));
+    if let Ok(addresses) = &answer {
+        agent.sandboxes.attached(&add, addresses)?;
+    }
     Ok((agent, pod, add, answer))
 }
 

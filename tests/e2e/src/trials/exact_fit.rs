@@ -1,6 +1,7 @@
 //! As many pods as addresses, at several agents, and all are replaced at once: a pod goes, and the next one has the last free
 //! address, wherever that is. Nobody may be refused.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -9,7 +10,7 @@ use spiderpool_crds::IPPoolSpec;
 
 use super::Length;
 use super::field::{Guest, make, owners, run_all, settle, with_agents};
-use crate::agents::Options;
+use crate::agents::{Agent, Options};
 use crate::scene::Scene;
 use crate::storm::ledger::Ledger;
 use crate::storm::random::Random;
@@ -35,7 +36,7 @@ pub(super) async fn run(scene: &Scene, seed: u64, length: Length) -> Result<Stri
     let pool = scene.serving("exact", 6, range, IPPoolSpec::default()).await?;
     let wish = from_pools(&[], &[&pool]);
     let count = length.of(AGENTS.0, AGENTS.1);
-    with_agents(scene, count, |_| Options::default(), async |agents| {
+    with_agents(scene, count, |_| Options::default(), async |agents: &[Arc<Agent>]| {
         run_all(agents).await?;
         let ledger = Ledger::default();
         let mut random = Random::of(seed, 1);

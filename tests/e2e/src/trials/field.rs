@@ -110,7 +110,7 @@ impl Guest {
         let given: IpamAddResponse = serde_json::from_str(&answer.body).context("understanding an answer")?;
         self.addresses = crate::storm::addresses(&given)?;
         ledger.answered(&self.owner(), &self.add.container_id, &self.addresses);
-        self.agent.sandboxes.attached(&self.add)?;
+        self.agent.sandboxes.attached(&self.add, &self.addresses)?;
         Ok(Added::Given(self.addresses.clone()))
     }
 

@@ -2,13 +2,14 @@
 //! what was noted before is not lost.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use spiderpool_crds::IPPoolSpec;
 use tokio::process::Command;
 
 use super::field::{Guest, make, owners, settle, with_agents};
-use crate::agents::{Options, del_args, remove_pod};
+use crate::agents::{Agent, Options, del_args, remove_pod};
 use crate::node;
 use crate::scene::Scene;
 use crate::storm::ledger::Ledger;
@@ -71,7 +72,7 @@ pub(super) async fn run(scene: &Scene, seed: u64) -> Result<String> {
         scene,
         1,
         |_| Options::default(),
-        async |agents| {
+        async |agents: &[Arc<Agent>]| {
             let agent = agents.first().context("no agent")?;
             let disk = Disk::mount(&agent.journal()).await?;
             let ledger = Ledger::default();

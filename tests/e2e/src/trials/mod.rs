@@ -8,6 +8,7 @@ mod exact_fit;
 mod field;
 mod full_disk;
 mod points;
+mod restored;
 mod storms;
 mod two_nics;
 
@@ -42,6 +43,8 @@ pub enum Trial {
     Overloaded,
     /// F9: an agent is cut off, and its pods are deleted by force.
     CutOff,
+    /// F10: etcd is put back to an older state.
+    Restored,
     /// F11: the clocks of agents are two hours apart.
     WrongClocks,
     /// F12: watches expire again and again.
@@ -73,9 +76,10 @@ impl Length {
 
 impl Trial {
     /// All of them, those first that stop what all others need.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Outage,
         Self::SlowEtcd,
+        Self::Restored,
         Self::WithoutOperator,
         Self::KilledAnywhere,
         Self::ExactFit,
@@ -93,7 +97,10 @@ impl Trial {
 
     /// Whether it stops what all programs of the product need, or some of these programs.
     pub const fn is_rough(self) -> bool {
-        matches!(self, Self::Outage | Self::SlowEtcd | Self::WithoutOperator)
+        matches!(
+            self,
+            Self::Outage | Self::SlowEtcd | Self::Restored | Self::WithoutOperator
+        )
     }
 
     /// Its name in reports and in `tests/README.md`.
@@ -110,6 +117,7 @@ impl Trial {
             Self::Outage => "f7-outage",
             Self::Overloaded => "f8-overloaded",
             Self::CutOff => "f9-cut-off",
+            Self::Restored => "f10-restored",
             Self::WrongClocks => "f11-wrong-clocks",
             Self::Expired => "f12-expired",
             Self::FullDisk => "f13-full-disk",
@@ -137,6 +145,7 @@ pub async fn once(trial: Trial, seed: u64, length: Length) -> Result<()> {
             Trial::TwoNics => two_nics::run(scene, seed, length).await,
             Trial::EachPoint => points::run(scene, seed, length).await,
             Trial::CutOff => cut_off::run(scene, seed, length).await,
+            Trial::Restored => restored::run(scene, seed, length).await,
             Trial::FullDisk => full_disk::run(scene, seed).await,
             Trial::KilledAnywhere
             | Trial::Repeated

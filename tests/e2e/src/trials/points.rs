@@ -64,7 +64,7 @@ pub(super) async fn run(scene: &Scene, seed: u64, length: Length) -> Result<Stri
         scene,
         AGENTS,
         |_| Options::default(),
-        async |agents| {
+        async |agents: &[Arc<Agent>]| {
             let (first, _) = agents.split_first().context("no agents")?;
             first.run(&[]).await?;
             first.serves().await?;

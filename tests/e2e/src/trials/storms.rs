@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::{Length, Trial};
-use crate::disaster::{self, Slow};
+use crate::disaster::Slow;
 use crate::node::OPERATOR;
 use crate::operators;
 use crate::proxy::{EXPIRED, Faults, LISTS, Mix};
@@ -67,6 +67,7 @@ fn plan(trial: Trial, seed: u64, length: Length) -> Plan {
         Trial::Outage => Plan {
             // No tricks, but what an API server that is away answers is no wonder.
             faults: Some(Faults::NONE),
+            outage: Some(seconds(10, 60)),
             length: seconds(25, 90),
             longest: seconds(60, 150),
             ..usual
@@ -94,18 +95,21 @@ fn plan(trial: Trial, seed: u64, length: Length) -> Plan {
 pub(super) async fn run(scene: &Scene, trial: Trial, seed: u64, length: Length) -> Result<String> {
     let plan = plan(trial, seed, length);
     let outcome = match trial {
+        Trial::WithoutOperator => {
+            let replicas = operators::replicas_of(&scene.cluster, OPERATOR).await?;
+            let mut outcome = None;
+            // Whatever becomes of the storm, there are operators afterwards.
+            operators::with(&scene.cluster, replicas, async || {
+                outcome = Some(Box::pin(blow(scene, &plan)).await?);
+                Ok(())
+            })
+            .await?;
+            outcome.context("a storm without outcome")?
+        }
         Trial::Outage => {
-            let away = Duration::from_secs(length.of(10, 60));
-            let outage = async {
-                tokio::time::sleep(plan.length / 8).await;
-                disaster::outage(&scene.cluster, away).await
-            };
-            let (outcome, recovered) = futures::try_join!(Box::pin(blow(scene, &plan)), outage)?;
+            let outcome = Box::pin(blow(scene, &plan)).await?;
             operators::ready(&scene.cluster, operators::replicas_of(&scene.cluster, OPERATOR).await?).await?;
-            return Ok(format!(
-                "{}; API server ready again {recovered:?} after it was started",
-                outcome.text
-            ));
+            outcome
         }
         Trial::SlowEtcd => {
             let slow = Slow::start(&scene.cluster, LATE).await?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use futures::future::try_join_all;
@@ -9,7 +10,7 @@ use spiderpool_crds::IPPoolSpec;
 
 use super::Length;
 use super::field::{Added, Guest, make, owners, run_all, settle, with_agents};
-use crate::agents::{Options, remove_pod};
+use crate::agents::{Agent, Options, remove_pod};
 use crate::scene::Scene;
 use crate::storm::ledger::Ledger;
 use crate::storm::random::Random;
@@ -35,7 +36,7 @@ pub(super) async fn run(scene: &Scene, seed: u64, length: Length) -> Result<Stri
         scene,
         AGENTS,
         |_| Options::default(),
-        async |agents| {
+        async |agents: &[Arc<Agent>]| {
             run_all(agents).await?;
             let ledger = Ledger::default();
             let mut random = Random::of(seed, 1);

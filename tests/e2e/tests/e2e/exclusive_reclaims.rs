@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
-use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use serde_json::json;
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
 use spiderpool_crds::IPPoolSpec;
 use spiderpool_e2e::RELEASE_NAMESPACE;
 use spiderpool_e2e::cluster::Cluster;
@@ -224,25 +224,33 @@ async fn call_lost(nodes: &Api<NodeObject>, name: &str) -> Result<()> {
         .map(drop)
 }
 
+/// Taint of a node that somebody has made sure is off.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
 /// Says of a Node that its machine is off, or not any more.
 async fn set_out_of_service(nodes: &Api<NodeObject>, name: &str, off: bool) -> Result<()> {
-    let taint = json!({"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"});
-    let key = json!({"$patch": "delete", "key": "node.kubernetes.io/out-of-service", "effect": "NoExecute"});
-    let change = json!({"spec": {"taints": [if off { taint } else { key }]}});
-    let changed = nodes
-        .patch(name, &PatchParams::default(), &Patch::Strategic(&change))
-        .await;
-    changed
-        .with_context(|| format!("changing the taints of the Node {name}"))
-        .map(drop)
-}
-
-/// The taint stays on the Node for no other test.
-struct InService(Api<NodeObject>, String);
-
-impl InService {
-    async fn again(self) -> Result<()> {
-        set_out_of_service(&self.0, &self.1, false).await
+    loop {
+        let node = nodes.get(name).await.context("reading a Node")?;
+        let taints = node
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.taints.clone())
+            .unwrap_or_default();
+        let others = taints.into_iter().filter(|taint| taint.key != OUT_OF_SERVICE);
+        let mut taints: Vec<Value> = others.map(|taint| json!(taint)).collect();
+        if off {
+            taints.push(json!({"key": OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"}));
+        }
+        let change = json!({"metadata": {"resourceVersion": node.resource_version()}, "spec": {"taints": taints}});
+        match nodes.patch(name, &PatchParams::default(), &Patch::Merge(&change)).await {
+            // The control plane taints it, too.
+            Err(kube::Error::Api(status)) if status.is_conflict() => {}
+            changed => {
+                return changed
+                    .map(drop)
+                    .with_context(|| format!("changing the taints of the Node {name}"));
+            }
+        }
     }
 }
 
@@ -303,8 +311,10 @@ async fn a_node_that_is_lost_and_comes_back() -> Result<()> {
             "a pod got the address of one that runs on a lost node"
         );
         set_out_of_service(&nodes, &lost.name, true).await?;
-        let tainted = InService(nodes.clone(), lost.name.clone());
-        let next = runs(scene, "next").await?;
+        let next = runs(scene, "next").await;
+        // Whatever came of it, the taint stays for no other test.
+        set_out_of_service(&nodes, &lost.name, false).await?;
+        let next = next?;
         ensure!(
             next.addresses == forced.addresses,
             "{:?} was not freed for the next pod, which has {:?}",
@@ -313,7 +323,6 @@ async fn a_node_that_is_lost_and_comes_back() -> Result<()> {
         );
 
         // It comes back with what ran there, and nothing of that touches those who have the addresses now.
-        tainted.again().await?;
         kubelet.start()?;
         wait::object(&nodes, &lost.name, "the Node to be Ready", LONG, |node| {
             let conditions = node?.status.as_ref()?.conditions.as_ref()?;

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::DeleteParams;
 use kube::runtime::watcher;
+use kube::{Api, ResourceExt};
 use serde_json::json;
 use spiderpool_crds::{IPPoolSpec, SpiderEndpoint};
 use spiderpool_e2e::figures::show;
@@ -27,6 +28,12 @@ const AGAIN: u64 = 10;
 
 /// How often it is made in a soak.
 const SOAKED: u64 = 100;
+
+/// Pods of a namespace that is deleted, and in a soak.
+const PODS: (i32, i32) = (12, 100);
+
+/// How long a namespace may take to end when its last sandbox has.
+const ENDS: Duration = Duration::from_secs(30);
 
 /// How often a set is scaled down and up.
 const BREATHS: usize = 3;
@@ -224,6 +231,43 @@ async fn a_set_scaled_down_and_up_in_one_breath_keeps_its_addresses_apart() -> R
 }
 
 #[tokio::test]
+async fn a_namespace_deleted_with_its_pods_ends_with_the_last_of_them() -> Result<()> {
+    let count = if number("SPIDERPOOL_SOAK")?.is_some() {
+        PODS.1
+    } else {
+        PODS.0
+    };
+    scene("namespace_gone", async |scene: &Scene| {
+        let v4 = scene.serving("gone4", 4, ("10", "120"), IPPoolSpec::default()).await?;
+        let v6 = scene.serving("gone6", 6, ("10", "90"), IPPoolSpec::default()).await?;
+        scene
+            .create(&deployment("shop", count, &from_pools(&[&v4], &[&v6]))?)
+            .await?;
+        let pods = scene.running("shop", count as usize, LONG).await?;
+        scene.distinct_addresses(&pods, 2).await?;
+        let namespaces: Api<Namespace> = Api::all(scene.cluster.client.clone());
+        let deleted = namespaces.delete(&scene.namespace, &DeleteParams::default()).await;
+        deleted.context("deleting the namespace")?;
+        let config = watcher::Config::default();
+        wait::objects(&scene.api::<Pod>(), config, "all pods to be gone", LONG, |pods| {
+            Ok(pods.is_empty().then_some(()))
+        })
+        .await?;
+        let began = Instant::now();
+        wait::gone(&namespaces, &scene.namespace, ENDS).await?;
+        show(
+            "namespace",
+            format!("gone {:?} after its {count} pods", began.elapsed()),
+        )?;
+        for pool in [&v4, &v6] {
+            scene.on_record(pool, &[], LONG).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_record_deleted_by_hand_is_written_again_while_its_pod_lives() -> Result<()> {
     scene("taken_away", async |scene: &Scene| {
         let pool = scene.serving("edited", 4, ("10", "11"), IPPoolSpec::default()).await?;
@@ -237,6 +281,38 @@ async fn a_record_deleted_by_hand_is_written_again_while_its_pod_lives() -> Resu
         show("deleted by hand", format!("written again after {:?}", began.elapsed()))?;
         // The same address, not just any.
         scene.distinct_addresses(&[lives], 1).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_address_on_record_for_another_pod_is_told_with_both() -> Result<()> {
+    scene("two_users", async |scene: &Scene| {
+        let pool = scene.serving("single", 4, ("10", "10"), IPPoolSpec::default()).await?;
+        let wish = from_pools(&[&pool], &[]);
+        let [here, there, ..] = scene.cluster.nodes.as_slice() else {
+            anyhow::bail!("the test cluster has less than two nodes");
+        };
+        scene.create(&pod("first", &here.name, &wish)?).await?;
+        let first = runs(scene, "first").await?;
+        let second = scene.create(&pod("second", &there.name, &wish)?).await?;
+        let uid = second.uid().context("a pod without UID")?;
+        scene
+            .edit_records(&pool, |records| {
+                let name = format!("{}/second", scene.namespace);
+                let record = json!({"pod": name, "podUid": uid, "nic": "eth0", "node": there.name});
+                records.insert(scene.ip(4, "10"), record);
+            })
+            .await?;
+        let second = runs(scene, "second").await?;
+        ensure!(first.addresses == second.addresses, "{second:?} got another address");
+        let texts = ["first", "second", &scene.ip(4, "10")];
+        scene.event("Pod", "first", "AddressLost", &texts, LONG).await?;
+        // The end of the one that lost it takes nothing from the other.
+        scene.delete::<Pod>("first").await?;
+        wait::gone(&scene.api::<Pod>(), "first", LONG).await?;
+        no_endpoint(scene, "first").await?;
+        scene.on_record(&pool, &[second], LONG).await
     })
     .await
 }

@@ -52,6 +52,11 @@ async fn f8_overloaded() -> Result<()> {
 }
 
 #[tokio::test]
+async fn f10_restored() -> Result<()> {
+    run(Trial::Restored).await
+}
+
+#[tokio::test]
 async fn f11_wrong_clocks() -> Result<()> {
     run(Trial::WrongClocks).await
 }
