@@ -69,10 +69,10 @@ impl Disturbed {
         if self.ended {
             return None;
         }
-        let expires = self.expires;
+        let (expires, mut cut) = (self.expires, self.cut.clone());
         let frame = tokio::select! {
             frame = self.frames.next() => frame?,
-            _ = self.cut.wait_for(|cut| *cut) => return None,
+            _ = cut.wait_for(|cut| *cut) => return None,
             () = at(expires) => {
                 self.ended = true;
                 return Some((Ok(Frame::data(expired())), self));
