@@ -38,9 +38,6 @@ const PROGRAM: &str = "SPIDERPOOL_E2E_AGENT";
 /// Names the folder for logs.
 const LOGS: &str = "SPIDERPOOL_E2E_LOGS";
 
-/// The file in its journal by which an agent knows the boot that it ran in last.
-const BOOT: &str = "boot";
-
 /// How long an agent may take to end when it is told to.
 const STOP: Duration = Duration::from_secs(20);
 
@@ -121,12 +118,6 @@ impl Agent {
         agent.run(&[]).await?;
         agent.serves().await?;
         Ok(agent)
-    }
-
-    /// Lets the next process take it that the machine was started anew: all sandboxes that the runtime did not note are gone.
-    pub fn reboot(&self) -> Result<()> {
-        std::fs::create_dir_all(self.journal()).context("making the journal")?;
-        std::fs::write(self.journal().join(BOOT), "another boot").context("acting a boot")
     }
 
     /// Runs the process, with more environment. It may be run again when it has ended.

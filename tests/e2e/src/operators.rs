@@ -73,18 +73,7 @@ pub async fn with_options(
     options: &[(&str, &str)],
     test: impl AsyncFnOnce() -> Result<()>,
 ) -> Result<()> {
-    let deployment = deployments(cluster)
-        .get(OPERATOR)
-        .await
-        .context("reading the operator")?;
-    let containers = deployment
-        .spec
-        .and_then(|spec| spec.template.spec)
-        .map(|spec| spec.containers);
-    let container = containers.and_then(|containers| containers.into_iter().next());
-    let before = container
-        .and_then(|container| container.args)
-        .context("the operator has no arguments")?;
+    let before = arguments(cluster).await?;
     let other = |argument: &String| {
         let changed = options.iter().find(|(name, _)| argument.starts_with(name));
         changed.map_or_else(|| argument.clone(), |(name, value)| format!("{name}{value}"))
@@ -95,6 +84,34 @@ pub async fn with_options(
     let restored = write_options(cluster, &before).await;
     outcome?;
     restored
+}
+
+/// Runs a test with further options of the operator. Afterwards they are as before.
+pub async fn with_more(cluster: &Cluster, options: &[&str], test: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+    let before = arguments(cluster).await?;
+    let more = options.iter().map(|&option| option.to_owned());
+    let after: Vec<String> = before.iter().cloned().chain(more).collect();
+    write_options(cluster, &after).await?;
+    let outcome = test().await;
+    let restored = write_options(cluster, &before).await;
+    outcome?;
+    restored
+}
+
+/// The operator's arguments.
+async fn arguments(cluster: &Cluster) -> Result<Vec<String>> {
+    let deployment = deployments(cluster)
+        .get(OPERATOR)
+        .await
+        .context("reading the operator")?;
+    let containers = deployment
+        .spec
+        .and_then(|spec| spec.template.spec)
+        .map(|spec| spec.containers);
+    let container = containers.and_then(|containers| containers.into_iter().next());
+    container
+        .and_then(|container| container.args)
+        .context("the operator has no arguments")
 }
 
 async fn write_options(cluster: &Cluster, args: &[String]) -> Result<()> {

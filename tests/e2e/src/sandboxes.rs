@@ -19,6 +19,10 @@ const STATE: &str = "SPIDERPOOL_CNI_STATE_PATH";
 /// Tells the agent where network namespaces are.
 const NAMESPACES: &str = "SPIDERPOOL_NETNS_PATH";
 
+/// Tells an agent how long after its start an ADD that the one before it served may not be noted yet, in seconds. The test notes it
+/// before it sends the next request.
+const NOTED: (&str, &str) = ("SPIDERPOOL_RESULTS_AFTER", "10");
+
 /// Network of attachments that name none.
 const NETWORK: &str = "underlay";
 
@@ -43,8 +47,9 @@ impl Sandboxes {
     }
 
     /// The environment of an agent that looks at them.
-    pub fn environment(&self) -> [(&'static str, OsString); 2] {
+    pub fn environment(&self) -> [(&'static str, OsString); 3] {
         [
+            (NOTED.0, NOTED.1.into()),
             (STATE, self.state.clone().into_os_string()),
             (NAMESPACES, self.namespaces.clone().into_os_string()),
         ]

@@ -149,9 +149,6 @@ pub(super) async fn haunt(
             break;
         }
     }
-    // The pods' DELs were sent or are repeated. What is left beside them nobody waits for, and within one boot an agent would wait for
-    // minutes before it is sure of that.
-    agent.reboot()?;
     agent.run(&[]).await?;
     agent.serves().await
 }

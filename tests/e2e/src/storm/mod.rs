@@ -298,7 +298,11 @@ async fn blow_once(scene: &Scene, plan: &Plan) -> Result<Outcome> {
         let node = scene.own(&format!("storm{number}"));
         let mut options = Options::default();
         if plan.clocks != 0 {
-            let offset = if number % 2 == 0 { plan.clocks } else { -plan.clocks };
+            let offset = if number.is_multiple_of(2) {
+                plan.clocks
+            } else {
+                -plan.clocks
+            };
             options.environment = vec![(CLOCK, offset.to_string())];
         }
         if let Some(faults) = &plan.faults

@@ -39,7 +39,7 @@ pub(super) async fn run(scene: &Scene, seed: u64, length: Length) -> Result<Stri
         ..Options::default()
     };
     // Either the machine comes back, or it was switched off and its Node is deleted.
-    let comes_back = seed % 2 == 0;
+    let comes_back = seed.is_multiple_of(2);
     with_agents(scene, 2, options, async |agents: &[Arc<Agent>]| {
         let [lost, other] = agents else { bail!("two agents were asked for") };
         run_all(agents).await?;

@@ -168,7 +168,7 @@ async fn the_operator_away_while_pods_churn() -> Result<()> {
                 round += 1;
                 let shop = scene.running("shop", 4, LONG).await?;
                 for (at, pod) in shop.iter().enumerate() {
-                    let how = if at % 2 == 0 {
+                    let how = if at.is_multiple_of(2) {
                         by_force()
                     } else {
                         DeleteParams::default()

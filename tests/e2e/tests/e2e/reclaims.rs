@@ -165,7 +165,7 @@ async fn a_pod_made_over_and_over_under_one_name() -> Result<()> {
             all.push(same);
             scene.distinct_addresses(&all, 1).await?;
             let force = DeleteParams {
-                grace_period_seconds: (round % 2 == 0).then_some(0),
+                grace_period_seconds: round.is_multiple_of(2).then_some(0),
                 ..DeleteParams::default()
             };
             pods.delete("same", &force).await.context("deleting the pod")?;

@@ -1,14 +1,27 @@
 //! Trials that are left out of `cargo xtask test`, since they take long or stop what everybody needs, and a soak of all trials.
 //! `cargo xtask soak NAME` runs one of them; `cargo xtask soak` runs all for as long as it is told to.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::DeleteParams;
+use kube::runtime::watcher;
+use spiderpool_crds::IPPoolSpec;
 use spiderpool_e2e::cluster::Cluster;
 use spiderpool_e2e::figures::show;
+use spiderpool_e2e::life::Workload;
+use spiderpool_e2e::operators;
+use spiderpool_e2e::pod::Running;
+use spiderpool_e2e::scene::{Scene, scene};
+use spiderpool_e2e::shape::WorkloadKind;
 use spiderpool_e2e::soak::{first_seed, number};
 use spiderpool_e2e::trials::{Length, Trial, once, run};
 use spiderpool_e2e::usage::Usage;
+use spiderpool_e2e::wait::{self, LONG};
+use spiderpool_e2e::workload::from_pools;
 
 /// Says how many minutes the soak of all trials takes at least.
 const MINUTES: &str = "SPIDERPOOL_MINUTES";
@@ -69,6 +82,54 @@ async fn f12_expired() -> Result<()> {
 #[tokio::test]
 async fn f14_slow_etcd() -> Result<()> {
     run(Trial::SlowEtcd).await
+}
+
+/// How often the pods of a set are made again.
+const RESTARTS: usize = 10;
+
+#[tokio::test]
+async fn a_set_restarted_while_everything_is_checked_each_second() -> Result<()> {
+    let cluster = Cluster::open().await?;
+    operators::with_more(&cluster, &["--gc-interval-seconds=1"], async || {
+        scene("checked", async |scene: &Scene| {
+            let pool = scene.serving("exact", 4, ("10", "12"), IPPoolSpec::default()).await?;
+            let kind = WorkloadKind::stateful_set();
+            let web = Workload::new(scene, &kind, "web");
+            web.make(3, &from_pools(&[&pool], &[])).await?;
+            let addresses = |pods: &[Running]| -> BTreeMap<String, Vec<IpAddr>> {
+                pods.iter()
+                    .map(|pod| (pod.name.clone(), pod.addresses.clone()))
+                    .collect()
+            };
+            let mut pods = scene.running("web", 3, LONG).await?;
+            let before = addresses(&pods);
+            for round in 0..RESTARTS {
+                let how = DeleteParams {
+                    grace_period_seconds: round.is_multiple_of(2).then_some(0),
+                    ..DeleteParams::default()
+                };
+                for pod in &pods {
+                    scene
+                        .api::<Pod>()
+                        .delete(&pod.name, &how)
+                        .await
+                        .context("deleting a pod")?;
+                }
+                let config = watcher::Config::default().labels("app=web");
+                pods = wait::objects(&scene.api::<Pod>(), config, "three new pods of the set", LONG, |now| {
+                    let running: Vec<Running> = now.values().filter_map(Running::of).collect();
+                    let is_new = |pod: &Running| pods.iter().all(|old| old.uid != pod.uid);
+                    Ok((running.len() == 3 && running.iter().all(is_new)).then_some(running))
+                })
+                .await?;
+                scene.distinct_addresses(&pods, 1).await?;
+                ensure!(addresses(&pods) == before, "{:?} were {before:?}", addresses(&pods));
+            }
+            web.end().await
+        })
+        .await
+    })
+    .await
 }
 
 /// Trials that stop the programs of the product come first, so that these may show afterwards whether they stay as large as they are.
