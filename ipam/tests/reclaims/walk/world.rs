@@ -493,12 +493,12 @@ impl World {
         }
         for address in 0..ADDRESSES {
             if let Some(record) = self.records[address].clone() {
-                self.compare_one(node, address, record);
+                self.compare_one(node, address, &record);
             }
         }
     }
 
-    fn compare_one(&mut self, node: usize, address: usize, record: Recorded) {
+    fn compare_one(&mut self, node: usize, address: usize, record: &Recorded) {
         let (name, uid) = (record.name, record.uid);
         let named = self.endpoints[name]
             .as_ref()
