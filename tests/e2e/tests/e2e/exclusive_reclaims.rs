@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use kube::{Api, ResourceExt};
-use serde_json::{Value, json};
+use serde_json::json;
 use spiderpool_crds::IPPoolSpec;
 use spiderpool_e2e::RELEASE_NAMESPACE;
 use spiderpool_e2e::cluster::Cluster;
-use spiderpool_e2e::component::Daemon;
 use spiderpool_e2e::figures::show;
 use spiderpool_e2e::life::Workload;
-use spiderpool_e2e::node::{AGENT, Node, OPERATOR};
+use spiderpool_e2e::lost::{LostNode, serves};
+use spiderpool_e2e::node::{AGENT, OPERATOR};
 use spiderpool_e2e::operators;
 use spiderpool_e2e::plugin::Attachment;
 use spiderpool_e2e::pod::Running;
@@ -24,7 +24,6 @@ use spiderpool_e2e::recorded::FREED;
 use spiderpool_e2e::scene::{Scene, scene};
 use spiderpool_e2e::shape::WorkloadKind;
 use spiderpool_e2e::soak::number;
-use spiderpool_e2e::socket::request;
 use spiderpool_e2e::stopped::Stopped;
 use spiderpool_e2e::wait::{self, LONG, SOON};
 use spiderpool_e2e::workload::{deployment, from_pools, job, pod};
@@ -45,15 +44,6 @@ fn by_force() -> DeleteParams {
 async fn runs(scene: &Scene, name: &str) -> Result<Running> {
     let pods = scene.running(name, 1, LONG).await?;
     pods.into_iter().next().context("no pod")
-}
-
-/// Waits until the agent of a node answers.
-async fn serves(node: &Node) -> Result<()> {
-    wait::until(&format!("the agent of {} to serve", node.name), LONG, async || {
-        let answer = request(node, "GET", "/v1/ipam/healthy", b"").await;
-        Ok(answer.ok().filter(|answer| answer.status == 200).map(drop))
-    })
-    .await
 }
 
 #[tokio::test]
@@ -204,63 +194,12 @@ async fn the_operator_away_while_pods_churn() -> Result<()> {
     .await
 }
 
-/// Says of a Node what the control plane says when it has not heard of it for long enough.
-async fn call_lost(nodes: &Api<NodeObject>, name: &str) -> Result<()> {
-    let now = k8s_openapi::jiff::Timestamp::now().to_string();
-    let ready = json!({
-        "type": "Ready",
-        "status": "Unknown",
-        "reason": "NodeStatusUnknown",
-        "message": "a test ended its kubelet",
-        "lastHeartbeatTime": now,
-        "lastTransitionTime": now,
-    });
-    let change = json!({"status": {"conditions": [ready]}});
-    let changed = nodes
-        .patch_status(name, &PatchParams::default(), &Patch::Strategic(&change))
-        .await;
-    changed
-        .with_context(|| format!("calling the Node {name} lost"))
-        .map(drop)
-}
-
-/// Taint of a node that somebody has made sure is off.
-const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
-
-/// Says of a Node that its machine is off, or not any more.
-async fn set_out_of_service(nodes: &Api<NodeObject>, name: &str, off: bool) -> Result<()> {
-    loop {
-        let node = nodes.get(name).await.context("reading a Node")?;
-        let taints = node
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.taints.clone())
-            .unwrap_or_default();
-        let others = taints.into_iter().filter(|taint| taint.key != OUT_OF_SERVICE);
-        let mut taints: Vec<Value> = others.map(|taint| json!(taint)).collect();
-        if off {
-            taints.push(json!({"key": OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"}));
-        }
-        let change = json!({"metadata": {"resourceVersion": node.resource_version()}, "spec": {"taints": taints}});
-        match nodes.patch(name, &PatchParams::default(), &Patch::Merge(&change)).await {
-            // The control plane taints it, too.
-            Err(kube::Error::Api(status)) if status.is_conflict() => {}
-            changed => {
-                return changed
-                    .map(drop)
-                    .with_context(|| format!("changing the taints of the Node {name}"));
-            }
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_node_that_is_lost_and_comes_back() -> Result<()> {
     scene("lost_node", async |scene: &Scene| {
         let [here, lost, ..] = scene.cluster.nodes.as_slice() else {
             anyhow::bail!("the test cluster has less than two nodes");
         };
-        let nodes: Api<NodeObject> = Api::all(scene.cluster.client.clone());
         // One address for each pod below, and no more.
         let pool = scene.serving("lost", 4, ("10", "12"), IPPoolSpec::default()).await?;
         let wish = from_pools(&[&pool], &[]);
@@ -282,9 +221,7 @@ async fn a_node_that_is_lost_and_comes_back() -> Result<()> {
         let sandbox = Attachment::of(scene, &forced).await?.container;
 
         // The node stops, as far as anybody can see. What runs there runs on.
-        let kubelet = Daemon::of_node(&scene.cluster, "kubelet", lost)?.kill().await?;
-        lost.process(AGENT)?.kill()?;
-        call_lost(&nodes, &lost.name).await?;
+        let away = LostNode::lose(&scene.cluster, lost).await?;
         ensure!(!lost.container(&sandbox)?.is_empty(), "the sandbox went with the kubelet");
 
         // Its user's word that web-0 is dead: the next one has the address at once.
@@ -310,10 +247,10 @@ async fn a_node_that_is_lost_and_comes_back() -> Result<()> {
             Running::of(&waits).is_none(),
             "a pod got the address of one that runs on a lost node"
         );
-        set_out_of_service(&nodes, &lost.name, true).await?;
+        away.set_out_of_service(true).await?;
         let next = runs(scene, "next").await;
         // Whatever came of it, the taint stays for no other test.
-        set_out_of_service(&nodes, &lost.name, false).await?;
+        away.set_out_of_service(false).await?;
         let next = next?;
         ensure!(
             next.addresses == forced.addresses,
@@ -323,24 +260,79 @@ async fn a_node_that_is_lost_and_comes_back() -> Result<()> {
         );
 
         // It comes back with what ran there, and nothing of that touches those who have the addresses now.
-        kubelet.start()?;
-        wait::object(&nodes, &lost.name, "the Node to be Ready", LONG, |node| {
-            let conditions = node?.status.as_ref()?.conditions.as_ref()?;
-            let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
-            (ready.status == "True").then_some(())
-        })
-        .await?;
+        away.back().await?;
         wait::until("the sandbox of the deleted pod to be gone", LONG, async || {
             Ok(lost.container(&sandbox)?.is_empty().then_some(()))
         })
         .await?;
-        serves(lost).await?;
         let all = [stays, again, next];
         scene.on_record(&pool, &all, LONG).await?;
         scene.distinct_addresses(&all, 1).await?;
         // The taint sent away what else ran there.
         operators::ready(&scene.cluster, operators::replicas_of(&scene.cluster, OPERATOR).await?).await?;
         web.end().await
+    })
+    .await
+}
+
+/// How long a namespace may take to end when its last pod has.
+const ENDS: Duration = Duration::from_secs(30);
+
+/// Makes pods on a node, deletes their namespace, and gives them as they were.
+async fn doomed(scene: &Scene, node: &str, pool: &str) -> Result<Vec<Running>> {
+    let wish = from_pools(&[pool], &[]);
+    let names = ["a", "b", "c"];
+    for name in names {
+        scene.create(&pod(name, node, &wish)?).await?;
+    }
+    let mut pods = Vec::new();
+    for name in names {
+        pods.push(runs(scene, name).await?);
+    }
+    scene.distinct_addresses(&pods, 1).await?;
+    Ok(pods)
+}
+
+async fn delete_namespace(scene: &Scene) -> Result<Api<Namespace>> {
+    let namespaces: Api<Namespace> = Api::all(scene.cluster.client.clone());
+    let deleted = namespaces.delete(&scene.namespace, &DeleteParams::default()).await;
+    deleted.context("deleting the namespace")?;
+    Ok(namespaces)
+}
+
+#[tokio::test]
+async fn a_namespace_deleted_while_an_agent_hangs_and_while_a_node_is_lost() -> Result<()> {
+    scene("namespace_hangs", async |scene: &Scene| {
+        let node = scene.cluster.first_node()?;
+        let pool = scene.serving("hangs", 4, ("10", "13"), IPPoolSpec::default()).await?;
+        doomed(scene, &node.name, &pool).await?;
+        let hangs = Stopped::stop(node.process(AGENT)?)?;
+        let namespaces = delete_namespace(scene).await?;
+        for name in ["a", "b", "c"] {
+            wait::gone(&scene.api::<Pod>(), name, LONG).await?;
+        }
+        wait::gone(&namespaces, &scene.namespace, ENDS).await?;
+        drop(hangs);
+        scene.on_record(&pool, &[], LONG).await?;
+        serves(node).await
+    })
+    .await?;
+    scene("namespace_lost", async |scene: &Scene| {
+        let [_, lost, ..] = scene.cluster.nodes.as_slice() else {
+            anyhow::bail!("the test cluster has less than two nodes");
+        };
+        let pool = scene.serving("lost", 4, ("10", "13"), IPPoolSpec::default()).await?;
+        let pods = doomed(scene, &lost.name, &pool).await?;
+        let away = LostNode::lose(&scene.cluster, lost).await?;
+        let namespaces = delete_namespace(scene).await?;
+        for pod in &pods {
+            scene.api::<Pod>().delete(&pod.name, &by_force()).await?;
+        }
+        wait::gone(&namespaces, &scene.namespace, ENDS).await?;
+        // They run, so nobody may have their addresses.
+        scene.stays_on_record(&pool, &pods, KEPT).await?;
+        away.back().await?;
+        scene.on_record(&pool, &[], LONG).await
     })
     .await
 }

@@ -15,6 +15,7 @@ mod agents_of_tests;
 mod alternatives;
 mod bad_input;
 mod candidates;
+mod checks;
 mod clonesets;
 mod cni_verbs;
 mod crd_rules;

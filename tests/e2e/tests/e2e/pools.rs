@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
-use spiderpool_crds::conditions::{READY, find};
+use spiderpool_crds::conditions::{READY, TERMINATING, find};
 use spiderpool_crds::names::{FINALIZER, LABEL_IPPOOL_CIDR, LABEL_SUBNET_CIDR};
 use spiderpool_crds::{IPPoolSpec, SpiderIPPool};
 use spiderpool_e2e::scene::{Scene, scene};
@@ -105,6 +105,19 @@ async fn a_pool_in_use_outlives_its_deletion_until_the_last_pod() -> Result<()> 
         .await?;
         scene.pools().delete(&pool, &DeleteParams::default()).await?;
         scene.distinct_addresses(&pods, 1).await?;
+        let holder = pods.first().map(|pod| pod.name.as_str()).unwrap_or_default();
+        wait::object(
+            &scene.pools(),
+            &pool,
+            "it to say whose addresses hold it up",
+            SOON,
+            |pool| {
+                let conditions = pool?.status.as_ref()?.conditions.as_deref();
+                let told = find(conditions, TERMINATING)?;
+                (told.status == "True" && told.message.contains(holder)).then_some(())
+            },
+        )
+        .await?;
         scene.scale("shop", 2).await?;
         scene.sandbox_failure("shop", &[&pool, "deleted"], LONG).await?;
         let left = scene.pools().get(&pool).await?;
