@@ -17,6 +17,9 @@ use crate::wait::{self, LONG};
 /// Taint of a node that somebody has made sure is off.
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
+/// Taint of a node that the control plane does not hear of.
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+
 /// A node that is lost. Its kubelet is started again when this is dropped.
 pub struct LostNode<'a> {
     node: &'a Node,
@@ -50,6 +53,12 @@ impl<'a> LostNode<'a> {
         called
             .await
             .with_context(|| format!("calling the Node {} lost", node.name))?;
+        // Before that pods may still be sent there.
+        wait::object(&lost.nodes, &node.name, "the lost Node to be tainted", LONG, |node| {
+            let mut taints = node?.spec.as_ref()?.taints.iter().flatten();
+            taints.find(|taint| taint.key == UNREACHABLE).map(drop)
+        })
+        .await?;
         Ok(lost)
     }
 
