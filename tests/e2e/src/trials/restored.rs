@@ -4,9 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::json;
 use spiderpool_crds::IPPoolSpec;
 
 use super::Length;
@@ -39,6 +42,9 @@ const FIRST: Duration = Duration::from_secs(60);
 /// How long every pod may wait.
 const ALL: Duration = Duration::from_secs(120);
 
+/// Writes between two looks at the resourceVersion.
+const WRITES: usize = 200;
+
 /// Pause before an ADD that was refused is sent again.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -68,6 +74,7 @@ pub(super) async fn run(scene: &Scene, seed: u64, length: Length) -> Result<Stri
         settle(scene, &ledger, &owners(scene, &all)).await?;
         let snapshot = Snapshot::take(&scene.cluster).await?;
         let mut lost = fill("forgotten", forgotten).await?;
+        let version = version(scene).await?;
         snapshot.restore(&scene.cluster).await?;
         let restored = Instant::now();
         let asks = (0..NEXT).map(async |number| {
@@ -101,6 +108,7 @@ pub(super) async fn run(scene: &Scene, seed: u64, length: Length) -> Result<Stri
             guest.end(scene, &ledger).await?;
         }
         settle(scene, &ledger, &owners(scene, &[])).await?;
+        catch_up(scene, version).await?;
         operators::ready(&scene.cluster, operators::replicas_of(&scene.cluster, OPERATOR).await?).await?;
         Ok(format!(
             "seed {seed}: {forgotten} allocations were forgotten; the first new address was given {first:?} after the restore, the last of \
@@ -108,4 +116,38 @@ pub(super) async fn run(scene: &Scene, seed: u64, length: Length) -> Result<Stri
         ))
     })
     .await
+}
+
+/// The resourceVersion that the API server is at.
+async fn version(scene: &Scene) -> Result<u64> {
+    let list = scene.api::<ConfigMap>().list(&ListParams::default()).await;
+    let version = list.context("listing ConfigMaps")?.metadata.resource_version;
+    let version = version.context("a list without resourceVersion")?;
+    version
+        .parse()
+        .with_context(|| format!("the resourceVersion {version}"))
+}
+
+/// Writes until the API server is at a resourceVersion that it was at before. Watches that were open then go on only from there, and
+/// those of other programs on the cluster are not what is tried here.
+async fn catch_up(scene: &Scene, version: u64) -> Result<()> {
+    let maps = scene.api::<ConfigMap>();
+    let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "catch-up"}}))?;
+    scene.create(&map).await?;
+    let mut round = 0;
+    while self::version(scene).await? <= version {
+        round += 1;
+        let writes = (0..WRITES).map(async |number| {
+            let change = json!({"data": {"round": format!("{round}-{number}")}});
+            let written = maps
+                .patch("catch-up", &PatchParams::default(), &Patch::Merge(&change))
+                .await;
+            written.context("writing a ConfigMap").map(drop)
+        });
+        futures::stream::iter(writes)
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<Vec<()>>()
+            .await?;
+    }
+    Ok(())
 }
