@@ -172,7 +172,8 @@ proptest! {
             world.step(&Step::Return { node });
             world.step(&Step::Tidy { node });
         }
-        for _ in 0..2 {
+        // Agents look twice, and then the operator at what only they kept it from.
+        for _ in 0..4 {
             for node in 0..NODES {
                 world.step(&Step::Compare { node });
             }

@@ -496,6 +496,25 @@ impl World {
                 self.compare_one(node, address, &record);
             }
         }
+        for name in 0..NAMES {
+            self.compare_endpoint(node, name);
+        }
+    }
+
+    /// An endpoint of the node that names what is on record for nobody, or for the next pod of its name.
+    fn compare_endpoint(&mut self, node: usize, name: usize) {
+        let Some(endpoint) = self.endpoints[name].clone().filter(|endpoint| endpoint.node == node) else {
+            return;
+        };
+        let uid = endpoint.uid;
+        let recorded = self.records.iter().flatten().any(|record| record.uid == uid);
+        if recorded || self.adding.iter().any(|adding| adding.uid == uid) {
+            return;
+        }
+        let decision = self.compared(node, ADDRESSES + name, name, uid, Trace::Unrecorded);
+        if let Decision::Free(_) = decision {
+            self.endpoints[name] = None;
+        }
     }
 
     fn compare_one(&mut self, node: usize, address: usize, record: &Recorded) {
@@ -510,33 +529,40 @@ impl World {
         if self.adding.iter().any(|adding| adding.uid == uid) {
             return;
         }
+        let trace = if named.is_some() {
+            Trace::Endpoint
+        } else {
+            Trace::Record
+        };
+        if let Decision::Free(_) = self.compared(node, address, name, uid, trace) {
+            self.records[address] = None;
+            self.endpoints[name].take_if(|endpoint| endpoint.uid == uid);
+            self.compared += 1;
+        }
+    }
+
+    /// What the agent of a node decides about a pod, by what it is told by its own sandboxes.
+    fn compared(&mut self, node: usize, what: usize, name: usize, uid: Uid, trace: Trace) -> Decision {
         let runs = self.sandboxes.iter().any(|sandbox| sandbox.uid == uid);
         let facts = Facts {
-            trace: if named.is_some() {
-                Trace::Endpoint
-            } else {
-                Trace::Record
-            },
+            trace,
             pod: self.pod(name, uid).map(seen),
             standing: self.standing(name),
             node: Node::Own,
             sandboxes: if runs { Sandboxes::Some } else { Sandboxes::None },
         };
-        let subject = (address, uid);
-        let since = self.compares[node].get(&subject).copied();
+        let since = self.compares[node].get(&(what, uid)).copied();
         let waited = since.map(|since| Moment(self.now).since(Moment(since)));
-        match decide(&facts, &self.policy, Moment(self.now), waited) {
-            Decision::Keep(Keep::Lives | Keep::Sandbox) => drop(self.compares[node].remove(&subject)),
-            Decision::Keep(_) | Decision::Suspect { .. } => {
-                self.compares[node].entry(subject).or_insert(self.now);
+        let decision = decide(&facts, &self.policy, Moment(self.now), waited);
+        match decision {
+            Decision::Keep(Keep::Lives | Keep::Sandbox) | Decision::Free(_) => {
+                self.compares[node].remove(&(what, uid));
             }
-            Decision::Free(_) => {
-                self.compares[node].remove(&subject);
-                self.records[address] = None;
-                self.endpoints[name].take_if(|endpoint| endpoint.uid == uid);
-                self.compared += 1;
+            Decision::Keep(_) | Decision::Suspect { .. } => {
+                self.compares[node].entry((what, uid)).or_insert(self.now);
             }
         }
+        decision
     }
 
     const fn standing(&self, name: usize) -> Standing {
