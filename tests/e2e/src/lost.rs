@@ -49,10 +49,9 @@ impl<'a> LostNode<'a> {
         let change = json!({"status": {"conditions": [ready]}});
         let called = lost
             .nodes
-            .patch_status(&node.name, &PatchParams::default(), &Patch::Strategic(&change));
-        called
-            .await
-            .with_context(|| format!("calling the Node {} lost", node.name))?;
+            .patch_status(&node.name, &PatchParams::default(), &Patch::Strategic(&change))
+            .await;
+        called.with_context(|| format!("calling the Node {} lost", node.name))?;
         // Before that pods may still be sent there.
         wait::object(&lost.nodes, &node.name, "the lost Node to be tainted", LONG, |node| {
             let mut taints = node?.spec.as_ref()?.taints.iter().flatten();
