@@ -8,12 +8,12 @@ use crate::pods::{self, PodState};
 use crate::sandboxes::Said;
 use crate::sticky;
 use crate::tries;
-use jiff::Timestamp;
 use kube::{Api, ResourceExt};
 use spiderpool_crds::pod::seen;
 use spiderpool_crds::sticky::Keeper;
 use spiderpool_crds::{NicDetail, SpiderEndpoint, SpiderIPPool};
 use spiderpool_ipam::reclaim::{Facts, Moment, Node, Pod as Seen, Sandboxes, Standing, Trace};
+use spiderpool_kit::clock;
 use std::net::IpAddr;
 use tokio::time::Instant;
 
@@ -36,7 +36,7 @@ pub(super) struct Case {
 
 /// The time by the clock of this machine.
 pub(crate) fn now() -> Moment {
-    Moment(Timestamp::now().as_second())
+    Moment(clock::now().as_second())
 }
 
 /// Reads what there is at a subject's place. It was on record before everything else is read, so a pod that is not found is gone

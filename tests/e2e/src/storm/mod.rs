@@ -42,7 +42,7 @@ use random::Random;
 use records::Records;
 
 /// Shifts the clock of an agent.
-const CLOCK: &str = "SPIDERPOOL_CLOCK_OFFSET";
+pub(crate) const CLOCK: &str = "SPIDERPOOL_CLOCK_OFFSET";
 
 /// The API server goes away when this part of a storm is over.
 const OUTAGE: u32 = 8;

@@ -3,6 +3,7 @@
 //!
 //! Each has a short form, for every run of the tests, and a long one for soaks. All choices come of a seed, which is printed.
 
+mod cooling;
 mod cut_off;
 mod exact_fit;
 mod field;

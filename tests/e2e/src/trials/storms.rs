@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Length, Trial};
+use super::{Length, Trial, cooling};
 use crate::disaster::Slow;
 use crate::node::OPERATOR;
 use crate::operators;
@@ -110,6 +110,11 @@ pub(super) async fn run(scene: &Scene, trial: Trial, seed: u64, length: Length) 
             let outcome = Box::pin(blow(scene, &plan)).await?;
             operators::ready(&scene.cluster, operators::replicas_of(&scene.cluster, OPERATOR).await?).await?;
             outcome
+        }
+        Trial::WrongClocks => {
+            let rested = Box::pin(cooling::pass_on(scene, HOUR)).await?;
+            let outcome = Box::pin(blow(scene, &plan)).await?;
+            return Ok(format!("{}; {rested}", outcome.text));
         }
         Trial::SlowEtcd => {
             let slow = Slow::start(&scene.cluster, LATE).await?;
