@@ -236,7 +236,11 @@ async fn visit(context: &Context, subject: &Subject, since: Option<Instant>) -> 
     let begun = Instant::now();
     let deadline = begun + BUDGET;
     let Found::Case(case) = look::at(context, subject, deadline).await? else {
-        return Ok(Outcome::Done);
+        // The caches know soon.
+        return Ok(Outcome::Kept {
+            by_host: false,
+            again: None,
+        });
     };
     let Case { facts, .. } = &*case;
     let waited = since.map(|since| begun.saturating_duration_since(since));
