@@ -11,7 +11,7 @@ use crate::sandboxes::{self, Memory, Sandboxes};
 use crate::serial::Turns;
 use crate::surroundings::Surroundings;
 use crate::sweep::{Gc, Reclaim};
-use crate::{journal, kill, recheck, server, socket, sweep};
+use crate::{journal, kill, recheck, restore, server, socket, sweep};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use spiderpool_crds::{SpiderEndpoint, SpiderIPPool, SpiderReservedIP};
@@ -164,6 +164,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     listening.send_replace(true);
     let api = server::router(context.clone());
     process.spawn_infallible("CNI socket", serve::serve(listener, api, process.token()));
+    // What is found out before requests are served holds them up.
+    context.pools.set_starting(true);
+    process.spawn_infallible("restores", process.until_stop(Box::pin(restore::run(context.clone()))));
     process.spawn_infallible("recheck", process.until_stop(Box::pin(recheck::start(context.clone()))));
     let replay = journal::run(context.clone(), args.journal_path);
     process.spawn_infallible("journal", process.until_stop(Box::pin(replay)));

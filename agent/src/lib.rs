@@ -34,6 +34,7 @@ pub mod pods;
 pub mod pools;
 pub mod preview;
 pub mod recheck;
+pub mod restore;
 pub mod sandboxes;
 pub mod serial;
 pub mod server;

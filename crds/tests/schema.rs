@@ -111,6 +111,8 @@ fn pool_schema() {
         ".status.restoring.asserted array required",
         ".status.restoring.asserted[] string",
         ".status.restoring.by string required",
+        ".status.restoring.retaken array",
+        ".status.restoring.retaken[] string",
         ".status.restoring.since string required",
         ".status.totalIPCount integer minimum=0.0",
     ];

@@ -365,8 +365,8 @@ impl<K: Resource> Store<K> {
         }
         if let Some(stored) = self.entries.get(&key) {
             let (held, offered) = (revision(stored.meta()), revision(meta));
-            let same = held == offered && uid(stored.meta()) == uid(meta);
-            if same || (!whatever_revision && offered <= held) {
+            // Of a storage that went back, a revision may come again with another content.
+            if !whatever_revision && offered <= held {
                 return;
             }
             if uid(stored.meta()) != uid(meta) {

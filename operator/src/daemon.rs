@@ -231,9 +231,10 @@ fn work(process: &Process, (subnets, pools): (usize, usize), context: &Arc<Conte
         let handle = move |name: String| {
             let context = shared.clone();
             async move {
-                match context.leadership.is_leader() {
-                    true => Box::pin(subnet::reconcile(&context, &name)).await,
-                    false => Outcome::Done,
+                match (context.leadership.is_leader(), context.pauses.left()) {
+                    (true, Some(left)) => Outcome::After(left),
+                    (true, None) => Box::pin(subnet::reconcile(&context, &name)).await,
+                    (false, _) => Outcome::Done,
                 }
             }
         };

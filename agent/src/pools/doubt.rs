@@ -18,8 +18,25 @@ const INHERITED: Duration = Duration::from_secs(180);
 
 /// The pools in doubt.
 pub(super) struct Doubts {
+    pools: Mutex<Pools>,
+}
+
+struct Pools {
     start: Instant,
-    pools: Mutex<HashMap<String, Mark>>,
+    marks: HashMap<String, Mark>,
+}
+
+impl Pools {
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            marks: HashMap::new(),
+        }
+    }
+
+    fn inherits(&self) -> bool {
+        self.start.elapsed() < INHERITED
+    }
 }
 
 enum Mark {
@@ -32,71 +49,72 @@ enum Mark {
 impl Doubts {
     pub(super) fn new() -> Self {
         Self {
-            start: Instant::now(),
-            pools: Mutex::default(),
+            pools: Mutex::new(Pools::new()),
         }
+    }
+
+    /// Forgets everything: resourceVersions mean nothing any more, and every pool is in doubt as in the beginning.
+    pub(super) fn restart(&self) {
+        *self.lock() = Pools::new();
     }
 
     /// A write that was planned on this version of a pool was not answered.
     pub(super) fn raise(&self, pool: &str, version: &str) {
-        self.lock().insert(pool.to_owned(), Mark::At(version.to_owned()));
+        self.lock().marks.insert(pool.to_owned(), Mark::At(version.to_owned()));
     }
 
     /// A write of a pool was acknowledged and made it this version: no write that was planned on an older one can land.
     pub(super) fn settle(&self, pool: &str, version: &str) {
         let mut pools = self.lock();
         // A writer that ends and the one that follows it may both be at work for a moment.
-        if let Some(Mark::At(doubtful)) = pools.get(pool)
+        if let Some(Mark::At(doubtful)) = pools.marks.get(pool)
             && !is_older(doubtful, version)
         {
             return;
         }
-        if self.inherits() {
-            pools.insert(pool.to_owned(), Mark::Settled);
+        if pools.inherits() {
+            pools.marks.insert(pool.to_owned(), Mark::Settled);
         } else {
-            pools.remove(pool);
+            pools.marks.remove(pool);
         }
     }
 
     /// A pool was read live at this version: no write that was planned on an older one can land.
     pub(super) fn seen(&self, pool: &str, version: &str) {
         let mut pools = self.lock();
-        if matches!(pools.get(pool), Some(Mark::At(doubtful)) if is_older(doubtful, version)) {
-            pools.remove(pool);
+        if matches!(pools.marks.get(pool), Some(Mark::At(doubtful)) if is_older(doubtful, version)) {
+            pools.marks.remove(pool);
         }
     }
 
     /// The pool does not exist, so nothing can land.
     pub(super) fn forget(&self, pool: &str) {
-        self.lock().remove(pool);
+        self.lock().marks.remove(pool);
     }
 
     /// Whether an older write may still land on this version of a pool, which was read live or is the newest known.
     pub(super) fn concerns(&self, pool: &str, version: &str) -> bool {
-        match self.lock().get(pool) {
+        let pools = self.lock();
+        match pools.marks.get(pool) {
             Some(Mark::At(doubtful)) => doubtful == version,
             Some(Mark::Settled) => false,
-            None => self.inherits(),
+            None => pools.inherits(),
         }
     }
 
     /// Whether a write of this process was not answered and nothing was heard of the pool since.
     pub(super) fn is_raised(&self, pool: &str) -> bool {
-        matches!(self.lock().get(pool), Some(Mark::At(_)))
+        matches!(self.lock().marks.get(pool), Some(Mark::At(_)))
     }
 
     /// The pools that a write of this process was sent to and not answered.
     pub(super) fn raised(&self) -> Vec<String> {
         let pools = self.lock();
-        let raised = pools.iter().filter(|(_, mark)| matches!(mark, Mark::At(_)));
+        let raised = pools.marks.iter().filter(|(_, mark)| matches!(mark, Mark::At(_)));
         raised.map(|(pool, _)| pool.clone()).collect()
     }
 
-    fn inherits(&self) -> bool {
-        self.start.elapsed() < INHERITED
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Mark>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Pools> {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -141,5 +159,11 @@ mod tests {
             doubts.concerns("p", "4"),
             "an unanswered write is not forgotten by time"
         );
+        // The storage went back, and the version comes again.
+        doubts.restart();
+        assert!(!doubts.is_raised("p"));
+        assert!(doubts.concerns("p", "2") && doubts.concerns("other", "1"));
+        doubts.settle("p", "3");
+        assert!(!doubts.concerns("p", "4"));
     }
 }

@@ -1,6 +1,6 @@
 //! What a pool's writer is asked for, and what it answers.
 
-use super::state::{Succession, Taken};
+use super::state::{Pause, Succession, Taken};
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::records::HeldReason;
 use spiderpool_ipam::Owner;
@@ -57,6 +57,13 @@ pub enum JobError {
     },
 }
 
+impl JobError {
+    /// Whether the pool gives out nothing until agents have told what their nodes use.
+    pub fn is_restoring(&self) -> bool {
+        matches!(self, Self::Rejected { rejection, .. } if **rejection == Rejection::Restoring)
+    }
+}
+
 /// One request to a pool's writer.
 pub(super) enum Job {
     /// Take an address.
@@ -96,6 +103,12 @@ pub(super) enum Job {
         deadline: Instant,
         reply: oneshot::Sender<Result<(), JobError>>,
     },
+    /// Hold the pool up after a restore of the API server's storage, or end that.
+    Pause {
+        said: Pause,
+        deadline: Instant,
+        reply: oneshot::Sender<Result<bool, JobError>>,
+    },
     /// Keep an address from everybody.
     Quarantine {
         ip: IpAddr,
@@ -114,6 +127,7 @@ impl Job {
             | Self::Restore { deadline, .. }
             | Self::Release { deadline, .. }
             | Self::Place { deadline, .. }
+            | Self::Pause { deadline, .. }
             | Self::Quarantine { deadline, .. } => *deadline,
         }
     }
@@ -126,6 +140,7 @@ impl Job {
             Self::Restore { reply, .. } => reply.is_closed(),
             Self::Release { reply, .. } => reply.is_closed(),
             Self::Place { reply, .. } => reply.is_closed(),
+            Self::Pause { reply, .. } => reply.is_closed(),
             Self::Quarantine { reply, .. } => reply.is_closed(),
         }
     }
@@ -138,6 +153,7 @@ impl Job {
             Self::Restore { reply, .. } => drop(reply.send(Err(error))),
             Self::Release { reply, .. } => drop(reply.send(Err(error))),
             Self::Place { reply, .. } => drop(reply.send(Err(error))),
+            Self::Pause { reply, .. } => drop(reply.send(Err(error))),
             Self::Quarantine { reply, .. } => drop(reply.send(Err(error))),
         }
     }
@@ -150,6 +166,8 @@ pub(super) enum Outcome {
     Release(Vec<IpAddr>),
     /// How many records were changed; none if there was no room.
     Place(Option<usize>),
+    /// Whether it changed anything.
+    Pause(bool),
     Quarantine(Option<HeldReason>),
 }
 
@@ -160,6 +178,7 @@ impl Outcome {
             Self::Succeed(succession) => *succession == Succession::Own { written: true },
             Self::Release(freed) => !freed.is_empty(),
             Self::Place(placed) => placed.is_some_and(|placed| placed > 0),
+            Self::Pause(changed) => *changed,
             Self::Quarantine(held) => held.is_some(),
         }
     }
@@ -171,7 +190,7 @@ impl Outcome {
             Self::Succeed(succession) => matches!(succession, Succession::Own { .. }),
             Self::Release(_) => true,
             Self::Place(placed) => placed.is_some(),
-            Self::Quarantine(_) => false,
+            Self::Pause(_) | Self::Quarantine(_) => false,
         }
     }
 
@@ -181,6 +200,7 @@ impl Outcome {
             self,
             Self::Claim(Err(_))
                 | Self::Place(None | Some(0))
+                | Self::Pause(false)
                 | Self::Succeed(Succession::Other(_) | Succession::Lost(_))
         )
     }
@@ -206,6 +226,7 @@ pub(super) fn answer(batch: Vec<Job>, outcomes: Vec<Outcome>, pool: &Arc<SpiderI
                 pool: name.to_owned(),
                 message: "its object has no room for the names of nodes".to_owned(),
             }),
+            (Job::Pause { reply, .. }, Outcome::Pause(changed)) => drop(reply.send(Ok(changed))),
             (Job::Quarantine { reply, .. }, Outcome::Quarantine(held)) => drop(reply.send(Ok(held))),
             (job, Outcome::Claim(Err(rejection))) => job.fail(rejected(name, rejection)),
             // Outcomes are made of the jobs they stand beside, so there are no other pairs.
@@ -215,6 +236,7 @@ pub(super) fn answer(batch: Vec<Job>, outcomes: Vec<Outcome>, pool: &Arc<SpiderI
                 | Outcome::Succeed(_)
                 | Outcome::Release(_)
                 | Outcome::Place(_)
+                | Outcome::Pause(_)
                 | Outcome::Quarantine(_),
             ) => {
                 drop(job);
@@ -238,6 +260,7 @@ pub(super) fn missing(batch: Vec<Job>, name: &str) {
             // A pool that is gone holds nothing, which is all that a release wants.
             Job::Release { reply, .. } => drop(reply.send(Ok(Vec::new()))),
             Job::Place { reply, .. } => drop(reply.send(Ok(()))),
+            Job::Pause { reply, .. } => drop(reply.send(Ok(false))),
             Job::Quarantine { reply, .. } => drop(reply.send(Ok(None))),
             Job::Succeed { reply, .. } | Job::Restore { reply, .. } => {
                 drop(reply.send(Ok(Succession::Lost(Rejection::NotFound))))

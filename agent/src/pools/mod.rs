@@ -4,14 +4,16 @@ mod doubt;
 mod hold;
 mod job;
 mod pace;
+mod rewound;
 mod size;
 mod state;
 mod writer;
 
 pub use hold::about as about_held;
 pub use job::{Claimed, JobError};
+pub use rewound::{Count, Rewound};
 use state::is_unplaced;
-pub use state::{PoolState, Succession, Taken, Unusable};
+pub use state::{Pause, PoolState, Succession, Taken, Unusable};
 
 use crate::kill::{self, Point};
 use crate::metrics::PoolMetrics;
@@ -19,12 +21,14 @@ use doubt::Doubts;
 use job::Job;
 use kube::Api;
 use memchr::memmem;
+use rewound::Rewinds;
 use spiderpool_crds::records::HeldReason;
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP};
 use spiderpool_ipam::{Family, Owner, RangeSet, addr};
 use spiderpool_kit::cache::Cache;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -42,6 +46,8 @@ pub struct PoolStore {
     node: Arc<str>,
     writers: Mutex<HashMap<String, mpsc::Sender<Job>>>,
     doubts: Doubts,
+    rewinds: Rewinds,
+    starting: AtomicBool,
 }
 
 impl PoolStore {
@@ -56,6 +62,7 @@ impl PoolStore {
         node: &str,
     ) -> Arc<Self> {
         Arc::new(Self {
+            rewinds: Rewinds::of(&cache),
             cache,
             reserved,
             api: Api::all(client),
@@ -64,6 +71,7 @@ impl PoolStore {
             node: Arc::from(node),
             writers: Mutex::default(),
             doubts: Doubts::new(),
+            starting: AtomicBool::new(false),
         })
     }
 
@@ -254,6 +262,45 @@ impl PoolStore {
         };
         self.send(pool, job, deadline).await?;
         answer.await.unwrap_or_else(|_| Err(stopped(pool)))
+    }
+
+    /// Says something of a pause after a restore of the API server's storage; tells whether that was news.
+    pub async fn pause(self: &Arc<Self>, pool: &str, said: Pause, deadline: Instant) -> Result<bool, JobError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Pause { said, deadline, reply };
+        self.send(pool, job, deadline).await?;
+        answer.await.unwrap_or_else(|_| Err(stopped(pool)))
+    }
+
+    /// What was noticed of the API server's storage going back and not dealt with. Until [`Self::resume`] nothing is given out.
+    pub fn suspended(&self) -> Option<Count> {
+        self.rewinds.open()
+    }
+
+    /// So much of it was dealt with.
+    pub fn resume(&self, dealt: Count) {
+        self.rewinds.done(dealt);
+    }
+
+    /// Tells when the storage is found to have gone back.
+    pub fn rewound(&self) -> Rewound {
+        self.rewinds.watch()
+    }
+
+    /// Forgets what was known of writes under way, as a process that starts: all of it was about resourceVersions that mean nothing
+    /// any more.
+    pub fn distrust(&self) {
+        self.doubts.restart();
+    }
+
+    /// While an agent starts, an address that a sandbox uses and nobody has on record shows that the storage may have gone back
+    /// while it did not run. Then the pool is paused in the write that puts it back on record.
+    pub fn set_starting(&self, starting: bool) {
+        self.starting.store(starting, Ordering::Relaxed);
+    }
+
+    fn is_starting(&self) -> bool {
+        self.starting.load(Ordering::Relaxed)
     }
 
     /// Why a pool does not have an address on record for a NIC of a pod; nothing if it has. The cache may say that all is well,

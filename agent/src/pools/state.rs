@@ -3,9 +3,9 @@
 use super::hold;
 use super::size::Size;
 use jiff::Timestamp;
-use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::parse::SpecError;
 use spiderpool_crds::records::{Held, HeldReason, HeldRecords, PoolRecords, RecordsError};
+use spiderpool_crds::{Restoring, SpiderIPPool};
 use spiderpool_ipam::candidates::Rejection;
 use spiderpool_ipam::{Cidr, Family, Ledger, Owner, Range, RangeSet, addr};
 use std::net::IpAddr;
@@ -46,6 +46,8 @@ pub struct PoolState {
     blocked: RangeSet,
     size: Size,
     fence: bool,
+    /// That nothing is given out until agents have told what their nodes use.
+    restoring: Option<Restoring>,
     /// The node that claims are made for.
     node: Option<Arc<str>>,
 }
@@ -80,6 +82,7 @@ impl PoolState {
         for (ip, gone) in held.expire(now) {
             size.shrink(ip, &gone);
         }
+        let restoring = object.status.as_ref().and_then(|status| status.restoring.clone());
         let ledger = Ledger::with_records(total, records.owners(cidr.family()).map_err(broken)?);
         Ok(Self {
             cidr,
@@ -91,6 +94,7 @@ impl PoolState {
             size,
             object,
             fence: false,
+            restoring,
             node: None,
         })
     }
@@ -123,6 +127,8 @@ impl PoolState {
     pub fn closed(&self) -> Option<Rejection> {
         if self.object.is_terminating() {
             Some(Rejection::Terminating)
+        } else if self.is_restoring() {
+            Some(Rejection::Restoring)
         } else if self.object.spec.disable == Some(true) {
             Some(Rejection::Disabled)
         } else if !self.object.is_ready() {
@@ -394,6 +400,7 @@ impl PoolState {
             held,
             size,
             fence: false,
+            restoring: object.status.as_ref().and_then(|status| status.restoring.clone()),
             ..self
         })
     }
@@ -405,6 +412,7 @@ impl PoolState {
         status.allocated_ips = self.records.to_status();
         status.held_ips = self.held.to_status();
         status.allocated_ip_count = Some(i64::try_from(self.records.len()).unwrap_or(i64::MAX));
+        status.restoring.clone_from(&self.restoring);
         if self.fence {
             status.fence = Some(self.now.to_string());
         }
@@ -424,9 +432,11 @@ pub struct Taken {
 }
 
 mod node;
+mod pause;
 mod succession;
 
 pub(super) use node::is_unplaced;
+pub use pause::Pause;
 pub use succession::Succession;
 
 #[cfg(test)]

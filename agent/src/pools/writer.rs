@@ -9,13 +9,15 @@
 use super::PoolStore;
 use super::job::{self, Job, JobError, Outcome};
 use super::pace::Pace;
-use super::state::{PoolState, Unusable};
+use super::rewound::is_older;
+use super::state::{Pause, PoolState, Succession, Unusable};
 use crate::kill::{self, Point};
 use crate::pause::{pause, pauses};
 use crate::tries::asked_for;
 use kube::ResourceExt;
 use kube::api::PostParams;
 use spiderpool_crds::SpiderIPPool;
+use spiderpool_ipam::addr;
 use spiderpool_ipam::candidates::Rejection;
 use spiderpool_kit::backoff::Backoff;
 use spiderpool_kit::cache::{Key, Store};
@@ -199,9 +201,12 @@ impl Writer {
         }
     }
 
-    /// The cached object, if it is to be tried. Of a pool that an unanswered write may have changed, the cache says nothing.
+    /// The cached object, if it is to be tried. Of a pool that an unanswered write may have changed, the cache says nothing, nor when
+    /// the storage of the API server may have gone back.
     fn known(&self, from: Source) -> Option<Arc<SpiderIPPool>> {
-        let asked = from == Source::Cache && !self.store.doubts().is_raised(&self.name);
+        // While the watch is broken the API server may be another one, with an older storage.
+        let told = self.store.cache().is_healthy() && self.store.suspended().is_none();
+        let asked = told && from == Source::Cache && !self.store.doubts().is_raised(&self.name);
         self.store.cached(&self.name).filter(|_| asked)
     }
 
@@ -239,10 +244,23 @@ enum Source {
 
 fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome> {
     let reserved = store.reserved(state.family());
+    let paused: Vec<Option<Outcome>> = batch
+        .iter()
+        .map(|job| match job {
+            Job::Pause { said, .. } => Some(Outcome::Pause(state.pause(*said, &store.node))),
+            _ => None,
+        })
+        .collect();
+    // As it was read, or as it is to be: neither is the time to give anything out.
+    let held_up = state.object().is_restoring() || state.is_restoring() || store.suspended().is_some();
     // Releases first, so that what they free serves the claims of the same batch.
     let before: Vec<Option<Outcome>> = batch
         .iter()
-        .map(|job| match job {
+        .zip(paused)
+        .map(|(job, paused)| match job {
+            // Also what is on record for who asks may be somebody else's by now.
+            Job::Claim { .. } | Job::Succeed { .. } if held_up => Some(Outcome::Claim(Err(Rejection::Restoring))),
+            Job::Pause { .. } => paused,
             Job::Release { owner, only, .. } => {
                 let nic = owner.nic.as_deref().unwrap_or_default();
                 let freed = state.release_some(&owner.pod, &owner.uid, nic, *only);
@@ -261,8 +279,19 @@ fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome>
         .iter()
         .zip(before)
         .map(|(job, before)| match job {
-            Job::Restore { ip, owner, .. } => Some(Outcome::Succeed(state.restore(*ip, owner))),
-            Job::Succeed { ip, owner, former, .. } => {
+            // What is on record may be of the past, and the pool does not say so yet.
+            Job::Restore { .. } if store.suspended().is_some() && !state.is_restoring() => {
+                Some(Outcome::Claim(Err(Rejection::Restoring)))
+            }
+            Job::Restore { ip, owner, .. } => {
+                let unknown = state.ledger().owner(addr::to_bits(*ip).1).is_none();
+                let outcome = state.restore(*ip, owner);
+                if unknown && store.is_starting() && outcome == (Succession::Own { written: true }) {
+                    state.pause(Pause::Begin, &store.node);
+                }
+                Some(Outcome::Succeed(outcome))
+            }
+            Job::Succeed { ip, owner, former, .. } if before.is_none() => {
                 Some(Outcome::Succeed(state.succeed(*ip, owner, former, &reserved)))
             }
             _ => before,
@@ -284,6 +313,7 @@ fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome>
                 | Job::Restore { .. }
                 | Job::Release { .. }
                 | Job::Place { .. }
+                | Job::Pause { .. }
                 | Job::Quarantine { .. },
                 None,
             ) => Outcome::Release(Vec::new()),
@@ -338,7 +368,22 @@ pub(super) struct Unread {
 /// Reads a pool live.
 pub(super) async fn read(store: &PoolStore, name: &str, limit: Instant) -> Result<Option<Arc<SpiderIPPool>>, Unread> {
     let unread = |message: String, after: Duration| Err(Unread { message, after });
-    match tokio::time::timeout_at(limit, store.api().get_opt(name)).await {
+    let known = store.cached(name).filter(|_| !store.cache().read(Store::is_distrusted));
+    let mut found = tokio::time::timeout_at(limit, store.api().get_opt(name)).await;
+    // What was known when it was asked: what is learnt meanwhile may be newer than the answer.
+    let went_back = |found: &_| matches!(found, Ok(Ok(Some(object))) if is_older(object, known.as_deref()));
+    if went_back(&found) {
+        // A single stale answer is not believed.
+        found = tokio::time::timeout_at(limit, store.api().get_opt(name)).await;
+        if went_back(&found) {
+            tracing::error!(
+                pool = name,
+                "the API server went back to an older state, as after a restore of its storage"
+            );
+            store.rewinds.noticed();
+        }
+    }
+    match found {
         Ok(Ok(Some(object))) => {
             let version = object.resource_version().unwrap_or_default();
             store.doubts().seen(name, &version);

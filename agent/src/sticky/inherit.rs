@@ -198,6 +198,8 @@ impl Heir<'_> {
             let succession = pools.succeed(pool, ip, owner.clone(), self.former().clone(), deadline);
             let succession = match succession.await {
                 Ok(succession) => succession,
+                // It may be had in a moment.
+                Err(error @ JobError::Rejected { .. }) if error.is_restoring() => return Err(error.into()),
                 // The pool as a whole is of no use, and should not keep the pod from every other one.
                 Err(JobError::Rejected { pool, rejection }) => {
                     let why = rejection.line(&pool);

@@ -59,7 +59,11 @@ impl Server {
                 let (head, body) = request.into_parts();
                 let bytes = body.collect_bytes().await.map_err(io::Error::other)?;
                 let path = head.uri.path().to_owned();
-                let watch = head.uri.query().is_some_and(|query| query.contains("watch=true"));
+                let query = head.uri.query().unwrap_or_default().to_owned();
+                let watch = query.contains("watch=true");
+                if watch && own.lock().is_ahead(&query) {
+                    return Ok(refuse_for_now(504, "Too large resource version", 1));
+                }
                 if head.method == Method::PUT && own.lock().lose(&path, &bytes) {
                     return std::future::pending().await;
                 }
@@ -113,6 +117,20 @@ impl Server {
     /// Removes an object of which watches do not tell yet.
     pub(crate) fn remove_silently(&self, path: &str) {
         self.lock().objects.remove(path);
+    }
+
+    /// All objects with the version of now.
+    pub(crate) fn snapshot(&self) -> (BTreeMap<String, Value>, u64) {
+        let state = self.lock();
+        (state.objects.clone(), state.version)
+    }
+
+    /// Starts anew with the objects and the version of before. All watches end.
+    pub(crate) fn restore(&self, (objects, version): &(BTreeMap<String, Value>, u64)) {
+        let mut state = self.lock();
+        state.objects.clone_from(objects);
+        state.version = *version;
+        state.watches.clear();
     }
 
     /// An object as it is now.
@@ -184,6 +202,14 @@ impl State {
             self.lost.writes.push((Method::PUT, path.to_owned(), object));
         }
         lost
+    }
+
+    /// Whether a watch is to begin at a version that is still to come.
+    fn is_ahead(&self, query: &str) -> bool {
+        let mut parts = query.split('&');
+        let from = parts.find_map(|part| part.strip_prefix("resourceVersion="));
+        from.and_then(|from| from.parse().ok())
+            .is_some_and(|from: u64| from > self.version)
     }
 
     fn store(&mut self, path: &str, mut object: Value) -> Value {

@@ -11,6 +11,7 @@ mod kept;
 mod lost_writes;
 mod machines;
 mod nics;
+mod restored;
 mod sticky;
 mod unused;
 mod upgraded;

@@ -105,9 +105,9 @@ async fn where_a_pool_counts_as_full_it_is_looked_at_before_others_are_written()
     }
     assert_eq!(lacking.server.asked(), [format!("GET {POOLS}/b")]);
     // The counter is wrong, or somebody has given back an address of which this node does not know yet.
-    agent
-        .server
-        .replace_silently(&format!("{POOLS}/b"), pool("b", "10.77.2.1", &json!({})));
+    let mut right = pool("b", "10.77.2.1", &json!({}));
+    right["metadata"]["resourceVersion"] = json!("99");
+    agent.server.replace_silently(&format!("{POOLS}/b"), right);
     let all = ["eth0 10.77.1.1/20", "eth0 fd77::1/64", "net1 10.77.2.1/20"];
     assert_eq!(agent.add("eth0", &[]).await.unwrap(), all);
 }

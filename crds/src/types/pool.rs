@@ -127,6 +127,10 @@ pub struct Restoring {
     #[serde(default)]
     pub asserted: Vec<String>,
 
+    /// Addresses that were put on record for the sandbox that uses them, in the place of an older record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retaken: Option<Vec<String>>,
+
     /// Members this version does not know.
     #[serde(flatten)]
     #[schemars(skip)]

@@ -206,7 +206,10 @@ fn a_restore_that_moves_the_revision_on_is_seen_by_what_became_older() {
     let start = store.begin_list();
     let items = vec![Ok(object("a", "u", 500)), Ok(object("b", "v", 90))];
     assert!(store.is_rewound(start, 9000, &items));
-    assert_eq!(told(&store.finish_list(start, 9000, items)), ["~b/v@90", "="]);
+    assert_eq!(
+        told(&store.finish_list(start, 9000, items)),
+        ["~a/u@500", "~b/v@90", "="]
+    );
     // What was learnt after the list is newer than it, and another object is no older version.
     store.learn(object("b", "v", 9100));
     let start = store.begin_list();
@@ -227,6 +230,16 @@ fn a_store_that_is_not_trusted_is_replaced_once() {
         ["-a/u@500", "~b/v@90", "="]
     );
     assert!(!store.is_distrusted() && !store.begin_list().is_distrusted());
+}
+
+#[test]
+fn a_revision_that_comes_again_after_a_restore_is_another_one() {
+    let mut store = listed(&[("a", "u", 500), ("b", "v", 600)], 700);
+    let mut other = object("a", "u", 500);
+    other.data = Some([("k".to_owned(), "v".to_owned())].into());
+    let start = store.begin_list();
+    store.finish_list(start, 550, vec![Ok(other.clone())]);
+    assert_eq!(store.get(&Key::new("ns", "a")).map(|held| &**held), Some(&other));
 }
 
 #[test]

@@ -30,11 +30,27 @@ const NAMED: usize = 5;
 
 /// Since when this process knows of the pauses. Their own time is that of another machine's clock.
 #[derive(Debug, Default)]
-pub struct Pauses(Mutex<HashMap<String, (String, Instant)>>);
+pub struct Pauses {
+    pools: Mutex<HashMap<String, (String, Instant)>>,
+    /// When this process noticed that the storage went back.
+    noticed: Mutex<Option<Instant>>,
+}
 
 impl Pauses {
+    /// How long no pool is to be made, grown or shrunk yet. A pool that was made after the snapshot is gone, with its pods, but what these
+    /// have runs on until their kubelets have ended it, and nobody knows of the addresses.
+    pub fn left(&self) -> Option<Duration> {
+        let noticed = *self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = LONGEST.saturating_sub(noticed?.elapsed());
+        (!left.is_zero()).then_some(left)
+    }
+
+    fn notice(&self) {
+        *self.noticed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
     fn lasted(&self, pool: &str, restoring: &Restoring) -> Duration {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = || (restoring.since.clone(), Instant::now());
         let known = all.entry(pool.to_owned()).or_insert_with(begun);
         if known.0 != restoring.since {
@@ -44,7 +60,7 @@ impl Pauses {
     }
 
     fn forget(&self, pool: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(pool);
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).remove(pool);
     }
 }
 
@@ -151,6 +167,7 @@ fn named(nodes: &[String], before: &str) -> String {
 pub async fn watch(context: std::sync::Arc<Context>) {
     let mut rewinds = context.caches.pools.rewinds();
     while rewinds.changed().await.is_ok() {
+        context.pauses.notice();
         let mut left: BTreeSet<String> = names(&context);
         while !left.is_empty() && context.leadership.is_leader() {
             for name in std::mem::take(&mut left) {
@@ -264,8 +281,13 @@ mod tests {
             ..restoring(&[])
         };
         assert_eq!(pauses.lasted("p", &other), Duration::ZERO);
+        assert_eq!(pauses.left(), None);
+        pauses.notice();
         tokio::time::advance(second).await;
+        assert_eq!(pauses.left(), Some(LONGEST - second));
         pauses.forget("p");
         assert_eq!(pauses.lasted("p", &other), Duration::ZERO);
+        tokio::time::advance(LONGEST).await;
+        assert_eq!(pauses.left(), None);
     }
 }

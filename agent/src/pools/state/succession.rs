@@ -34,6 +34,7 @@ impl PoolState {
                 true => Succession::Own {
                     written: self.place(ip, &owner.uid),
                 },
+                false if self.is_past(ip) => self.retake(ip, &found, owner),
                 false => Succession::Other(found),
             };
         }

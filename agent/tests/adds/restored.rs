@@ -1,0 +1,133 @@
+//! The storage of the API server goes back to an older state while pods run.
+
+use super::agent::{Agent, pool};
+use super::api::{POOLS, Server};
+use serde_json::{Value, json};
+use spiderpool_agent::pools::JobError;
+use spiderpool_agent::{recheck, restore};
+use spiderpool_crds::names;
+use spiderpool_ipam::Owner;
+use spiderpool_kit::cache::Key;
+use std::time::Duration;
+use tokio::time::Instant;
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+fn agent() -> Agent {
+    let pools = [pool("a", "10.77.1.1-10.77.1.3", &json!({}))];
+    Agent::start(&pools, &json!({names::ANNOTATION_IPPOOL: r#"{"ipv4":["a"]}"#}))
+}
+
+fn records(server: &Server) -> Value {
+    let pool = server.get(&format!("{POOLS}/a")).unwrap_or_default();
+    let text = pool["status"]["allocatedIPs"].as_str().unwrap_or("{}").to_owned();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// Another pod claims an address of the pool.
+async fn claim(agent: &Agent) -> Result<String, JobError> {
+    let owner = Owner {
+        pod: "retail/other".to_owned(),
+        uid: "other".to_owned(),
+        nic: Some("eth0".to_owned()),
+    };
+    let claimed = agent.context.pools.claim("a", owner, None, soon()).await;
+    claimed.map(|claimed| claimed.taken.ip.to_string())
+}
+
+fn is_restoring(claim: Result<String, JobError>) -> bool {
+    claim.is_err_and(|error| error.is_restoring())
+}
+
+/// Waits until the agent knows the pool as wanted.
+#[expect(clippy::unwrap_used, reason = "helpers of tests, which fail by it")]
+async fn known(agent: &Agent, wanted: impl Fn(&Value) -> bool) {
+    let look = |pools: &spiderpool_kit::cache::Store<spiderpool_crds::SpiderIPPool>| {
+        let pool = serde_json::to_value(&**pools.get(&Key::new("", "a"))?).ok()?;
+        wanted(&pool["status"]["restoring"]).then_some(())
+    };
+    agent.context.pools.cache().wait(soon(), look).await.unwrap();
+}
+
+/// The operator ends the pause.
+#[expect(clippy::unwrap_used, reason = "helpers of tests, which fail by it")]
+fn end(server: &Server) {
+    server.edit(&format!("{POOLS}/a"), |pool| {
+        pool["status"].as_object_mut().unwrap().remove("restoring");
+    });
+}
+
+#[tokio::test]
+async fn an_agent_that_lived_through_it_puts_back_what_its_sandboxes_use_before_anything_is_given_out() {
+    let agent = agent();
+    let before = agent.server.snapshot();
+    assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
+    tokio::spawn(restore::run(agent.context.clone()));
+    agent.server.restore(&before);
+    assert_eq!(records(&agent.server), json!({}));
+    // Whatever is asked for in between is refused, or comes when all is right again.
+    known(&agent, |restoring| restoring["asserted"] == json!(["n1"])).await;
+    assert_eq!(records(&agent.server)["10.77.1.1"]["podUid"], "u");
+    assert!(is_restoring(claim(&agent).await));
+    end(&agent.server);
+    known(&agent, Value::is_null).await;
+    assert_eq!(claim(&agent).await.unwrap(), "10.77.1.2");
+}
+
+#[tokio::test]
+async fn a_claim_notices_it_before_the_watch_does() {
+    let agent = agent();
+    let before = agent.server.get(&format!("{POOLS}/a")).unwrap();
+    assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
+    agent.server.replace_silently(&format!("{POOLS}/a"), before);
+    assert!(is_restoring(claim(&agent).await));
+    assert!(agent.context.pools.suspended().is_some());
+    assert_eq!(records(&agent.server), json!({}));
+}
+
+#[tokio::test]
+async fn who_uses_an_address_gets_it_back_from_a_pod_of_the_past() {
+    let agent = agent();
+    agent.server.edit(&format!("{POOLS}/a"), |pool| {
+        let past = json!({"10.77.1.1": {"pod": "retail/past", "podUid": "past", "nic": "eth0", "node": "n2"}});
+        pool["status"]["allocatedIPs"] = json!(past.to_string());
+    });
+    let before = agent.server.snapshot();
+    agent.server.edit(&format!("{POOLS}/a"), |pool| {
+        pool["status"].as_object_mut().unwrap().remove("allocatedIPs");
+    });
+    let key = Key::new("", "a");
+    let free = |pools: &spiderpool_kit::cache::Store<spiderpool_crds::SpiderIPPool>| {
+        let status = pools.get(&key)?.status.as_ref()?;
+        status.allocated_ips.is_none().then_some(())
+    };
+    agent.context.pools.cache().wait(soon(), free).await.unwrap();
+    assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
+    tokio::spawn(restore::run(agent.context.clone()));
+    agent.server.restore(&before);
+    known(&agent, |restoring| restoring["asserted"] == json!(["n1"])).await;
+    assert_eq!(records(&agent.server)["10.77.1.1"]["podUid"], "u");
+    let pool = agent.server.get(&format!("{POOLS}/a")).unwrap();
+    assert_eq!(pool["status"]["restoring"]["retaken"], json!(["10.77.1.1"]));
+}
+
+#[tokio::test]
+async fn an_agent_that_starts_after_it_notices_by_a_sandbox_without_a_record() {
+    let agent = agent();
+    assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
+    agent.server.edit(&format!("{POOLS}/a"), |pool| {
+        pool["status"].as_object_mut().unwrap().remove("allocatedIPs");
+    });
+    let key = Key::new("", "a");
+    let lost = |pools: &spiderpool_kit::cache::Store<spiderpool_crds::SpiderIPPool>| {
+        let status = pools.get(&key)?.status.as_ref()?;
+        status.allocated_ips.is_none().then_some(())
+    };
+    agent.context.pools.cache().wait(soon(), lost).await.unwrap();
+    agent.context.pools.set_starting(true);
+    assert!(recheck::all(&agent.context).await);
+    assert_eq!(records(&agent.server)["10.77.1.1"]["podUid"], "u");
+    assert!(is_restoring(claim(&agent).await));
+}
