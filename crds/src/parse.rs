@@ -5,16 +5,18 @@
 //! what to write.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
+use spiderpool_ipam::hold::{Reuse, WhenCooling};
 use spiderpool_ipam::{Cidr, Family, Owner, RangeSet, TextError, addr, text};
 
 use crate::app::AppKey;
 use crate::conditions::{self, READY};
 use crate::label::whole;
 use crate::names::{DEFAULT_NIC, FINALIZER, LABEL_INTERFACE, LABEL_OWNER_APP_NAME, LABEL_OWNER_SUBNET};
-use crate::records::{ControlledPools, PoolRecords, RecordsError};
+use crate::records::{ControlledPools, HeldRecords, PoolRecords, RecordsError};
 use crate::types::{Route, SpiderIPPool, SpiderReservedIP, SpiderSubnet};
 
 /// A field of a spec that does not say what it should.
@@ -194,6 +196,24 @@ impl SpiderIPPool {
     /// Who has which address, in the form a ledger of this family is built from.
     pub fn owners(&self, family: Family) -> Result<Vec<(u128, Owner)>, RecordsError> {
         self.records()?.owners(family)
+    }
+
+    /// Addresses that no pod has and that are not as good as the others, as written.
+    pub fn held(&self) -> Result<HeldRecords, RecordsError> {
+        let status = self.status.as_ref();
+        HeldRecords::parse_opt(status.and_then(|status| status.held_ips.as_deref()))
+    }
+
+    /// How it gives out again what was freed. A word that nobody knows is of a later version, and others wait.
+    pub fn reuse(&self) -> Reuse {
+        let seconds = self.spec.reuse_cooldown.unwrap_or(0);
+        let word = self.spec.reuse_when_cooling.as_deref();
+        Reuse {
+            cooldown: Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
+            when_cooling: word.map_or(WhenCooling::Oldest, |word| {
+                WhenCooling::parse(word).unwrap_or(WhenCooling::Wait)
+            }),
+        }
     }
 
     /// Whether the pool belongs to one application and is kept in shape by the operator.

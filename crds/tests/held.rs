@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests, outside of #[test] functions")]
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use spiderpool_crds::records::{Held, HeldReason, HeldRecords};
+use spiderpool_ipam::hold::{Note, Reuse};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -55,4 +57,43 @@ fn what_does_not_parse_is_named_and_not_guessed() {
         let error = HeldRecords::parse(text).unwrap_err().to_string();
         assert!(error.starts_with("status.heldIPs is corrupted"), "{error}");
     }
+}
+
+#[test]
+fn what_a_pod_had_is_told_from_what_a_host_answers_for() {
+    let note = |text: &str| serde_json::from_str::<Held>(text).unwrap();
+    let freed = note(r#"{"reason":"Cooling","by":"retail/shop"}"#);
+    assert_eq!(freed.note(), Note::Freed("retail/shop"));
+    let doubtful = note(r#"{"reason":"Cooling","by":"02:00:00:00:00:09"}"#);
+    assert_eq!(doubtful.note(), Note::Doubtful);
+    assert_eq!(note(r#"{"reason":"Cooling"}"#).note(), Note::Doubtful);
+    assert_eq!(
+        note(r#"{"reason":"Quarantined","by":"retail/shop"}"#).note(),
+        Note::Blocked
+    );
+    assert_eq!(note("{}").note(), Note::Blocked);
+}
+
+#[test]
+fn a_freed_address_is_noted_for_as_long_as_its_pool_says() {
+    let (mut held, ip) = (HeldRecords::new(), "10.0.0.9".parse().unwrap());
+    let freed = |held: &HeldRecords, seconds, cooling| {
+        let reuse = Reuse {
+            cooldown: Duration::from_secs(seconds),
+            ..Reuse::default()
+        };
+        let note = held.freed(ip, "retail/shop", reuse, cooling, at(1_800_000_000));
+        note.map(|note| serde_json::to_string(&note).unwrap())
+    };
+    let text = |until: &str| {
+        Some(format!(
+            r#"{{"reason":"Cooling","until":"{until}","by":"retail/shop"}}"#
+        ))
+    };
+    assert_eq!(freed(&held, 0, 0), text("2027-01-15T08:00:05Z"));
+    assert_eq!(freed(&held, 3600, 10_000), text("2027-01-15T09:00:00Z"));
+    // Without a cool-down nobody depends on the note.
+    assert_eq!(freed(&held, 0, 256), None);
+    held.insert(ip, serde_json::from_str(r#"{"reason":"Quarantined"}"#).unwrap());
+    assert_eq!(freed(&held, 3600, 0), None);
 }

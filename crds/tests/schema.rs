@@ -101,6 +101,8 @@ fn pool_schema() {
         ".spec.onNodeLost string enum=[\"Keep\",\"After\",\"OutOfService\"]",
         ".spec.onNodeLostAfterSeconds integer minimum=0.0 maximum=31536000.0",
         ".spec.podAffinity object",
+        ".spec.reuseCooldown integer minimum=0.0 maximum=604800.0",
+        ".spec.reuseWhenCooling string enum=[\"Wait\",\"Oldest\"]",
         ".status object",
         ".status.allocatedIPCount integer minimum=0.0",
         ".status.allocatedIPs string",

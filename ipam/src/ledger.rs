@@ -187,6 +187,11 @@ impl Ledger {
         self.free.count()
     }
 
+    /// Whether an address of the pool has no owner.
+    pub fn is_free(&self, addr: u128) -> bool {
+        self.free.contains(addr)
+    }
+
     /// Whether an address can be taken that is not blocked.
     pub fn has_free(&self, blocked: &RangeSet) -> bool {
         self.free.lowest(blocked).is_some()

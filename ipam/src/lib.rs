@@ -21,16 +21,20 @@
 //! | [`candidates`] | which pools a request may use, in which order |
 //! | [`sticky`] | which pods keep their addresses, and which of these may still serve them |
 //! | [`reclaim`] | whether a recorded address may be freed |
+//! | [`check`] | whether pools, endpoints, pods and subnets agree |
+//! | [`hold`] | who is given an address that was just freed, and when |
 
 pub mod accounting;
 pub mod addr;
 pub mod autopool;
 mod by_pod;
 pub mod candidates;
+pub mod check;
 pub mod cidr;
 pub mod claims;
 mod free;
 mod hash;
+pub mod hold;
 pub mod ledger;
 pub mod naming;
 pub mod networks;

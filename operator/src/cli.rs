@@ -105,6 +105,10 @@ pub struct Daemon {
     /// About addresses of pods that nobody gives back.
     #[command(flatten)]
     pub gc: Gc,
+
+    /// About requests of administrators.
+    #[command(flatten)]
+    pub api: crate::api::ApiOptions,
 }
 
 impl Daemon {

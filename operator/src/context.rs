@@ -27,6 +27,7 @@ use crate::pool::board::Board;
 use crate::pool::index;
 use crate::pool::restore::Pauses;
 use crate::pool::shrink::Marks;
+use crate::reclaim::audit::Audits;
 use crate::reclaim::settings::Settings;
 use crate::reclaim::tally::Tally;
 use crate::subnet::hold::Awaited;
@@ -128,6 +129,8 @@ pub struct Context {
     pub reclaim: Settings,
     /// How many were.
     pub tally: Arc<Tally>,
+    /// What checks found.
+    pub audits: Audits,
 }
 
 /// Waits until a cache is filled, and says `late` meanwhile; for ever if the process stops first, which ends whoever waits.
@@ -213,6 +216,7 @@ impl Context {
                 every: Duration::from_secs(600),
             },
             tally: Arc::default(),
+            audits: Audits::default(),
         }
     }
 }

@@ -35,13 +35,14 @@ use crate::pool::admit::Unaccounted;
 use crate::pool::board::Board;
 use crate::pool::restore::Pauses;
 use crate::pool::shrink::Marks;
+use crate::reclaim::audit::{self, Audits};
 use crate::reclaim::settings::Settings;
 use crate::reclaim::tally::Tally;
 use crate::subnet::hold::Awaited;
 use crate::subnet::pace::Pace;
 use crate::subnet::placement::Placements;
 use crate::write::Writer;
-use crate::{certificates, pool, reclaim, subnet, triggers};
+use crate::{api, certificates, pool, reclaim, subnet, triggers};
 
 /// Name of the lease that replicas compete for.
 const LEASE: &str = "spiderpool-controller-leases";
@@ -112,8 +113,12 @@ pub async fn run(options: &Daemon) -> anyhow::Result<()> {
         pauses: Pauses::default(),
         reclaim: Settings::from(&options.gc),
         tally: Tally::register(&metrics),
+        audits: Audits::default(),
     });
     crate::metrics::register(&metrics, &context);
+    let watched = context.clone();
+    let filled = async move { synced(&watched).await };
+    api::start(&process, &options.api, &options.namespace, &context, filled).await?;
     start(&process, options, context, feeds);
     process.run(GRACE).await?;
     Ok(())
@@ -198,6 +203,7 @@ fn start(process: &Process, options: &Daemon, context: Arc<Context>, kinds: Vec<
             feed("restores", Box::pin(pool::restore::watch(context.clone())));
             feed("other kinds", Box::pin(foreign::manage(context.clone(), tasks.clone())));
             tasks.spawn_infallible("reclaim", tasks.until_stop(Box::pin(reclaim::run(context.clone()))));
+            tasks.spawn_infallible("regular check", tasks.until_stop(Box::pin(audit::run(context.clone()))));
             work(&tasks, workers, &context);
             lead(&context).await;
         }),

@@ -8,6 +8,7 @@
 //! | [`pool`] | identity, counts, conditions and finalizer of every pool |
 //! | [`fullness`] | when few addresses are left |
 //! | [`reclaim`] | addresses of pods that are gone |
+//! | [`api`] | what administrators ask for: a check of everything, and repairs |
 //! | [`certificates`] | the webhook's certificate and its CA |
 //! | [`metrics`] | metrics about subnets, pools and waiting applications |
 //! | [`triggers`] | from what changes to what is looked at |
@@ -15,6 +16,7 @@
 //! | [`daemon`] | wiring |
 //! | [`clean`] | leaving nothing behind |
 
+pub mod api;
 pub mod application;
 pub mod certificates;
 pub mod clean;

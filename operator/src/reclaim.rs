@@ -10,6 +10,7 @@
 //! write that compares the whole owner and fails if anything changed meanwhile.
 
 mod apply;
+pub mod audit;
 mod case;
 mod check;
 mod facts;
@@ -120,7 +121,7 @@ async fn look(context: &Context, suspects: &mut Suspects) {
     let freed = freeing.iter().map(|(key, ..)| key);
     let again = freed.chain(leaving.iter().map(|(key, _)| key));
     let again = again.map(|key| (key.clone(), SHORTEST)).collect();
-    apply::free(context, freeing).await;
+    drop(apply::free(context, freeing).await);
     leave::go(context, leaving).await;
     suspects.note(again, Instant::now());
 }
@@ -230,4 +231,4 @@ async fn stare(context: &Context, case: &Case, found: &Found, begun: Instant) ->
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

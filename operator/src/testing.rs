@@ -15,6 +15,8 @@ struct State {
     /// Collections of kinds that nobody defined.
     undefined: BTreeSet<String>,
     failing: BTreeSet<String>,
+    /// Users by token, each with what they may: verb and resource.
+    users: BTreeMap<String, (String, Vec<(String, String)>)>,
     version: u64,
 }
 
@@ -70,6 +72,15 @@ impl Cluster {
         self.with(|state| state.failing.insert(plural.to_owned()));
     }
 
+    /// A token is this user's, who may do that.
+    pub(crate) fn allow(&self, token: &str, user: &str, rights: &[(&str, &str)]) {
+        let rights = rights
+            .iter()
+            .map(|(verb, resource)| ((*verb).to_owned(), (*resource).to_owned()));
+        let user = (user.to_owned(), rights.collect());
+        self.with(|state| state.users.insert(token.to_owned(), user));
+    }
+
     fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -93,6 +104,12 @@ impl State {
         let path = path.trim_end_matches("/status");
         if *method == Method::GET && path.ends_with("/pods") {
             return self.pods(path, query);
+        }
+        if *method == Method::POST && path.ends_with("reviews") {
+            return (
+                201,
+                self.review(path, serde_json::from_slice(body).unwrap()).to_string(),
+            );
         }
         if *method == Method::POST {
             return self.create(path, body);
@@ -125,6 +142,30 @@ impl State {
         }
         sent["metadata"]["uid"] = json!(path);
         (201, self.store(&path, sent).to_string())
+    }
+
+    /// Who somebody is, and what they may.
+    fn review(&self, path: &str, mut asked: Value) -> Value {
+        let spec = &asked["spec"];
+        asked["status"] = if path.ends_with("/tokenreviews") {
+            match self.users.get(spec["token"].as_str().unwrap()) {
+                Some((user, _)) => {
+                    json!({"authenticated": true, "audiences": spec["audiences"], "user": {"username": user}})
+                }
+                None => json!({"authenticated": false, "error": "never seen"}),
+            }
+        } else {
+            let attributes = &spec["resourceAttributes"];
+            assert_eq!(attributes["group"], "ipam.spidernet.io");
+            let may = |(user, rights): &(String, Vec<(String, String)>)| {
+                let right = |(verb, resource): &(String, String)| {
+                    attributes["verb"] == **verb && attributes["resource"] == **resource
+                };
+                spec["user"] == **user && rights.iter().any(right)
+            };
+            json!({"allowed": self.users.values().any(may)})
+        };
+        asked
     }
 
     /// The pods of a namespace that a field selector lets through.

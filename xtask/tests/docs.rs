@@ -9,7 +9,7 @@ use serde_json::Value;
 use spiderpool_crds::WorkloadKind;
 
 /// Pages for users, from the root of the checkout.
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -17,6 +17,7 @@ const PAGES: [&str; 12] = [
     "docs/admission.md",
     "docs/automatic-pools.md",
     "docs/certificates.md",
+    "docs/check.md",
     "docs/cni-plugin.md",
     "docs/pools-of-a-pod.md",
     "docs/reclaim.md",

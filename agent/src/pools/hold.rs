@@ -1,55 +1,53 @@
 //! Addresses of a pool that no pod has and that are not as good as the others: what is held, for how long, and what follows.
 
-use jiff::{SignedDuration, Timestamp};
+use super::rests::Rests;
+use jiff::Timestamp;
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::records::{Held, HeldReason, HeldRecords};
-use spiderpool_ipam::{Family, Owner, RangeSet, addr};
+use spiderpool_ipam::hold::{Note, Reuse, Shelf};
+use spiderpool_ipam::{Family, Owner, addr};
 use std::net::IpAddr;
-
-/// How long an address is chosen last after it was freed: as long as its old owner may still answer for it.
-const COOLING: SignedDuration = SignedDuration::from_secs(5);
+use std::time::Duration;
 
 /// How long an address is kept from everybody on which a foreign host answers. Long enough that not every other pod trips over
 /// it, and short enough that a host that went away is soon forgotten.
-const QUARANTINE: SignedDuration = SignedDuration::from_mins(10);
+const QUARANTINE: Duration = Duration::from_secs(600);
 
 /// Most addresses of a pool that are in quarantine. In a large pool a share is no bound: a host that answers for everything would
 /// fill the object with notes.
 const QUARANTINED_MOST: u128 = 256;
 
-/// Most addresses that are noted as cooling. They are chosen last, which nobody depends on, and a note has a hundred bytes.
-const COOLING_MOST: usize = 256;
+/// Most addresses that are noted because a host may have them that nobody knows, beyond those in quarantine.
+const DOUBTFUL_MOST: usize = 256;
 
-/// Addresses that must not be given out.
-pub(super) fn blocked(held: &HeldRecords, family: Family) -> RangeSet {
-    let blocked = held.iter().filter(|(_, held)| held.blocks());
-    blocked
-        .map(|(ip, _)| addr::to_bits(ip))
-        .filter(|(of, _)| *of == family)
-        .map(|(_, bits)| bits)
-        .collect()
+/// Takes out what no longer counts, and gives it. What rests is counted by `rests`, where that is asked; an opinion goes by the time
+/// that stands in the note.
+pub(super) fn expire(
+    held: &mut HeldRecords,
+    pool: &SpiderIPPool,
+    now: Timestamp,
+    rests: Option<&Rests>,
+) -> Vec<(IpAddr, Held)> {
+    let Some(rests) = rests.filter(|_| pool.reuse().is_set()) else {
+        return held.expire(now);
+    };
+    let over = rests.over(pool, held, now);
+    held.take_out(|ip, held| match held.note() {
+        Note::Freed(_) => over.contains(&ip),
+        Note::Blocked | Note::Doubtful => !held.in_force(now),
+    })
 }
 
-/// Addresses that are given out last, in that order.
-pub(super) fn cooling(held: &HeldRecords, family: Family) -> Vec<u128> {
-    let mut cooling: Vec<(Option<Timestamp>, u128)> = held
-        .iter()
-        .filter(|(_, held)| !held.blocks())
-        .map(|(ip, held)| (held.until, addr::to_bits(ip)))
-        .filter(|(_, (of, _))| *of == family)
-        .map(|(until, (_, bits))| (until, bits))
-        .collect();
-    cooling.sort_unstable();
-    cooling.into_iter().map(|(_, bits)| bits).collect()
-}
-
-/// The note that an address was freed by a pod now, if it is worth one.
-pub(super) fn cool_down(held: &HeldRecords, ip: IpAddr, pod: &str, now: Timestamp) -> Option<Held> {
-    (has_cooling_room(held) && held.get(ip).is_none()).then(|| new(HeldReason::Cooling, pod, COOLING, now))
-}
-
-fn has_cooling_room(held: &HeldRecords) -> bool {
-    held.iter().filter(|(_, held)| !held.blocks()).count() < COOLING_MOST
+/// What is noted of the addresses of a family.
+pub(super) fn shelf(held: &HeldRecords, family: Family, reuse: Reuse) -> Shelf<Timestamp> {
+    let mut shelf = Shelf::new(reuse);
+    for (ip, held) in held.iter() {
+        let (of, bits) = addr::to_bits(ip);
+        if of == family {
+            shelf.put(bits, held.note(), held.until);
+        }
+    }
+    shelf
 }
 
 /// How many addresses of a pool may be in quarantine: a host that answers for everything must not empty it.
@@ -59,22 +57,42 @@ pub(super) const fn share(total: u128, percent: u8) -> u128 {
     (total / 100) * percent + (total % 100) * percent / 100
 }
 
+/// A foreign host that was met.
+pub(super) struct Foreign<'a> {
+    pub(super) ip: IpAddr,
+    /// Its hardware address.
+    pub(super) by: &'a str,
+    /// The pod whose address it was until now.
+    pub(super) had: Option<&'a str>,
+}
+
 /// The note that a foreign host answers for an address. Beyond the pool's share the address is only given out last, and when
-/// there are too many of those, it is not noted.
-pub(super) fn quarantine(held: &HeldRecords, ip: IpAddr, by: &str, share: u128, now: Timestamp) -> Option<Held> {
-    let others = held
-        .iter()
-        .filter(|(other, held)| *other != ip && held.blocks())
-        .count();
-    let room = (others as u128) < share.min(QUARANTINED_MOST);
-    let reason = if room {
-        HeldReason::Quarantined
-    } else if has_cooling_room(held) || held.get(ip).is_some() {
-        HeldReason::Cooling
-    } else {
-        return None;
+/// there are too many of those, it is not noted. What rests does not rest for a shorter time because of that.
+pub(super) fn quarantine(
+    held: &HeldRecords,
+    reuse: Reuse,
+    foreign: &Foreign<'_>,
+    share: u128,
+    now: Timestamp,
+) -> Option<Held> {
+    let before = held.get(foreign.ip);
+    let others = |note: Note<'_>| {
+        let others = held
+            .iter()
+            .filter(|(ip, held)| *ip != foreign.ip && held.note() == note);
+        others.count()
     };
-    Some(new(reason, by, QUARANTINE, now))
+    let room = (others(Note::Blocked) as u128) < share.min(QUARANTINED_MOST);
+    let mut note = match foreign.had.filter(|_| reuse.is_set()) {
+        _ if room => Held::new(HeldReason::Quarantined, foreign.by, QUARANTINE, now),
+        Some(pod) => Held::new(HeldReason::Cooling, pod, QUARANTINE.max(reuse.time()), now),
+        None if before.is_some() || others(Note::Doubtful) < DOUBTFUL_MOST => {
+            Held::new(HeldReason::Cooling, foreign.by, QUARANTINE, now)
+        }
+        None => return None,
+    };
+    note.until = note.until.max(before.and_then(|before| before.until));
+    Some(note)
 }
 
 /// How an address is held, in words that follow "the address is".
@@ -88,15 +106,11 @@ pub fn about(held: &Held) -> String {
     }
 }
 
-fn new(reason: HeldReason, by: &str, time: SignedDuration, now: Timestamp) -> Held {
-    let until = now.checked_add(time).unwrap_or(Timestamp::MAX);
-    Held {
-        reason,
-        // Milliseconds are more than a clock shared by nodes is worth.
-        until: Some(Timestamp::from_millisecond(until.as_millisecond()).unwrap_or(until)),
-        by: Some(by.to_owned()),
-        other: Default::default(),
-    }
+/// How an address rests that only its own identity is given, in words that follow "the address is".
+pub(super) fn about_rest(held: &Held) -> String {
+    let until = held.until.map(|until| format!(" until {until}")).unwrap_or_default();
+    let by = held.by.as_deref().unwrap_or("a pod unknown");
+    format!("kept for {by}, which had it,{until} (spec.reuseCooldown)")
 }
 
 /// Why a pool does not have an address on record for an owner.

@@ -4,6 +4,7 @@ mod doubt;
 mod hold;
 mod job;
 mod pace;
+mod rests;
 mod rewound;
 mod size;
 mod state;
@@ -21,6 +22,7 @@ use doubt::Doubts;
 use job::Job;
 use kube::Api;
 use memchr::memmem;
+use rests::Rests;
 use rewound::Rewinds;
 use spiderpool_crds::records::HeldReason;
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP};
@@ -48,6 +50,7 @@ pub struct PoolStore {
     doubts: Doubts,
     rewinds: Rewinds,
     starting: AtomicBool,
+    rests: Rests,
 }
 
 impl PoolStore {
@@ -72,6 +75,7 @@ impl PoolStore {
             writers: Mutex::default(),
             doubts: Doubts::new(),
             starting: AtomicBool::new(false),
+            rests: Rests::default(),
         })
     }
 
@@ -434,6 +438,10 @@ impl PoolStore {
 
     const fn doubts(&self) -> &Doubts {
         &self.doubts
+    }
+
+    const fn rests(&self) -> &Rests {
+        &self.rests
     }
 
     /// Reserved addresses of a family.

@@ -1,13 +1,16 @@
 //! One pool as it was read: the object, its records, and the ledger made of them.
 
 use super::hold;
+use super::rests::Rests;
 use super::size::Size;
 use jiff::Timestamp;
 use spiderpool_crds::parse::SpecError;
-use spiderpool_crds::records::{Held, HeldReason, HeldRecords, PoolRecords, RecordsError};
+use spiderpool_crds::records::{HeldRecords, PoolRecords, RecordsError};
 use spiderpool_crds::{Restoring, SpiderIPPool};
 use spiderpool_ipam::candidates::Rejection;
+use spiderpool_ipam::hold::Shelf;
 use spiderpool_ipam::{Cidr, Family, Ledger, Owner, Range, RangeSet, addr};
+use spiderpool_kit::clock;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -42,8 +45,8 @@ pub struct PoolState {
     now: Timestamp,
     /// Addresses that no pod has and that are not as good as the others.
     held: HeldRecords,
-    /// Those of them that must not be given out.
-    blocked: RangeSet,
+    /// The same, as it is chosen from.
+    shelf: Shelf<Timestamp>,
     size: Size,
     fence: bool,
     /// That nothing is given out until agents have told what their nodes use.
@@ -55,11 +58,20 @@ pub struct PoolState {
 impl PoolState {
     /// Reads a pool object.
     pub fn read(object: Arc<SpiderIPPool>) -> Result<Self, Unusable> {
-        Self::read_at(object, Timestamp::now())
+        Self::read_at(object, clock::now())
     }
 
     /// Reads a pool object. What is held until a time before `now` is not held.
     pub fn read_at(object: Arc<SpiderIPPool>, now: Timestamp) -> Result<Self, Unusable> {
+        Self::read_with(object, now, None)
+    }
+
+    /// Reads a pool object for those who write it. What rests does so for as long as this agent saw it.
+    pub(super) fn read_resting(object: Arc<SpiderIPPool>, rests: &Rests) -> Result<Self, Unusable> {
+        Self::read_with(object, clock::now(), Some(rests))
+    }
+
+    fn read_with(object: Arc<SpiderIPPool>, now: Timestamp, rests: Option<&Rests>) -> Result<Self, Unusable> {
         let pool = object.metadata.name.clone().unwrap_or_default();
         let spec = |source| Unusable::Spec {
             pool: pool.clone(),
@@ -76,10 +88,9 @@ impl PoolState {
             source,
         };
         let records = object.records().map_err(broken)?;
-        let text = object.status.as_ref().and_then(|status| status.held_ips.as_deref());
-        let mut held = HeldRecords::parse_opt(text).map_err(broken)?;
+        let mut held = object.held().map_err(broken)?;
         let mut size = Size::default();
-        for (ip, gone) in held.expire(now) {
+        for (ip, gone) in hold::expire(&mut held, &object, now, rests) {
             size.shrink(ip, &gone);
         }
         let restoring = object.status.as_ref().and_then(|status| status.restoring.clone());
@@ -88,7 +99,7 @@ impl PoolState {
             cidr,
             ledger,
             now,
-            blocked: hold::blocked(&held, cidr.family()),
+            shelf: hold::shelf(&held, cidr.family(), object.reuse()),
             held,
             records,
             size,
@@ -139,11 +150,6 @@ impl PoolState {
         }
     }
 
-    /// Whether there is an address to give to a new owner.
-    pub fn has_free(&self, reserved: &RangeSet) -> bool {
-        self.ledger.has_free(&self.blocked.union(reserved))
-    }
-
     /// What is held, for those who explain.
     pub const fn held(&self) -> &HeldRecords {
         &self.held
@@ -185,22 +191,21 @@ impl PoolState {
             return Err(closed);
         }
         let bits = match exact {
-            None => self.take_lowest(owner, reserved).ok_or_else(|| self.exhausted())?,
+            None => self
+                .shelf
+                .take(&mut self.ledger, owner, reserved)
+                .ok_or_else(|| self.exhausted(reserved))?,
             Some(address) => self.take_exact(address, owner, reserved)?,
         };
         let ip = addr::from_bits(self.family(), bits);
         let record = self.record(owner.clone());
         // The note of an address that cooled down goes with the write that gives it out.
-        let note = self.held.remove(ip);
+        let note = self.take_note(ip);
         self.size.grow(ip, &record);
-        if let Some(note) = &note {
-            self.size.shrink(ip, note);
-        }
         if !self.make_room() {
             self.size.shrink(ip, &record);
             if let Some(note) = note {
-                self.size.grow(ip, &note);
-                self.held.insert(ip, note);
+                self.put_note(ip, note);
             }
             self.ledger.give_back(bits, owner);
             let records = self.records.len();
@@ -214,18 +219,8 @@ impl PoolState {
         })
     }
 
-    /// Takes the lowest free address. Addresses that cool down come last, the one that did so for the longest time first.
-    fn take_lowest(&mut self, owner: &Owner, reserved: &RangeSet) -> Option<u128> {
-        let blocked = self.blocked.union(reserved);
-        let cooling = hold::cooling(&self.held, self.family());
-        let fresh = blocked.union(&cooling.iter().copied().collect());
-        self.ledger.take(owner.clone(), &fresh).or_else(|| {
-            let mut cooling = cooling.into_iter().filter(|bits| !reserved.contains(*bits));
-            cooling.find(|bits| self.ledger.take_exact(*bits, owner.clone()))
-        })
-    }
-
-    /// Takes an exact address. That it cools down is no reason to refuse it: there is no other one to choose first.
+    /// Takes an exact address. That it cools down is no reason to refuse it unless others are to wait: there is no other one to
+    /// choose first.
     fn take_exact(&mut self, address: IpAddr, owner: &Owner, reserved: &RangeSet) -> Result<u128, Rejection> {
         let (family, bits) = addr::to_bits(address);
         if family != self.family() || !self.ledger.total().contains(bits) {
@@ -235,45 +230,34 @@ impl PoolState {
             let holder = holder.pod.clone();
             return Err(Rejection::AddressTaken { address, holder });
         }
-        let why = match self.held.get(address).filter(|held| held.blocks()) {
+        let kept = self.shelf.keeps(bits, &owner.pod);
+        let why = match self.held.get(address).filter(|_| kept) {
             _ if reserved.contains(bits) => Some("reserved by a SpiderReservedIP".to_owned()),
-            Some(held) => Some(hold::about(held)),
+            Some(held) if held.blocks() => Some(hold::about(held)),
+            Some(held) => Some(hold::about_rest(held)),
             None => None,
         };
         match why {
             Some(why) => Err(Rejection::AddressHeld { address, why }),
             None if self.ledger.take_exact(bits, owner.clone()) => Ok(bits),
-            None => Err(self.exhausted()),
+            None => Err(self.exhausted(reserved)),
         }
     }
 
-    fn exhausted(&self) -> Rejection {
+    fn exhausted(&self, reserved: &RangeSet) -> Rejection {
         let total = self.ledger.total().count();
         // What is free and cannot be taken is reserved or held back.
         let held = self.ledger.free_count();
-        Rejection::Exhausted {
-            used: total.saturating_sub(held),
-            total,
-            held,
+        let used = total.saturating_sub(held);
+        match self.shelf.awaited(&self.ledger, reserved) {
+            None => Rejection::Exhausted { used, total, held },
+            Some((cooling, until)) => Rejection::Cooling {
+                used,
+                total,
+                cooling,
+                until: until.map(|until| until.to_string()),
+            },
         }
-    }
-
-    /// Whether what is to be written may be. In an object that is full, notes of addresses that cool down give way: a record or
-    /// a quarantine is worth more than an order.
-    fn make_room(&mut self) -> bool {
-        if self.size.fits(&self.object) {
-            return true;
-        }
-        for bits in hold::cooling(&self.held, self.family()) {
-            let ip = addr::from_bits(self.family(), bits);
-            if let Some(note) = self.held.remove(ip) {
-                self.size.shrink(ip, &note);
-            }
-            if self.size.fits(&self.object) {
-                return true;
-            }
-        }
-        false
     }
 
     /// Frees what a pod's NIC has, comparing the whole owner. Returns what was freed.
@@ -300,72 +284,12 @@ impl PoolState {
                     self.size.shrink(ip, &record);
                 }
                 freed.push(ip);
-                if self.ledger.total().contains(bits)
-                    && let Some(note) = hold::cool_down(&self.held, ip, pod, self.now)
-                {
-                    self.hold(ip, note);
+                if self.ledger.total().contains(bits) {
+                    self.cool_down(ip, pod);
                 }
             }
         }
         freed
-    }
-
-    /// Keeps an address from everybody for a while because a host answers for it that was not given it. The record of the NIC
-    /// that found out goes with the same write; a record of anybody else stays, and so does the address with it. Tells what
-    /// became of the address; nothing if nothing changed.
-    pub fn quarantine(&mut self, ip: IpAddr, owner: &Owner, by: &str, percent: u8) -> Option<HeldReason> {
-        let (family, bits) = addr::to_bits(ip);
-        if family != self.family() || !self.ledger.total().contains(bits) {
-            return None;
-        }
-        let recorded = self.ledger.owner(bits).cloned();
-        let nic = owner.nic.as_deref().unwrap_or_default();
-        let own = |recorded: &Owner| recorded.pod == owner.pod && recorded.is(&owner.uid, nic);
-        if !recorded.as_ref().is_none_or(own) {
-            return None;
-        }
-        let note = hold::quarantine(
-            &self.held,
-            ip,
-            by,
-            hold::share(self.ledger.total().count(), percent),
-            self.now,
-        )?;
-        let reason = note.reason.clone();
-        if !self.hold(ip, note) {
-            return None;
-        }
-        if let Some(recorded) = recorded {
-            self.ledger.give_back(bits, &recorded);
-            if let Some(record) = self.records.remove(ip) {
-                self.size.shrink(ip, &record);
-            }
-        }
-        self.blocked = hold::blocked(&self.held, family);
-        Some(reason)
-    }
-
-    /// Notes that an address is held. Says whether the object has room for the note.
-    fn hold(&mut self, ip: IpAddr, note: Held) -> bool {
-        let before = self.held.remove(ip);
-        if let Some(before) = &before {
-            self.size.shrink(ip, before);
-        }
-        self.size.grow(ip, &note);
-        let fits = self.make_room();
-        let kept = if fits {
-            Some(note)
-        } else {
-            self.size.shrink(ip, &note);
-            if let Some(before) = &before {
-                self.size.grow(ip, before);
-            }
-            before
-        };
-        if let Some(kept) = kept {
-            self.held.insert(ip, kept);
-        }
-        fits
     }
 
     /// Makes the object to write another than the one that was read although its records are the same: a write that changes
@@ -380,7 +304,7 @@ impl PoolState {
     }
 
     /// The same state for a later object, if that one says the same about addresses.
-    pub fn carry_over(self, object: &Arc<SpiderIPPool>) -> Option<Self> {
+    pub(super) fn carry_over(self, object: &Arc<SpiderIPPool>, rests: &Rests) -> Option<Self> {
         fn said(object: &SpiderIPPool) -> Option<(Option<&str>, Option<&str>)> {
             let status = object.status.as_ref()?;
             Some((status.allocated_ips.as_deref(), status.held_ips.as_deref()))
@@ -388,21 +312,22 @@ impl PoolState {
         if said(object) != said(&self.object) || object.spec != self.object.spec {
             return None;
         }
-        let now = Timestamp::now();
-        let (mut held, mut size) = (self.held, Size::default());
-        for (ip, gone) in held.expire(now) {
-            size.shrink(ip, &gone);
-        }
-        Some(Self {
+        let mut state = Self {
             object: object.clone(),
-            now,
-            blocked: hold::blocked(&held, self.cidr.family()),
-            held,
-            size,
+            now: clock::now(),
+            size: Size::default(),
             fence: false,
             restoring: object.status.as_ref().and_then(|status| status.restoring.clone()),
             ..self
-        })
+        };
+        for (ip, gone) in hold::expire(&mut state.held, object, state.now, Some(rests)) {
+            state.size.shrink(ip, &gone);
+            let (family, bits) = addr::to_bits(ip);
+            if family == state.family() {
+                state.shelf.remove(bits);
+            }
+        }
+        Some(state)
     }
 
     /// The object to write: the one that was read, with the records of now.
@@ -432,6 +357,7 @@ pub struct Taken {
 }
 
 mod node;
+mod notes;
 mod pause;
 mod succession;
 

@@ -228,9 +228,10 @@ impl Writer {
 
     /// What requests are planned on.
     fn state(&mut self, object: Arc<SpiderIPPool>) -> Result<PoolState, Unusable> {
-        match self.kept.take().map(|kept| kept.carry_over(&object)) {
+        let rests = self.store.rests();
+        match self.kept.take().map(|kept| kept.carry_over(&object, rests)) {
             Some(Some(state)) => Ok(state),
-            Some(None) | None => PoolState::read(object).map(|state| state.on(self.store.node.clone())),
+            Some(None) | None => PoolState::read_resting(object, rests).map(|state| state.on(self.store.node.clone())),
         }
     }
 }

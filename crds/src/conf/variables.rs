@@ -1,7 +1,8 @@
 //! Environment variables that charts set.
 
 /// What some program of ours reads.
-const READ: [&str; 29] = [
+const READ: [&str; 30] = [
+    "SPIDERPOOL_API_PORT",
     "SPIDERPOOL_CNI_STATE_PATH",
     "SPIDERPOOL_ENABLED_METRIC",
     "SPIDERPOOL_ENABLED_RELEASE_CONFLICT_IPS",

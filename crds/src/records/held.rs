@@ -1,11 +1,12 @@
 //! `status.heldIPs` of a pool: addresses that no pod has and that are not as good as the others.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use spiderpool_ipam::hold::{Note, Reuse};
 
 use super::by_address::{ByAddress, OfAddress};
 use super::read::Members;
@@ -16,7 +17,7 @@ use crate::types::UnknownMembers;
 pub enum HeldReason {
     /// A host that was not given it answers for it. It is not handed out.
     Quarantined,
-    /// It was freed a moment ago, or may be in use by a host unknown: it is handed out when there is no other.
+    /// It was freed a moment ago, or may be in use by a host unknown: it is handed out when there is no other, if then.
     Cooling,
     /// What a later version wrote. It is not handed out.
     Other(String),
@@ -65,6 +66,30 @@ pub struct Held {
 }
 
 impl Held {
+    /// A note that is good for a time from now on.
+    pub fn new(reason: HeldReason, by: &str, time: Duration, now: Timestamp) -> Self {
+        let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
+        let until = now.checked_add(time).unwrap_or(Timestamp::MAX);
+        Self {
+            reason,
+            // Milliseconds are more than a clock shared by nodes is worth.
+            until: Some(Timestamp::from_millisecond(until.as_millisecond()).unwrap_or(until)),
+            by: Some(by.to_owned()),
+            other: UnknownMembers::new(),
+        }
+    }
+
+    /// What it means for those who want the address.
+    pub fn note(&self) -> Note<'_> {
+        // A name of a pod has a namespace before it; a hardware address has no such sign.
+        let pod = self.by.as_deref().filter(|by| by.contains('/'));
+        match pod {
+            _ if self.blocks() => Note::Blocked,
+            Some(pod) => Note::Freed(pod),
+            None => Note::Doubtful,
+        }
+    }
+
     /// Whether the address must not be handed out.
     pub fn blocks(&self) -> bool {
         self.reason != HeldReason::Cooling
@@ -96,12 +121,29 @@ impl OfAddress for Held {
 pub type HeldRecords = ByAddress<Held>;
 
 impl HeldRecords {
+    /// The note that an address was freed by a pod now, if it is worth one where so many addresses cool down. That a host answers for
+    /// it stays noted.
+    pub fn freed(&self, ip: IpAddr, pod: &str, reuse: Reuse, cooling: usize, now: Timestamp) -> Option<Held> {
+        let before = self.get(ip).map(Held::note);
+        let worth = reuse.takes_note(cooling) && matches!(before, None | Some(Note::Freed(_)));
+        worth.then(|| Held::new(HeldReason::Cooling, pod, reuse.time(), now))
+    }
+
+    /// How many addresses cool down.
+    pub fn cooling(&self) -> usize {
+        self.iter().filter(|(_, held)| !held.blocks()).count()
+    }
+
     /// Takes out what no longer counts, and gives it. It is not worth a write of its own, and goes with the next one.
     pub fn expire(&mut self, now: Timestamp) -> Vec<(IpAddr, Held)> {
-        let (left, gone) = std::mem::take(&mut self.0)
-            .into_iter()
-            .partition::<BTreeMap<_, _>, _>(|(_, held)| held.in_force(now));
-        self.0 = left;
-        gone.into_iter().collect()
+        self.take_out(|_, held| !held.in_force(now))
+    }
+
+    /// Takes out what is over, and gives it.
+    pub fn take_out(&mut self, over: impl Fn(IpAddr, &Held) -> bool) -> Vec<(IpAddr, Held)> {
+        let all = std::mem::take(&mut self.0).into_iter();
+        let (gone, left) = all.partition::<Vec<_>, _>(|(ip, held)| over(*ip, held));
+        self.0 = left.into_iter().collect();
+        gone
     }
 }

@@ -105,6 +105,18 @@ pub struct IPPoolSpec {
     #[schemars(range(min = 0, max = 31_536_000))]
     pub on_node_lost_after_seconds: Option<i64>,
 
+    /// Seconds that an address rests between the pod that had it and another one. A pod of the same name, and the same virtual
+    /// machine, gets it again at once. 0, as without it, ends all rests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 604_800))]
+    pub reuse_cooldown: Option<i64>,
+
+    /// What other pods get when only addresses that rest are left: with Wait none, with Oldest, as without it, the one whose rest
+    /// is over first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["Wait", "Oldest"]))]
+    pub reuse_when_cooling: Option<String>,
+
     /// Members this version does not know.
     #[serde(flatten)]
     #[schemars(skip)]

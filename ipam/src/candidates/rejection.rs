@@ -43,6 +43,17 @@ pub enum Rejection {
         /// Addresses that nobody uses but that are reserved or held back.
         held: u128,
     },
+    /// All that is free was freed a moment ago, and others are to wait.
+    Cooling {
+        /// Addresses in use.
+        used: u128,
+        /// All addresses.
+        total: u128,
+        /// Addresses that cool down.
+        cooling: usize,
+        /// Until when the first of them does, as text.
+        until: Option<String>,
+    },
     /// Its object cannot hold another record.
     RecordLimit {
         /// Records that it holds.
@@ -147,7 +158,7 @@ impl Term {
 
 impl Rejection {
     /// The words of a pool that has no room.
-    pub const USED_OUT: [&str; 2] = ["PoolExhausted", "RecordLimit"];
+    pub const USED_OUT: [&str; 3] = ["PoolExhausted", "RecordLimit", "PoolCooling"];
 
     /// The reason as one word that stays.
     pub const fn word(&self) -> &'static str {
@@ -163,6 +174,7 @@ impl Rejection {
             Self::Affinity(_) => "AffinityRejected",
             Self::Exhausted { .. } => Self::USED_OUT[0],
             Self::RecordLimit { .. } => Self::USED_OUT[1],
+            Self::Cooling { .. } => Self::USED_OUT[2],
             Self::AddressOutside(_) => "AddressOutside",
             Self::AddressTaken { .. } => "AddressTaken",
             Self::AddressHeld { .. } => "AddressHeld",
@@ -173,7 +185,7 @@ impl Rejection {
     pub fn head(&self) -> String {
         let word = self.word();
         match self {
-            Self::Exhausted { used, total, .. } => format!("{word} {used}/{total}"),
+            Self::Exhausted { used, total, .. } | Self::Cooling { used, total, .. } => format!("{word} {used}/{total}"),
             Self::Affinity(term) => format!("{word} {}", term.word()),
             Self::RecordLimit { records } => format!("{word} {records}"),
             _ => word.to_owned(),
@@ -245,6 +257,21 @@ impl fmt::Display for About<'_> {
                     write!(f, ", {held} reserved or held back")?;
                 }
                 Ok(())
+            }
+            Rejection::Cooling {
+                used,
+                total,
+                cooling,
+                until,
+            } => {
+                write!(
+                    f,
+                    "all IP addresses used out in IPPool {pool}: {used} of {total} in use, {cooling} cool down \
+                     (spec.reuseCooldown)"
+                )?;
+                until
+                    .iter()
+                    .try_for_each(|until| write!(f, ", the first of them until {until}"))
             }
             Rejection::RecordLimit { records } => write!(
                 f,

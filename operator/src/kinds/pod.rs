@@ -159,7 +159,8 @@ impl PodSketch {
         self.metadata.deletion_timestamp.is_none() && !self.is_terminal()
     }
 
-    fn is_terminal(&self) -> bool {
+    /// Whether its object says that it finished.
+    pub fn is_terminal(&self) -> bool {
         matches!(&*self.status.phase, "Succeeded" | "Failed")
     }
 

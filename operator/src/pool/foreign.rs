@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use spiderpool_crds::conditions::{self, FOREIGN_HOSTS, find};
-use spiderpool_crds::records::{HeldReason, HeldRecords};
+use spiderpool_crds::records::HeldReason;
 use spiderpool_crds::{IPPoolStatus, SpiderIPPool};
 
 /// How many hosts are named.
@@ -20,9 +20,8 @@ struct Host {
 }
 
 fn hosts(pool: &SpiderIPPool, now: Timestamp) -> Vec<Host> {
-    let text = pool.status.as_ref().and_then(|status| status.held_ips.as_deref());
     // A text that cannot be read is told by the agents, who give out nothing then.
-    let records = HeldRecords::parse_opt(text).unwrap_or_default();
+    let records = pool.held().unwrap_or_default();
     let quarantined = records
         .iter()
         .filter(|(_, held)| held.reason == HeldReason::Quarantined && held.in_force(now));

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use spiderpool_crds::SpiderIPPool;
-use spiderpool_crds::records::{Held, HeldReason, HeldRecords};
+use spiderpool_crds::records::{Held, HeldReason};
 use spiderpool_ipam::{Family, RangeSet, addr};
 
 /// Addresses in use or held. Where that cannot be read, all addresses of the pool.
@@ -33,8 +33,7 @@ pub fn held(pool: &SpiderIPPool) -> Option<Vec<IpAddr>> {
 
 /// Addresses that are held in this way. What ran out still stands there until the next write of the records.
 fn held_as(pool: &SpiderIPPool, way: impl Fn(&Held) -> bool) -> Option<Vec<IpAddr>> {
-    let text = pool.status.as_ref().and_then(|status| status.held_ips.as_deref());
-    let records = HeldRecords::parse_opt(text).ok()?;
+    let records = pool.held().ok()?;
     let now = Timestamp::now();
     let held = records.iter().filter(|(_, held)| held.in_force(now) && way(held));
     Some(held.map(|(address, _)| address).collect())

@@ -1,4 +1,4 @@
-//! Counts what was reclaimed. Names are those of the peer where it has one.
+//! Counts what was reclaimed and found. Names are those of the peer where it has one.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use spiderpool_ipam::check::Kind;
 use spiderpool_ipam::reclaim::Reason;
 use spiderpool_kit::metrics::Metrics;
 
@@ -14,12 +15,18 @@ struct Label {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
 /// The counts. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     freed: Family<Label, Counter>,
     failed: Counter,
     suspects: Gauge,
+    findings: Family<KindLabel, Gauge>,
 }
 
 impl Tally {
@@ -29,6 +36,9 @@ impl Tally {
         for reason in Reason::ALL {
             drop(tally.freed.get_or_create(&Label { reason: reason.word() }));
         }
+        for kind in Kind::ALL {
+            tally.set_findings(kind, 0);
+        }
         metrics.register(|registry| {
             let help = "Addresses that were freed because nobody had them any more, by reason";
             registry.register("spiderpool_ip_gc_counts", help, tally.freed.clone());
@@ -37,6 +47,8 @@ impl Tally {
             let help =
                 "Pods whose addresses nobody was found to use, and that wait for a second look or for their node";
             registry.register("spiderpool_ip_gc_suspects", help, tally.suspects.clone());
+            let help = "Findings of the last regular check of pools, endpoints, pods and subnets, by kind";
+            registry.register("spiderpool_ip_check_findings", help, tally.findings.clone());
         });
         Arc::new(tally)
     }
@@ -47,6 +59,11 @@ impl Tally {
 
     pub(super) fn failed(&self) {
         self.failed.inc();
+    }
+
+    pub(super) fn set_findings(&self, kind: Kind, count: usize) {
+        let gauge = self.findings.get_or_create(&KindLabel { kind: kind.word() });
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     pub(super) fn set_suspects(&self, count: usize) {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 mod kept;
 mod lost;
 mod named_alike;
-pub(super) mod scene;
+pub(crate) mod scene;
 
 /// Looks at everything, and again and again for three minutes.
 async fn settle(scene: &Scene) {

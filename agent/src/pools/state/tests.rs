@@ -63,12 +63,12 @@ fn what_was_written_is_carried_over_only_to_an_object_that_says_the_same() {
     assert_eq!(claim(&mut state, "eth0"), Some(("10.77.1.10".to_owned(), true)));
     let mut answered = state.to_write();
     answered.metadata.resource_version = Some("2".to_owned());
-    let state = state.written_as(Arc::new(answered.clone()));
+    let (state, rests) = (state.written_as(Arc::new(answered.clone())), Rests::default());
     // Counts and conditions are the operator's, and change nothing about addresses.
     let mut later = answered.clone();
     later.metadata.resource_version = Some("3".to_owned());
     later.status.get_or_insert_default().total_ip_count = Some(3);
-    let mut carried = state.clone().carry_over(&Arc::new(later.clone())).unwrap();
+    let mut carried = state.clone().carry_over(&Arc::new(later.clone()), &rests).unwrap();
     assert_eq!(carried.object().metadata.resource_version.as_deref(), Some("3"));
     assert_eq!(claim(&mut carried, "eth0"), Some(("10.77.1.10".to_owned(), false)));
     assert_eq!(claim(&mut carried, "net1"), Some(("10.77.1.11".to_owned(), true)));
@@ -78,13 +78,13 @@ fn what_was_written_is_carried_over_only_to_an_object_that_says_the_same() {
     );
     let mut others = later.clone();
     others.status.get_or_insert_default().allocated_ips = None;
-    assert!(state.clone().carry_over(&Arc::new(others)).is_none());
+    assert!(state.clone().carry_over(&Arc::new(others), &rests).is_none());
     let mut held = later.clone();
     held.status.get_or_insert_default().held_ips = Some("{}".to_owned());
-    assert!(state.clone().carry_over(&Arc::new(held)).is_none());
+    assert!(state.clone().carry_over(&Arc::new(held), &rests).is_none());
     let mut smaller = later;
     smaller.spec.ips = Some(vec!["10.77.1.10".to_owned()]);
-    assert!(state.carry_over(&Arc::new(smaller)).is_none());
+    assert!(state.carry_over(&Arc::new(smaller), &rests).is_none());
 }
 
 #[test]
