@@ -167,13 +167,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     // What is found out before requests are served holds them up.
     context.pools.set_starting(true);
     process.spawn_infallible("restores", process.until_stop(Box::pin(restore::run(context.clone()))));
-    process.spawn_infallible("recheck", process.until_stop(Box::pin(recheck::start(context.clone()))));
     let pools = context.pools.clone();
     let rests = async move { pools.watch_rests().await };
     process.spawn_infallible("rests", process.until_stop(Box::pin(rests)));
     let replay = journal::run(context.clone(), args.journal_path);
     process.spawn_infallible("journal", process.until_stop(Box::pin(replay)));
-    process.spawn_infallible("sweep", process.until_stop(Box::pin(sweep::run(context))));
+    let sweep = async move {
+        Box::pin(recheck::start(context.clone())).await;
+        Box::pin(sweep::run(context)).await;
+    };
+    process.spawn_infallible("sweep", process.until_stop(sweep));
     Ok(process.run(GRACE).await?)
 }
 
