@@ -151,7 +151,9 @@ impl<'a> SecondAgent<'a> {
     pub async fn entries(&self) -> Result<Vec<String>> {
         let script = format!("mkdir -p -m 700 {0}; ls -A {0}", self.journal());
         let names = self.node.sh(&script, "").await?;
-        Ok(names.lines().map(str::to_owned).collect())
+        // Beside them stands by which start of the machine an agent ran.
+        let entries = names.lines().filter(|name| *name != "boot");
+        Ok(entries.map(str::to_owned).collect())
     }
 
     /// Ends it and removes its files.
