@@ -144,6 +144,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         sandboxes: Sandboxes::new(
             &args.cni_state_path,
             &args.netns_path,
+            &args.journal_path.join("ended"),
             Duration::from_secs(args.results_after),
             memory,
         ),

@@ -168,6 +168,12 @@ async fn of_endpoint(context: &Context, seen: &SpiderEndpoint) -> Result<(), Req
     let all = context.pools.cache().list();
     let all = all.iter().map(|pool| pool.name_any()).collect();
     for lost in Known::default().lost(context, &endpoint, &all) {
+        let mut items = current.ips.iter().filter(|item| item.interface == lost.nic);
+        let ended = |container: &String| host.is_ended(container, &lost.nic);
+        if items.any(|item| item.container_id.as_ref().is_some_and(ended)) {
+            // Its DEL frees it, or did so and was cut short.
+            continue;
+        }
         restore(
             context,
             Some(&pod),

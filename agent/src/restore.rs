@@ -2,9 +2,9 @@
 //!
 //! Pods run on with addresses that are on record nowhere any more, and what is on record may be of pods that have long gone. The
 //! agent notices when a list or a read shows something older than it knew before, or when a sandbox that it finds at its start has an
-//! address that nobody has on record. Then it forgets every resourceVersion that it knew, gives out nothing, and writes
-//! `status.restoring` into the pools, which holds all other agents up as well. Wherever an agent finds that, it puts on record again
-//! what sandboxes of its node use, and adds its node. The operator ends it when all have done so, and where none runs, time does.
+//! address that nobody has on record, and no DEL was begun for it. Then it forgets every resourceVersion that it knew, gives out
+//! nothing, and writes `status.restoring` into the pools, which holds all other agents up as well. Wherever an agent finds that, it
+//! puts on record again what sandboxes of its node use, and adds its node. The operator ends it when all have done so, and where none runs, time does.
 
 use crate::context::Context;
 use crate::pools::Pause;

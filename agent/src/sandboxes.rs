@@ -7,13 +7,15 @@
 //!
 //! Where something cannot be read or is not understood, nothing is said, and what the pod has is kept.
 
+mod notes;
 mod results;
 
+use notes::Notes;
 pub use results::Attachment;
 use results::Results;
 use rustix::fs::statfs;
 use spiderpool_ipam::reclaim::Sandboxes as Word;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,7 +38,7 @@ pub struct Sandboxes {
     /// Namespaces of the ADDs that this process served, by pod UID.
     added: Mutex<HashMap<String, Vec<Added>>>,
     /// Sandboxes and NICs whose DEL came, and which the runtime may not have taken down yet.
-    ended: Mutex<HashSet<(String, String)>>,
+    ended: Notes,
     /// How long a runtime may be busy with a sandbox after its ADD was served.
     at_work: Duration,
     /// From when on no ADD can be at work that this process does not know.
@@ -69,15 +71,15 @@ pub enum Memory {
 }
 
 impl Sandboxes {
-    /// The sandboxes whose results are kept in folders under `state`, and whose namespaces have names in `netns`. A runtime may be
-    /// busy with one for the time `at_work` after its ADD was served.
-    pub fn new(state: &Path, netns: &Path, at_work: Duration, memory: Memory) -> Self {
+    /// The sandboxes whose results are kept in folders under `state`, and whose namespaces have names in `netns`. DELs are noted in the
+    /// folder `notes`. A runtime may be busy with a sandbox for the time `at_work` after its ADD was served.
+    pub fn new(state: &Path, netns: &Path, notes: &Path, at_work: Duration, memory: Memory) -> Self {
         let now = Instant::now();
         Self {
             folders: [state.join("results"), state.join("multus/results")],
             netns: netns.to_owned(),
             added: Mutex::default(),
-            ended: Mutex::default(),
+            ended: Notes::read(notes),
             known_from: match memory {
                 Memory::All => now,
                 Memory::Own => now + at_work,
@@ -93,10 +95,7 @@ impl Sandboxes {
 
     /// Notes that an ADD of a sandbox is served.
     pub fn added(&self, uid: &str, container: &str, netns: &str) {
-        {
-            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-            ended.retain(|(of, _)| of != container);
-        }
+        self.ended.retain(|of| of != container);
         let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
         let of_pod = added.entry(uid.to_owned()).or_default();
         of_pod.retain(|known| known.container != container || known.netns != netns);
@@ -107,10 +106,10 @@ impl Sandboxes {
         });
     }
 
-    /// Notes that the DEL of a sandbox's NIC is served. What the runtime takes down after it has no address any more.
+    /// Notes that the DEL of a sandbox's NIC is served, before anything is freed. What the runtime takes down after it has no address
+    /// any more.
     pub fn ended(&self, container: &str, nic: &str) {
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.insert((container.to_owned(), nic.to_owned()));
+        self.ended.add(container, nic);
     }
 
     /// Forgets the sandboxes of pods that nothing is on record for.
@@ -128,8 +127,7 @@ impl Sandboxes {
         if let Some(problem) = &results.problem {
             tracing::debug!(%problem, "results of the container runtime are not known");
         } else {
-            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-            ended.retain(|(container, _)| results.names(container));
+            self.ended.retain(|container| results.names(container));
         }
         Look {
             sandboxes: self,
@@ -164,13 +162,17 @@ impl From<Word> for Said {
 impl Look<'_> {
     /// The attachments with addresses of ours whose sandbox is there, and that nobody has begun to take down.
     pub fn attachments(&self) -> Vec<&Attachment> {
-        let ended = self.sandboxes.ended.lock().unwrap_or_else(PoisonError::into_inner);
         let lives = |attachment: &&Attachment| {
             let netns = attachment.netns.as_deref();
-            let end = (attachment.container.clone(), attachment.nic.clone());
-            netns.is_some_and(|netns| self.netns(netns) == Netns::Lives) && !ended.contains(&end)
+            netns.is_some_and(|netns| self.netns(netns) == Netns::Lives)
+                && !self.is_ended(&attachment.container, &attachment.nic)
         };
         self.results.ours.iter().filter(lives).collect()
+    }
+
+    /// Whether the DEL of a sandbox's NIC came, also if it never came to its end.
+    pub fn is_ended(&self, container: &str, nic: &str) -> bool {
+        self.sandboxes.ended.has(container, nic)
     }
 
     /// Whether the runtime keeps a result of a pod, whatever became of its sandbox.

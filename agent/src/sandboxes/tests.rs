@@ -21,7 +21,13 @@ impl Host {
     }
 
     fn sandboxes(&self, memory: Memory) -> Sandboxes {
-        Sandboxes::new(&self.path("cni"), &self.path("netns"), AT_WORK, memory)
+        Sandboxes::new(
+            &self.path("cni"),
+            &self.path("netns"),
+            &self.path("ended"),
+            AT_WORK,
+            memory,
+        )
     }
 
     fn result(&self, folder: &str, container: &str, uid: &str, netns: &str) {

@@ -35,6 +35,7 @@ impl Host {
         Sandboxes::new(
             &self.0.path().join("cni"),
             &self.netns(),
+            &self.0.path().join("ended"),
             Duration::from_secs(240),
             Memory::All,
         )
