@@ -6,6 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use spiderpool_ipam::reclaim::Reason;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,6 +26,20 @@ struct Outcome {
     result: &'static str,
 }
 
+/// Why addresses were freed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Why {
+    reason: &'static str,
+}
+
+/// Addresses that the agent freed, recorded again or found lost without being asked.
+#[derive(Clone, Debug, Default)]
+struct Books {
+    freed: Family<Why, Counter>,
+    restored: Counter,
+    lost: Counter,
+}
+
 /// Requests of the plugin.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -32,6 +47,7 @@ pub struct Metrics {
     pub pools: PoolMetrics,
     adds: Requests,
     dels: Requests,
+    books: Books,
     no_pool: Counter,
     used_out: Counter,
 }
@@ -133,6 +149,26 @@ impl Requests {
 /// The result of a request that did not fail.
 const OK: &str = "ok";
 
+impl Books {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "spiderpool_ip_gc_counts",
+            "Addresses of pods of this node that were freed because nobody had them any more, by reason",
+            self.freed.clone(),
+        );
+        registry.register(
+            "spiderpool_ip_restored_counts",
+            "Addresses that sandboxes of this node use and that were put on record again",
+            self.restored.clone(),
+        );
+        registry.register(
+            "spiderpool_ip_lost_counts",
+            "Times that an address which a sandbox of this node uses was found to be another pod's",
+            self.lost.clone(),
+        );
+    }
+}
+
 impl Metrics {
     /// Registers the metrics. Once per process.
     pub fn register(metrics: &spiderpool_kit::metrics::Metrics) -> Self {
@@ -140,10 +176,15 @@ impl Metrics {
             pools: PoolMetrics::default(),
             adds: Requests::new(),
             dels: Requests::new(),
+            books: Books::default(),
             no_pool: Counter::default(),
             used_out: Counter::default(),
         };
+        for reason in Reason::ALL {
+            drop(own.books.freed.get_or_create(&Why { reason: reason.word() }));
+        }
         metrics.register(|registry| {
+            own.books.register(registry);
             own.adds.register(registry, "allocation", "ADD");
             own.dels.register(registry, "release", "DEL");
             registry.register(
@@ -168,6 +209,23 @@ impl Metrics {
             );
         });
         own
+    }
+
+    /// Counts addresses of pods of this node that were freed because nobody had them any more.
+    pub fn freed(&self, reason: Reason, addresses: usize) {
+        let addresses = u64::try_from(addresses).unwrap_or(u64::MAX);
+        let reason = reason.word();
+        self.books.freed.get_or_create(&Why { reason }).inc_by(addresses);
+    }
+
+    /// Counts an address that a sandbox uses and that was on record for nobody until now.
+    pub fn restored(&self) {
+        self.books.restored.inc();
+    }
+
+    /// Counts an address that a sandbox uses and that is somebody else's by now.
+    pub fn lost(&self) {
+        self.books.lost.inc();
     }
 
     /// Counts an ADD.
@@ -206,6 +264,8 @@ mod tests {
         metrics.added("no_available_pool", Duration::from_millis(750));
         metrics.added("api", Duration::from_millis(500));
         metrics.deleted(OK, Duration::from_millis(500));
+        metrics.freed(Reason::PodGone, 2);
+        metrics.lost();
         let request = axum::http::Request::get("/metrics").body(Body::empty()).unwrap();
         let answer = registry.router().oneshot(request).await.unwrap();
         let text = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
@@ -224,6 +284,10 @@ mod tests {
             "spiderpool_ipam_allocation_duration_seconds_count 3",
             "spiderpool_ipam_allocation_results_total{result=\"ok\"} 1",
             "spiderpool_ipam_release_counts_total 1",
+            "spiderpool_ip_gc_counts_total{reason=\"PodGone\"} 2",
+            "spiderpool_ip_gc_counts_total{reason=\"PodFinished\"} 0",
+            "spiderpool_ip_restored_counts_total 0",
+            "spiderpool_ip_lost_counts_total 1",
             "spiderpool_ipam_release_failure_counts_total 0",
             "spiderpool_ipam_release_latest_duration_seconds 0.5",
         ] {

@@ -262,6 +262,7 @@ async fn restore(
     let why = match context.pools.restore(pool, *ip, owner, deadline).await {
         Ok(Succession::Own { written }) => {
             if written {
+                context.metrics.restored();
                 tracing::warn!(pod = key, uid, nic, %ip, pool, "an address that a sandbox uses was on record for nobody, and is again");
             }
             return Ok(());
@@ -280,6 +281,7 @@ async fn restore(
         Err(error) => return Err(error.into()),
     };
     tracing::error!(pod = key, uid, nic, %ip, pool, why, "a pod lost its address");
+    context.metrics.lost();
     let Some(pod) = pod else { return Ok(()) };
     tell::lost(
         context,

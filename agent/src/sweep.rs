@@ -282,6 +282,7 @@ async fn free(
                 .pools
                 .release_some(pool, owner.clone(), Some(*ip), deadline)
                 .await?;
+            context.metrics.freed(reason, freed.len());
             tracing::warn!(
                 pod,
                 uid,
@@ -302,7 +303,8 @@ async fn free(
         }
         (Subject::Endpoint { .. }, Some(endpoint)) => {
             let items = endpoint.status.current.ips.iter();
-            let nics: Vec<String> = items.map(|item| item.interface.clone()).collect();
+            let nics: Vec<String> = items.clone().map(|item| item.interface.clone()).collect();
+            let addresses = items.flat_map(|item| item.addresses()).count();
             tracing::info!(
                 pod,
                 uid,
@@ -311,6 +313,7 @@ async fn free(
                 "freeing the addresses of a pod that has ended"
             );
             del::free(context, &pod, uid, &nics, Some(endpoint), deadline).await?;
+            context.metrics.freed(reason, addresses);
         }
         (Subject::Endpoint { .. }, None) => {}
     }

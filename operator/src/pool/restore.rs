@@ -59,6 +59,11 @@ impl Pauses {
         known.1.elapsed()
     }
 
+    /// How many pools pause.
+    fn count(&self) -> usize {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn forget(&self, pool: &str) {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).remove(pool);
     }
@@ -98,15 +103,18 @@ pub fn update(
     let name = pool.metadata.name.as_deref().unwrap_or_default();
     let Some(restoring) = status.restoring.clone() else {
         context.pauses.forget(name);
+        context.tally.set_restoring(context.pauses.count());
         return (None, None);
     };
     let nodes = context.caches.nodes.list();
     let ready = nodes.iter().filter(|node| node.seen() == Node::Ready);
     let ready: BTreeSet<String> = ready.filter_map(|node| node.metadata.name.clone()).collect();
+    let lasted = context.pauses.lasted(name, &restoring);
+    context.tally.set_restoring(context.pauses.count());
     let news = apply(
         status,
         &restoring,
-        &stand(&restoring, &ready, context.pauses.lasted(name, &restoring)),
+        &stand(&restoring, &ready, lasted),
         pool.metadata.generation,
         now,
     );
