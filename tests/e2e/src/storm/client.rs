@@ -123,7 +123,7 @@ impl Client {
             agent.sandboxes.begin(&add.container_id)?;
             match self.add(agent, &add).await? {
                 Ok(answer) => {
-                    let addresses = addresses(&answer)?;
+                    let addresses = addresses(&answer, &add.if_name)?;
                     ensure!(addresses.len() == 2, "an ADD was answered with {addresses:?}");
                     agent.sandboxes.attached(&add, &addresses)?;
                     return Ok(Some(Held {
@@ -332,7 +332,7 @@ impl Storm {
             .unwrap_or_else(PoisonError::into_inner)
             .push(took);
         self.ledger
-            .answered(&add.pod_uid, &add.container_id, &addresses(&response)?);
+            .answered(&add.pod_uid, &add.container_id, &addresses(&response, &add.if_name)?);
         Ok(Some(Ok(response)))
     }
 }
@@ -356,9 +356,11 @@ async fn has_died(pid: i32) -> bool {
     }
 }
 
-pub(crate) fn addresses(answer: &IpamAddResponse) -> Result<Vec<IpAddr>> {
+/// What a NIC was given. An answer tells of all NICs of the pod.
+pub(crate) fn addresses(answer: &IpamAddResponse, nic: &str) -> Result<Vec<IpAddr>> {
     let host = |text: &str| text.split('/').next().unwrap_or_default().parse();
-    let addresses = answer.ips.iter().map(|ip| host(&ip.address));
+    let own = answer.ips.iter().filter(|ip| ip.nic == nic);
+    let addresses = own.map(|ip| host(&ip.address));
     addresses.collect::<Result<_, _>>().context("an address of an answer")
 }
 

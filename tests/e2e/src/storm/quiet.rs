@@ -119,7 +119,7 @@ async fn first_add(
     let Some(answer) = storm.add_once(&agent, &add).await? else {
         bail!("the ADD of {name} was not answered by the agent of {}", agent.node);
     };
-    let answer = answer.and_then(|answer| addresses(&answer).map_err(|error| format!("{error:#}")));
+    let answer = answer.and_then(|answer| addresses(&answer, &add.if_name).map_err(|error| format!("{error:#}")));
     if let Ok(addresses) = &answer {
         agent.sandboxes.attached(&add, addresses)?;
     }

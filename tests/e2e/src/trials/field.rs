@@ -108,7 +108,7 @@ impl Guest {
             return Ok(Added::Refused(answer.reason()?));
         }
         let given: IpamAddResponse = serde_json::from_str(&answer.body).context("understanding an answer")?;
-        self.addresses = crate::storm::addresses(&given)?;
+        self.addresses = crate::storm::addresses(&given, &self.add.if_name)?;
         ledger.answered(&self.owner(), &self.add.container_id, &self.addresses);
         self.agent.sandboxes.attached(&self.add, &self.addresses)?;
         Ok(Added::Given(self.addresses.clone()))
