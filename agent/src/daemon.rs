@@ -117,6 +117,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         metrics.pools.clone(),
         config.quarantine_percent,
         &args.node_name,
+        vec![pods.rewinds(), own_endpoints.rewinds()],
     );
 
     let memory = sandboxes::memory(&args.journal_path).unwrap_or_else(|error| {

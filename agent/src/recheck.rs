@@ -12,9 +12,10 @@ use crate::endpoints;
 use crate::error::RequestError;
 use crate::pods::{self, PodState};
 use crate::pools::{JobError, Succession};
-use crate::sandboxes::Attachment;
+use crate::sandboxes::{Attachment, Look};
 use crate::sticky::{self, Identity};
 use crate::{sweep, tell};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use spiderpool_crds::records::PoolRecords;
@@ -30,6 +31,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// How long a starting agent may be busy with it before it serves requests. What is left then is done beside these.
 const AT_START: Duration = Duration::from_secs(30);
+
+/// Pods that are looked at at a time. What they need of one pool goes into one write.
+const AT_A_TIME: usize = 32;
 
 /// How long one pod may take.
 const BUDGET: Duration = Duration::from_secs(10);
@@ -60,26 +64,52 @@ pub async fn all(context: &Context) -> bool {
     endpoints && sandboxes
 }
 
+/// Checks the sandboxes of pods whose endpoints are gone, if they are there: the operator may have freed what they use while it could
+/// not reach this node.
+pub async fn ended(context: &Context, uids: &BTreeSet<String>) {
+    let is_there = context
+        .sandboxes
+        .look()
+        .await
+        .attachments()
+        .iter()
+        .any(|attachment| uids.contains(&attachment.uid));
+    if is_there {
+        sandboxes(context).await;
+    }
+}
+
 /// Checks the endpoints of this node with addresses of these pools.
 pub async fn pools(context: &Context, changed: &BTreeSet<String>) {
     let _ = pools_of(context, changed).await;
 }
 
 async fn pools_of(context: &Context, changed: &BTreeSet<String>) -> bool {
-    let mut done = true;
     let mut known = Known::default();
-    for endpoint in context.endpoints.list() {
-        let lost = endpoint.status.current.node == context.node && !known.lost(context, &endpoint, changed).is_empty();
-        if !lost {
-            continue;
-        }
-        if let Err(error) = of_endpoint(context, &endpoint).await {
+    let mut found = context.endpoints.list();
+    found.retain(|endpoint| {
+        endpoint.status.current.node == context.node && !known.lost(context, endpoint, changed).is_empty()
+    });
+    let mut looks = Vec::new();
+    for endpoint in found {
+        looks.push(async move {
             let (pod, uid) = (endpoint.name_any(), &endpoint.status.current.uid);
-            tracing::warn!(pod, uid, %error, "an address that a sandbox uses is not back on record yet");
-            done = false;
-        }
+            is_done(&pod, uid, &of_endpoint(context, &endpoint).await)
+        });
     }
-    done
+    all_done(looks).await
+}
+
+async fn all_done<F: Future<Output = bool>>(looks: Vec<F>) -> bool {
+    let looks = futures::stream::iter(looks).buffer_unordered(AT_A_TIME);
+    looks.fold(true, |all, done| async move { all && done }).await
+}
+
+fn is_done(pod: &str, uid: &str, outcome: &Result<(), RequestError>) -> bool {
+    if let Err(error) = outcome {
+        tracing::warn!(pod, uid, %error, "an address that a sandbox uses is not back on record yet");
+    }
+    outcome.is_ok()
 }
 
 /// Pools that were read.
@@ -189,7 +219,7 @@ async fn of_endpoint(context: &Context, seen: &SpiderEndpoint) -> Result<(), Req
 
 /// Checks the sandboxes that the runtime set up with addresses of ours, whether or not the API server knows of their pods: until the
 /// kubelet ends one whose pod is gone, it uses what it was given.
-async fn sandboxes(context: &Context) -> bool {
+pub async fn sandboxes(context: &Context) -> bool {
     let pools = context.pools.cache().list();
     let pools: Vec<(Arc<SpiderIPPool>, RangeSet)> = pools
         .into_iter()
@@ -197,7 +227,7 @@ async fn sandboxes(context: &Context) -> bool {
         .collect();
     let mut known = Known::default();
     let host = context.sandboxes.look().await;
-    let mut done = true;
+    let mut looks = Vec::new();
     for attachment in host.attachments() {
         for ip in &attachment.addresses {
             let bits = addr::to_bits(*ip).1;
@@ -213,25 +243,30 @@ async fn sandboxes(context: &Context) -> bool {
                 ip: *ip,
                 pool: pool.name_any(),
             };
-            if let Err(error) = of_sandbox(context, attachment, &lost).await {
+            let host = &host;
+            looks.push(async move {
                 let Attachment { pod, uid, .. } = attachment;
-                tracing::warn!(pod, uid, %ip, %error, "an address that a sandbox uses is not back on record yet");
-                done = false;
-            }
+                is_done(pod, uid, &of_sandbox(context, host, attachment, &lost).await)
+            });
         }
     }
-    done
+    all_done(looks).await
 }
 
 /// Looks again at a sandbox of whose addresses one is not on record, as far as the caches tell.
-async fn of_sandbox(context: &Context, attachment: &Attachment, lost: &Lost) -> Result<(), RequestError> {
+async fn of_sandbox(
+    context: &Context,
+    host: &Look<'_>,
+    attachment: &Attachment,
+    lost: &Lost,
+) -> Result<(), RequestError> {
     let Attachment {
         namespace, pod, uid, ..
     } = attachment;
     // Its DEL may have come.
     let _turn = context.turns.take(uid).await;
     let deadline = Instant::now() + BUDGET;
-    if !context.sandboxes.look().await.attachments().contains(&attachment) {
+    if !host.is_there(attachment) {
         return Ok(());
     }
     let found = match pods::live(context, namespace, pod, uid, deadline).await? {

@@ -7,7 +7,7 @@
 //! puts on record again what sandboxes of its node use, and adds its node. The operator ends it when all have done so, and where none runs, time does.
 
 use crate::context::Context;
-use crate::pools::Pause;
+use crate::pools::{Count, JobError, Pause};
 use crate::recheck;
 use kube::ResourceExt;
 use spiderpool_crds::SpiderIPPool;
@@ -31,8 +31,9 @@ pub async fn run(context: Arc<Context>) {
     let mut changes = context.pools.cache().subscribe();
     let mut rewound = context.pools.rewound();
     let mut pauses = Pauses::default();
+    let mut renewed = None;
     loop {
-        let busy = step(&context, &mut pauses).await;
+        let busy = step(&context, &mut pauses, &mut renewed).await;
         let news = async {
             loop {
                 tokio::select! {
@@ -58,14 +59,14 @@ pub async fn run(context: Arc<Context>) {
 type Pauses = HashMap<String, (String, Instant)>;
 
 /// Does what there is to do; says whether something is left.
-async fn step(context: &Context, pauses: &mut Pauses) -> bool {
+async fn step(context: &Context, pauses: &mut Pauses, renewed: &mut Option<Count>) -> bool {
     if context.synced().is_err() {
         return true;
     }
     if context.ready().is_ok() {
         context.pools.set_starting(false);
     }
-    if !begin(context).await {
+    if !begin(context, renewed).await {
         return true;
     }
     let restoring = restoring(context);
@@ -87,11 +88,29 @@ async fn step(context: &Context, pauses: &mut Pauses) -> bool {
     !restoring.is_empty() || context.ready().is_err()
 }
 
-/// Holds every pool up if the storage went back; says whether that is done.
-async fn begin(context: &Context) -> bool {
+/// Holds every pool up if the storage went back; says whether that is done. What was `renewed` for the same news stays.
+async fn begin(context: &Context, renewed: &mut Option<Count>) -> bool {
     let Some(rewound) = context.pools.suspended() else {
         return true;
     };
+    if *renewed != Some(rewound) && !renew(context).await {
+        return false;
+    }
+    *renewed = Some(rewound);
+    let pools = context.pools.cache().list();
+    let others = pools
+        .iter()
+        .filter(|pool| !pool.is_restoring() && !pool.is_terminating());
+    let names: Vec<String> = others.map(|pool| pool.name_any()).collect();
+    let begun = say(context, &names, Pause::Begin).await;
+    if begun {
+        context.pools.resume(rewound);
+    }
+    begun
+}
+
+/// Drops every resourceVersion that is known; says whether that is done.
+async fn renew(context: &Context) -> bool {
     tracing::error!(
         "the storage of the API server went back to an older state: nothing is given out until agents have told what their nodes use"
     );
@@ -107,16 +126,7 @@ async fn begin(context: &Context) -> bool {
         return false;
     }
     context.pools.distrust();
-    let pools = context.pools.cache().list();
-    let others = pools
-        .iter()
-        .filter(|pool| !pool.is_restoring() && !pool.is_terminating());
-    let names: Vec<String> = others.map(|pool| pool.name_any()).collect();
-    let begun = say(context, &names, Pause::Begin).await;
-    if begun {
-        context.pools.resume(rewound);
-    }
-    begun
+    true
 }
 
 /// Says something of pools; tells whether all of them took it.
@@ -128,6 +138,10 @@ async fn say(context: &Context, pools: &[String], said: Pause) -> bool {
         match answer {
             Ok(true) => tracing::warn!(pool, ?said, "a pause after a restore of the API server's storage"),
             Ok(false) => {}
+            // It gives out nothing, and must not hold up all others.
+            Err(error @ (JobError::Rejected { .. } | JobError::Refused { .. })) => {
+                tracing::warn!(pool, ?said, %error, "a pool that cannot be used does not pause after a restore");
+            }
             Err(error) => {
                 tracing::warn!(pool, ?said, %error, "not said of a pause after a restore, trying again");
                 done = false;

@@ -15,12 +15,12 @@ pub use results::Attachment;
 use results::Results;
 use rustix::fs::statfs;
 use spiderpool_ipam::reclaim::Sandboxes as Word;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// What the file system of namespaces is called by the kernel.
@@ -43,10 +43,14 @@ pub struct Sandboxes {
     at_work: Duration,
     /// From when on no ADD can be at work that this process does not know.
     known_from: Instant,
+    /// When the machine was started, if that is known.
+    booted: Option<SystemTime>,
+    /// Results that cannot be read, and of which that was said.
+    told: Mutex<HashSet<PathBuf>>,
 }
 
 /// An ADD that was served.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Added {
     container: String,
     netns: String,
@@ -85,6 +89,8 @@ impl Sandboxes {
                 Memory::Own => now + at_work,
             },
             at_work,
+            booted: booted(),
+            told: Mutex::default(),
         }
     }
 
@@ -95,7 +101,7 @@ impl Sandboxes {
 
     /// Notes that an ADD of a sandbox is served.
     pub fn added(&self, uid: &str, container: &str, netns: &str) {
-        self.ended.retain(|of| of != container);
+        self.ended.retain(|of, _| of != container);
         let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
         let of_pod = added.entry(uid.to_owned()).or_default();
         of_pod.retain(|known| known.container != container || known.netns != netns);
@@ -112,27 +118,101 @@ impl Sandboxes {
         self.ended.add(container, nic);
     }
 
-    /// Forgets the sandboxes of pods that nothing is on record for.
+    /// Forgets the sandboxes of pods that nothing is on record for, and those of the others that count for nothing any more: while the
+    /// ADD of a pod keeps failing, the runtime tries each time with a new one.
     pub fn forget(&self, is_known: impl Fn(&str) -> bool) {
-        let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        added.retain(|uid, of_pod| is_known(uid) || of_pod.iter().any(|add| now < add.at + self.at_work));
+        let is_at_work = |add: &Added| now < add.at + self.at_work;
+        let old: Vec<Added> = {
+            let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
+            added.retain(|uid, of_pod| is_known(uid) || of_pod.iter().any(is_at_work));
+            let all = added.values().flatten();
+            all.filter(|add| !is_at_work(add)).cloned().collect()
+        };
+        // Nobody waits while the file system is asked.
+        let has_names = self.netns.is_dir();
+        let dead: Vec<Added> = old
+            .into_iter()
+            .filter(|add| self.netns(&add.netns, has_names) != Netns::Lives)
+            .collect();
+        if dead.is_empty() {
+            return;
+        }
+        let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
+        added.retain(|_, of_pod| {
+            of_pod.retain(|add| !dead.contains(add));
+            !of_pod.is_empty()
+        });
     }
 
     /// Looks at what there is now.
     pub async fn look(&self) -> Look<'_> {
-        let folders = self.folders.clone();
-        let read = tokio::task::spawn_blocking(move || Results::of_node(&folders));
+        let (folders, booted) = (self.folders.clone(), self.booted);
+        let read = tokio::task::spawn_blocking(move || Results::of_node(&folders, booted));
         let results = read.await.unwrap_or_else(|error| Results::unknown(error.to_string()));
         if let Some(problem) = &results.problem {
             tracing::debug!(%problem, "results of the container runtime are not known");
-        } else {
-            self.ended.retain(|container| results.names(container));
         }
+        self.tell_unread(&results);
+        self.prune_notes(&results);
         Look {
             sandboxes: self,
             results,
             has_names: self.netns.is_dir(),
+        }
+    }
+
+    /// Forgets the DELs of sandboxes that have no result any more. Where that is not known, time tells, or the notes would grow for
+    /// ever on a node whose runtime keeps its results somewhere else.
+    fn prune_notes(&self, results: &Results) {
+        let now = Instant::now();
+        self.ended.retain(|container, mattered| {
+            let is_named = results.names(container);
+            if is_named {
+                *mattered = now;
+            }
+            is_named || (results.problem.is_some() && now < *mattered + self.at_work)
+        });
+    }
+
+    /// Says of each result that cannot be read, once, that this is so.
+    fn tell_unread(&self, results: &Results) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|file| results.unread.contains(file) || results.outlived.contains(file));
+        for file in &results.unread {
+            if told.insert(file.clone()) {
+                tracing::warn!(
+                    file = %file.display(),
+                    "cannot read a result of the container runtime; addresses that may be in use by its sandbox are kept"
+                );
+            }
+        }
+        for file in &results.outlived {
+            if told.insert(file.clone()) {
+                tracing::warn!(
+                    file = %file.display(),
+                    "cannot read a result of the container runtime; it is older than this boot of the machine and is ignored"
+                );
+            }
+        }
+    }
+
+    /// Whether there is a namespace. One that has no name here may be anywhere.
+    fn netns(&self, path: &str, has_names: bool) -> Netns {
+        let path = Path::new(path);
+        let root = &self.netns;
+        let is_named = path
+            .parent()
+            .is_some_and(|folder| NAMED_IN.iter().any(|named| Path::new(named) == folder) || folder == root);
+        let Some(name) = path.file_name().filter(|_| is_named && has_names) else {
+            return Netns::Unsaid;
+        };
+        match statfs(root.join(name)) {
+            Ok(found) if u64::try_from(found.f_type).is_ok_and(|kind| kind == NSFS) => Netns::Lives,
+            // A name without a namespace is what somebody is about to set up, or has not cleaned up.
+            Ok(_) => Netns::Unsaid,
+            Err(rustix::io::Errno::NOENT) => Netns::Gone,
+            Err(_) => Netns::Unsaid,
         }
     }
 }
@@ -162,12 +242,15 @@ impl From<Word> for Said {
 impl Look<'_> {
     /// The attachments with addresses of ours whose sandbox is there, and that nobody has begun to take down.
     pub fn attachments(&self) -> Vec<&Attachment> {
-        let lives = |attachment: &&Attachment| {
-            let netns = attachment.netns.as_deref();
-            netns.is_some_and(|netns| self.netns(netns) == Netns::Lives)
-                && !self.is_ended(&attachment.container, &attachment.nic)
-        };
-        self.results.ours.iter().filter(lives).collect()
+        let all = self.results.ours.iter();
+        all.filter(|attachment| self.is_there(attachment)).collect()
+    }
+
+    /// Whether an attachment is there at this moment.
+    pub fn is_there(&self, attachment: &Attachment) -> bool {
+        let netns = attachment.netns.as_deref();
+        netns.is_some_and(|netns| self.netns(netns) == Netns::Lives)
+            && !self.is_ended(&attachment.container, &attachment.nic)
     }
 
     /// Whether the DEL of a sandbox's NIC came, also if it never came to its end.
@@ -213,24 +296,19 @@ impl Look<'_> {
         }
     }
 
-    /// Whether there is a namespace. One that has no name here may be anywhere.
     fn netns(&self, path: &str) -> Netns {
-        let path = Path::new(path);
-        let root = &self.sandboxes.netns;
-        let is_named = path
-            .parent()
-            .is_some_and(|folder| NAMED_IN.iter().any(|named| Path::new(named) == folder) || folder == root);
-        let Some(name) = path.file_name().filter(|_| is_named && self.has_names) else {
-            return Netns::Unsaid;
-        };
-        match statfs(root.join(name)) {
-            Ok(found) if u64::try_from(found.f_type).is_ok_and(|kind| kind == NSFS) => Netns::Lives,
-            // A name without a namespace is what somebody is about to set up, or has not cleaned up.
-            Ok(_) => Netns::Unsaid,
-            Err(rustix::io::Errno::NOENT) => Netns::Gone,
-            Err(_) => Netns::Unsaid,
-        }
+        self.sandboxes.netns(path, self.has_names)
     }
+}
+
+/// When the machine was started, by the clock that files are written by.
+fn booted() -> Option<SystemTime> {
+    booted_by(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+fn booted_by(stat: &str) -> Option<SystemTime> {
+    let seconds = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.trim().parse().ok()?))
 }
 
 /// Finds out whether this is the first agent since the machine started, and notes that it ran. `folder` is on a disk.

@@ -27,7 +27,9 @@ use candidates::{Candidate, Print, Subject};
 use futures::StreamExt;
 use look::{Case, Found};
 use rustix::fs::inotify::WatchFlags;
+use spiderpool_crds::SpiderEndpoint;
 use spiderpool_ipam::reclaim::{Decision, Keep, Reason, decide};
+use spiderpool_kit::cache::Change;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -71,7 +73,7 @@ pub async fn run(context: Arc<Context>) {
                     None => return,
                 },
                 change = own.next() => match change {
-                    Some(_) => break,
+                    Some(change) => break sweep.note_end(&change),
                     None => return,
                 },
                 () = host.changed() => break sweep.host_changed(),
@@ -79,6 +81,7 @@ pub async fn run(context: Arc<Context>) {
                     host = Host::watch(&context);
                     sweep.books.everything(&context);
                     forget(&context, &sweep.books);
+                    sweep.ended = None;
                     break sweep.host_changed();
                 }
                 () = sleep_until(next) => break,
@@ -102,6 +105,8 @@ fn forget(context: &Context, books: &Books) {
 pub struct Sweep {
     known: BTreeMap<Subject, Known>,
     books: Books,
+    /// UIDs of pods whose endpoints are gone since the last pass; none if any may be.
+    ended: Option<BTreeSet<String>>,
 }
 
 /// What is known of a subject.
@@ -146,6 +151,11 @@ impl Sweep {
         if let Some(changed) = self.books.read(context) {
             recheck::pools(context, &changed).await;
         }
+        match self.ended.replace(BTreeSet::new()) {
+            Some(ended) if ended.is_empty() => {}
+            Some(ended) => recheck::ended(context, &ended).await,
+            None => drop(recheck::sandboxes(context).await),
+        }
         let found = candidates::all(context, &self.books);
         self.known.retain(|subject, _| found.contains_key(subject));
         let due = self.due(context, found).await;
@@ -162,6 +172,17 @@ impl Sweep {
         }
         let next = self.known.values().map(|known| known.at).chain(self.books.read_at());
         next.min().unwrap_or_else(|| Instant::now() + LONGEST)
+    }
+
+    /// An endpoint of this node changed.
+    fn note_end(&mut self, change: &Change<SpiderEndpoint>) {
+        match (change, &mut self.ended) {
+            (Change::Deleted(endpoint), Some(ended)) => {
+                ended.insert(endpoint.status.current.uid.clone());
+            }
+            (Change::Resynced, ended) => *ended = None,
+            _ => {}
+        }
     }
 
     /// Something went on this host.

@@ -27,6 +27,13 @@ pub fn label_value(name: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{head}-{}", digits.get(..DIGITS).unwrap_or_default()))
 }
 
+/// The label value of a node on its endpoints. Names that do not fit are cut and have no digest, as stored endpoints have it; the
+/// endpoint itself names the node in full.
+pub fn node_label(node: &str) -> String {
+    let cut: String = node.chars().take(VALUE_MAX).collect();
+    cut.trim_end_matches(['.', '-', '_']).to_owned()
+}
+
 /// The name that a label's value stands for: the first of those said elsewhere that has this value, else the value.
 pub(crate) fn whole<'a>(value: &'a str, said: impl IntoIterator<Item = &'a str>) -> &'a str {
     said.into_iter()
@@ -54,6 +61,15 @@ mod tests {
         assert!(value.starts_with(&format!("{}-", "a".repeat(50))), "{value}");
         assert_eq!(value.len(), 61);
         assert_ne!(label_value(&format!("{name}c")), value);
+    }
+
+    #[test]
+    fn long_names_of_nodes_are_cut_without_a_digest() {
+        assert_eq!(node_label("n1.example"), "n1.example");
+        let name = format!("{}.-{}", "n".repeat(60), "b".repeat(60));
+        assert_eq!(node_label(&name), format!("{}.-b", "n".repeat(60)));
+        let name = format!("{}.-{}", "n".repeat(61), "b".repeat(60));
+        assert_eq!(node_label(&name), "n".repeat(61));
     }
 
     #[test]

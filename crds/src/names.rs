@@ -1,6 +1,6 @@
 //! Names that users, other programs and stored objects rely on. None of them may change.
 
-pub use crate::label::label_value;
+pub use crate::label::{label_value, node_label};
 
 /// API group of all kinds.
 pub const GROUP: &str = "spiderpool.spidernet.io";
@@ -70,6 +70,10 @@ pub const LABEL_INTERFACE: &str = "ipam.spidernet.io/interface";
 pub const LABEL_IP_VERSION: &str = "ipam.spidernet.io/ip-version";
 /// Label on automatic pools: `true` or `false`.
 pub const LABEL_RECLAIM: &str = "ipam.spidernet.io/ippool-reclaim";
+
+/// Label on endpoints: the node as label value, so that an agent need not watch the endpoints of all nodes. Ours; the peer writes
+/// none, and the operator adds it.
+pub const LABEL_NODE: &str = "ipam.spidernet.io/node";
 
 /// Key in a pool's podAffinity: API group of the application, empty for the core group.
 pub const AFFINITY_APP_GROUP: &str = "ipam.spidernet.io/app-api-group";

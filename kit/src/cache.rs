@@ -215,11 +215,16 @@ impl<K: Held> Cache<K> {
     /// Lists everything anew and replaces what is stored by that, whatever its revisions, for who has found out that the storage
     /// was restored. Waits for that.
     pub async fn renew(&self, deadline: Instant) -> Result<(), WaitError> {
+        let mut begun = false;
         self.change(|store| {
+            begun = store.is_distrusted();
             store.distrust();
             Vec::new()
         });
-        self.inner.renewal.notify_one();
+        // One that is under way already would begin again, and one that takes longer than the deadline would never end.
+        if !begun {
+            self.inner.renewal.notify_one();
+        }
         self.wait(deadline, |store| (!store.is_distrusted()).then_some(()))
             .await
     }

@@ -15,8 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Json, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Json, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -25,9 +24,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use spiderpool_ipam::Owner;
 use spiderpool_ipam::check::{Fault, Repair};
-use spiderpool_kit::serve::{self, Server};
+use spiderpool_kit::serve::{self, Limits, Server};
 use spiderpool_kit::shutdown::Process;
 use spiderpool_kit::tls::{Certificates, POLL};
+use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::reclaim::audit::{self, Repaired, Report};
@@ -36,6 +36,14 @@ pub use auth::{AUDIENCE, Denied};
 
 /// How long a request may take. A client that waits for longer asks too much at once.
 const BUDGET: Duration = Duration::from_secs(120);
+/// What a repair leaves of that, for its answer to be written.
+const SPARE: Duration = Duration::from_secs(2);
+/// How long the body of a request may take. The repair is to have the rest.
+const BODY: Duration = Duration::from_secs(20);
+/// Length of the longest body: some times that of a report with as many findings as there may be.
+const MOST_BYTES: usize = 4 << 20;
+/// Open connections. Administrators are few, and each connection may make this program ask the API server.
+const CONNECTIONS: usize = 32;
 /// When somebody who came to the wrong replica, or too early, should come again.
 const AGAIN: &str = "5";
 
@@ -68,7 +76,12 @@ pub async fn start(
     let listener = serve::bind(port).await;
     let listener =
         listener.with_context(|| format!("failed to listen on port {port}; is another program using it?"))?;
-    let (server, stop) = (Server::new(router(context.clone())).tls(config), process.token());
+    let limits = Limits {
+        connections: CONNECTIONS,
+        ..Limits::default()
+    };
+    let server = Server::new(router(context.clone())).limits(limits).tls(config);
+    let stop = process.token();
     process.spawn_infallible("API", async move {
         if stop.run_until_cancelled(filled).await.is_some() {
             server.run(listener, stop).await;
@@ -84,50 +97,64 @@ pub fn router(context: Arc<Context>) -> axum::Router {
     axum::Router::new()
         .route("/v1/ipam/check", get(check))
         .route("/v1/ipam/repair", post(repair))
+        .route_layer(DefaultBodyLimit::max(MOST_BYTES))
         .with_state(context)
 }
 
 async fn check(State(context): State<Arc<Context>>, headers: HeaderMap) -> Response {
-    answer(&context, &headers, Right::Check, async |_| {
-        let report = audit::take(&context).await;
+    answer(&context, &headers, Right::Check, async |user, _| {
+        let report = audit::take(&context, &user).await;
         Json(told(&report)).into_response()
     })
     .await
 }
 
-async fn repair(
-    State(context): State<Arc<Context>>,
-    headers: HeaderMap,
-    order: Result<Json<Order>, JsonRejection>,
-) -> Response {
-    answer(&context, &headers, Right::Repair, async |user| {
-        let Json(order) = match order {
+async fn repair(State(context): State<Arc<Context>>, headers: HeaderMap, request: Request) -> Response {
+    answer(&context, &headers, Right::Repair, async |user, until| {
+        let order = match order(request).await {
             Ok(order) => order,
-            Err(error) => return problem(error.status(), &format!("send a report as it was given: {error}")),
+            Err(problem) => return problem,
         };
         let Some(report) = context.audits.find(&order.id) else {
             let text = format!(
-                "this controller made no report {} within the last hour; ask for a new one",
+                "this controller made no report {} within the last hour, or too many since; ask for a new one",
                 order.id
             );
             return problem(StatusCode::CONFLICT, &text);
         };
         let ids: BTreeSet<String> = order.findings.into_iter().map(|finding| finding.id).collect();
         tracing::warn!(user, report = report.id, findings = ids.len(), "repair asked for");
-        let results = audit::repair(&context, &report, &ids).await;
+        let results = audit::repair(&context, &report, &ids, until).await;
         let results: Vec<Mended> = results.into_iter().map(Mended::from).collect();
         Json(json!({"report": report.id, "results": results})).into_response()
     })
     .await
 }
 
-/// Asks who that is and what they may, whether this replica leads, and does the work within its time.
+/// Reads the body. Not before it is known that the sender may send one: whoever reaches the port could have memory taken for it.
+async fn order(request: Request) -> Result<Order, Response> {
+    match tokio::time::timeout(BODY, Json::from_request(request, &())).await {
+        Ok(Ok(Json(order))) => Ok(order),
+        Ok(Err(error)) => {
+            let text = format!("send a report as it was given: {error}");
+            Err(problem(error.status(), &text))
+        }
+        Err(_) => {
+            let text = format!("the report did not come within {BODY:?}");
+            Err(problem(StatusCode::REQUEST_TIMEOUT, &text))
+        }
+    }
+}
+
+/// Asks who that is and what they may, whether this replica leads, and does the work within its time. The work is told who asks,
+/// and when it has to be done.
 async fn answer(
     context: &Context,
     headers: &HeaderMap,
     right: Right,
-    work: impl AsyncFnOnce(String) -> Response,
+    work: impl AsyncFnOnce(String, Instant) -> Response,
 ) -> Response {
+    let until = Instant::now() + BUDGET;
     let bounded = async {
         let user = match auth::allowed(&context.client, headers, right).await {
             Ok(user) => user,
@@ -138,9 +165,9 @@ async fn answer(
             let answer = problem(StatusCode::SERVICE_UNAVAILABLE, text);
             return ([(header::RETRY_AFTER, AGAIN)], answer).into_response();
         }
-        work(user).await
+        work(user, until - SPARE).await
     };
-    let bounded = tokio::time::timeout(BUDGET, bounded).await;
+    let bounded = tokio::time::timeout_at(until, bounded).await;
     bounded.unwrap_or_else(|_| problem(StatusCode::GATEWAY_TIMEOUT, "the API server took too long; try again"))
 }
 

@@ -237,7 +237,10 @@ fn work(process: &Process, (subnets, pools): (usize, usize), context: &Arc<Conte
         let handle = move |name: String| {
             let context = shared.clone();
             async move {
-                match (context.leadership.is_leader(), context.pauses.left()) {
+                match (
+                    context.leadership.is_leader(),
+                    context.pauses.left(&context.caches.pools),
+                ) {
                     (true, Some(left)) => Outcome::After(left),
                     (true, None) => Box::pin(subnet::reconcile(&context, &name)).await,
                     (false, _) => Outcome::Done,

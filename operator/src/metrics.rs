@@ -164,6 +164,9 @@ impl Collector for Seen {
         let out = &mut encoder;
         one(out, "spiderpool_total_subnet_counts", "Subnets", subnets.len())?;
         one(out, "spiderpool_total_ippool_counts", "Pools", pools.len())?;
+        let help = "Pools that give out nothing until agents have told what their nodes use, after a restore of the API server's storage";
+        let restoring = pools.iter().filter(|pool| pool.is_restoring()).count();
+        one(out, "spiderpool_restoring_ippools", help, restoring)?;
 
         let mut pools_of: HashMap<&str, i64> = HashMap::new();
         for pool in &pools {
@@ -298,7 +301,10 @@ mod tests {
         let subnet = object("SpiderSubnet", "rack7", 30, 12);
         seen.subnets.learn(serde_json::from_value(subnet).unwrap());
         for (name, allocated) in [("a", 2), ("b", 0)] {
-            let pool = object("SpiderIPPool", name, 6, allocated);
+            let mut pool = object("SpiderIPPool", name, 6, allocated);
+            if name == "b" {
+                pool["status"]["restoring"] = json!({"since": "2026-01-01T00:00:00Z"});
+            }
             seen.pools.learn(serde_json::from_value(pool).unwrap());
         }
         seen
@@ -323,6 +329,7 @@ mod tests {
             "# TYPE spiderpool_debug_ippool_available_ip_counts gauge",
             "spiderpool_total_subnet_counts 1",
             "spiderpool_total_ippool_counts 2",
+            "spiderpool_restoring_ippools 1",
             r#"spiderpool_debug_subnet_ippool_counts{SpiderSubnet="rack7"} 2"#,
             r#"spiderpool_debug_subnet_total_ip_counts{SpiderSubnet="rack7"} 30"#,
             r#"spiderpool_debug_subnet_available_ip_counts{SpiderSubnet="rack7"} 18"#,

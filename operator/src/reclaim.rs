@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use spiderpool_ipam::reclaim::{Decision, IN_FLIGHT, Keep, Leave, Reason, decide, leave};
+use spiderpool_ipam::reclaim::{Decision, IN_FLIGHT, Keep, Leave, Node, Reason, decide, leave};
 use spiderpool_kit::cache::Key;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
@@ -182,7 +182,8 @@ fn glance(context: &Context, case: &Case, found: &Found) -> Glance {
             // How long a pod has been gone is counted from a live look.
             Decision::Keep(Keep::Identity) if !found.contains_key(&subject) => return Glance::Live,
             Decision::Keep(_) => {}
-            Decision::Suspect { again } if again > IN_FLIGHT + policy.delay => {
+            // The time since a Node is gone is counted from a live look, too.
+            Decision::Suspect { again } if again > IN_FLIGHT + policy.delay && facts.node != Node::Gone => {
                 later = Some(later.map_or(again, |sooner| sooner.min(again)));
             }
             Decision::Suspect { .. } | Decision::Free(_) => return Glance::Live,
@@ -206,8 +207,12 @@ async fn stare(context: &Context, case: &Case, found: &Found, begun: Instant) ->
         if decision == Decision::Keep(Keep::Lives) {
             continue;
         }
-        verdict.found.insert(subject.clone(), since.unwrap_or(now));
-        if case.is_leaving(context, &subject) && !matches!(decision, Decision::Free(_)) {
+        let leaving = case.is_leaving(context, &subject);
+        // Whoever is kept for another reason was seen with its node, or by it, and the count begins anew.
+        if leaving || !matches!(decision, Decision::Keep(keep) if keep != Keep::Identity) {
+            verdict.found.insert(subject.clone(), since.unwrap_or(now));
+        }
+        if leaving && !matches!(decision, Decision::Free(_)) {
             match leave(&facts, waited) {
                 Leave::Stays => {}
                 Leave::Later(left) => verdict.again_at(now + left),

@@ -8,6 +8,7 @@ mod takeover;
 pub use grant::Grant;
 pub use item::{addresses, answer, item, of_attachment};
 pub use routes::unreached;
+pub use spiderpool_crds::names::{LABEL_NODE, node_label};
 
 use crate::cancel::Caller;
 use crate::context::Context;
@@ -25,18 +26,6 @@ use spiderpool_crds::pod::runtime_uid;
 use spiderpool_crds::{NicDetail, SpiderEndpoint, names};
 use takeover::Takeover;
 use tokio::time::Instant;
-
-/// Label with the node of an endpoint, so that an agent need not watch the endpoints of all nodes.
-pub const LABEL_NODE: &str = "ipam.spidernet.io/node";
-
-/// Longest label value.
-const LABEL_MAX: usize = 63;
-
-/// The label value of a node name. Names that do not fit are cut; the endpoint itself names the node in full.
-pub fn node_label(node: &str) -> String {
-    let cut: String = node.chars().take(LABEL_MAX).collect();
-    cut.trim_end_matches(['.', '-', '_']).to_owned()
-}
 
 /// Reads an endpoint live.
 pub async fn read(

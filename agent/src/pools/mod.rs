@@ -32,7 +32,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 /// Jobs that may wait for one pool's writer. More are told to wait by the channel itself, until their deadline.
@@ -55,7 +55,8 @@ pub struct PoolStore {
 
 impl PoolStore {
     /// A store over two watch caches. `client` must not retry by itself: the writer does. Of a hundred addresses of a pool at most
-    /// `quarantine_percent` are in quarantine at once. What is claimed is on record for pods of `node`.
+    /// `quarantine_percent` are in quarantine at once. What is claimed is on record for pods of `node`. `rewinds` are what other
+    /// caches tell of a storage that went back.
     pub fn new(
         cache: Cache<SpiderIPPool>,
         reserved: Cache<SpiderReservedIP>,
@@ -63,9 +64,11 @@ impl PoolStore {
         metrics: PoolMetrics,
         quarantine_percent: u8,
         node: &str,
+        mut rewinds: Vec<watch::Receiver<u64>>,
     ) -> Arc<Self> {
+        rewinds.extend([cache.rewinds(), reserved.rewinds()]);
         Arc::new(Self {
-            rewinds: Rewinds::of(&cache),
+            rewinds: Rewinds::of(rewinds),
             cache,
             reserved,
             api: Api::all(client),

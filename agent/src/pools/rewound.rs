@@ -1,7 +1,6 @@
 //! Whether the storage of the API server went back to an older state, and whether that was dealt with.
 
 use spiderpool_crds::SpiderIPPool;
-use spiderpool_kit::cache::Cache;
 use spiderpool_kit::store::revision;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::watch;
@@ -15,15 +14,17 @@ pub struct Count {
 
 /// What was noticed and what was dealt with. Until both are the same, nothing is given out.
 pub(super) struct Rewinds {
-    lists: watch::Receiver<u64>,
+    /// What each kind's cache noticed. A restored storage need not show in pools: those of which none was written since the
+    /// snapshot are as they were.
+    lists: Vec<watch::Receiver<u64>>,
     reads: watch::Sender<u64>,
     done: Mutex<Count>,
 }
 
 impl Rewinds {
-    pub(super) fn of(cache: &Cache<SpiderIPPool>) -> Self {
+    pub(super) fn of(lists: Vec<watch::Receiver<u64>>) -> Self {
         Self {
-            lists: cache.rewinds(),
+            lists,
             reads: watch::Sender::new(0),
             done: Mutex::default(),
         }
@@ -37,7 +38,10 @@ impl Rewinds {
     /// What was noticed and not dealt with yet.
     pub(super) fn open(&self) -> Option<Count> {
         let noticed = Count {
-            lists: *self.lists.borrow(),
+            lists: self
+                .lists
+                .iter()
+                .fold(0, |all, lists| all.wrapping_add(*lists.borrow())),
             reads: *self.reads.borrow(),
         };
         let done = *self.done.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,15 +63,16 @@ impl Rewinds {
 
 /// Tells when the storage was found to have gone back.
 pub struct Rewound {
-    lists: watch::Receiver<u64>,
+    lists: Vec<watch::Receiver<u64>>,
     reads: watch::Receiver<u64>,
 }
 
 impl Rewound {
     /// Waits for the next time; for ever where nothing can be told any more.
     pub async fn changed(&mut self) {
+        let lists = self.lists.iter_mut().map(|lists| Box::pin(lists.changed()));
         let ended = tokio::select! {
-            lists = self.lists.changed() => lists.is_err(),
+            (told, ..) = futures::future::select_all(lists) => told.is_err(),
             reads = self.reads.changed() => reads.is_err(),
         };
         if ended {

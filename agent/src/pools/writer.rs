@@ -289,6 +289,8 @@ fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome>
                 let outcome = state.restore(*ip, owner);
                 if unknown && store.is_starting() && outcome == (Succession::Own { written: true }) {
                     state.pause(Pause::Begin, &store.node);
+                    // Other pools may lack what nodes use whose agents do not run yet.
+                    store.rewinds.noticed();
                 }
                 Some(Outcome::Succeed(outcome))
             }

@@ -4,11 +4,12 @@
 //! whose address nobody has on record, and that looks as if the storage of the API server had lost it (`crate::restore`). So each
 //! DEL leaves an empty file first. It need not outlive a crash of the machine, which ends all sandboxes.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use tokio::time::Instant;
 
 /// Between the name of the sandbox and that of the NIC. Neither CNI nor the kernel allows it in theirs.
 const SEPARATOR: char = ':';
@@ -18,10 +19,11 @@ const NAME_MAX: usize = 255;
 
 type Ended = (String, String);
 
-/// The notes, by sandbox and NIC.
+/// The notes, by sandbox and NIC, each with the time when it last was known to matter: when it was made or read, or found to be of a
+/// sandbox that has a result.
 pub(super) struct Notes {
     folder: PathBuf,
-    ended: Mutex<HashSet<Ended>>,
+    ended: Mutex<HashMap<Ended, Instant>>,
 }
 
 impl Notes {
@@ -29,24 +31,25 @@ impl Notes {
     pub(super) fn read(folder: &Path) -> Self {
         let ended = noted(folder).unwrap_or_else(|error| {
             tracing::warn!(folder = %folder.display(), %error, "which DELs another agent began is not known");
-            HashSet::new()
+            Vec::new()
         });
+        let now = Instant::now();
         Self {
             folder: folder.to_owned(),
-            ended: Mutex::new(ended),
+            ended: Mutex::new(ended.into_iter().map(|note| (note, now)).collect()),
         }
     }
 
     pub(super) fn has(&self, container: &str, nic: &str) -> bool {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.contains(&(container.to_owned(), nic.to_owned()))
+        ended.contains_key(&(container.to_owned(), nic.to_owned()))
     }
 
     pub(super) fn add(&self, container: &str, nic: &str) {
         let note = (container.to_owned(), nic.to_owned());
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(name) = name(&note)
-            && ended.insert(note)
+            && ended.insert(note, Instant::now()).is_none()
             && let Err(error) = File::create(self.folder.join(name))
         {
             // It matters only if this process dies before the DEL is done, and then a pool pauses for some seconds.
@@ -54,11 +57,12 @@ impl Notes {
         }
     }
 
-    /// Forgets what is noted of other sandboxes than these.
-    pub(super) fn retain(&self, stays: impl Fn(&str) -> bool) {
+    /// Forgets what is noted of other sandboxes than these. It is told when a note last was known to matter, and may say that it does
+    /// now.
+    pub(super) fn retain(&self, mut stays: impl FnMut(&str, &mut Instant) -> bool) {
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.retain(|note| {
-            let stays = stays(&note.0);
+        ended.retain(|note, mattered| {
+            let stays = stays(&note.0, mattered);
             if !stays && let Some(name) = name(note) {
                 // One that stays is read again by the next agent, which forgets it in the same way.
                 let _ = fs::remove_file(self.folder.join(name));
@@ -75,13 +79,13 @@ fn name((container, nic): &Ended) -> Option<String> {
     (is_allowed(container) && is_allowed(nic) && name.len() <= NAME_MAX).then_some(name)
 }
 
-fn noted(folder: &Path) -> io::Result<HashSet<Ended>> {
+fn noted(folder: &Path) -> io::Result<Vec<Ended>> {
     fs::create_dir_all(folder)?;
-    let mut ended = HashSet::new();
+    let mut ended = Vec::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
         if let Some((container, nic)) = name.to_str().and_then(|name| name.split_once(SEPARATOR)) {
-            ended.insert((container.to_owned(), nic.to_owned()));
+            ended.push((container.to_owned(), nic.to_owned()));
         }
     }
     Ok(ended)
@@ -99,11 +103,11 @@ mod tests {
         notes.add("c1", "eth0");
         notes.add("c1", "net1");
         notes.add("c2", "eth0.5");
-        notes.retain(|container| container != "c2");
+        notes.retain(|container, _| container != "c2");
         let next = Notes::read(&path);
         assert!(next.has("c1", "eth0") && next.has("c1", "net1"));
         assert!(!next.has("c2", "eth0.5") && !next.has("c1", "net2"));
-        next.retain(|_| false);
+        next.retain(|_, _| false);
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
     }
 

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// What the runtime calls the pod's UID, namespace and name.
 const POD_UID: &str = "K8S_POD_UID";
@@ -36,8 +37,10 @@ pub(super) struct Results {
     by_uid: HashMap<String, Vec<Option<String>>>,
     /// Those whose addresses were given by our plugin.
     pub(super) ours: Vec<Attachment>,
-    /// Names of files that could not be read: one that is being written, or that a crash cut short.
-    unread: Vec<String>,
+    /// Files that could not be read and may be about a sandbox: one that is being written, or another program's.
+    pub(super) unread: Vec<PathBuf>,
+    /// Files that could not be read and are older than this boot of the machine, which no sandbox outlives.
+    pub(super) outlived: Vec<PathBuf>,
     /// Why a folder could not be read.
     pub(super) problem: Option<String>,
 }
@@ -81,12 +84,12 @@ struct Cached {
 }
 
 impl Results {
-    /// Reads the folders of the runtime and of Multus.
-    pub(super) fn of_node([runtime, multus]: &[PathBuf; 2]) -> Self {
+    /// Reads the folders of the runtime and of Multus, on a machine that was started at the time `booted`, if that is known.
+    pub(super) fn of_node([runtime, multus]: &[PathBuf; 2], booted: Option<SystemTime>) -> Self {
         let mut results = Self::default();
-        results.read(runtime, Missing::SaysNothing);
+        results.read(runtime, Missing::SaysNothing, booted);
         // Not every node has it.
-        results.read(multus, Missing::Empty);
+        results.read(multus, Missing::Empty, booted);
         results
     }
 
@@ -99,39 +102,44 @@ impl Results {
     }
 
     /// Reads a folder.
-    fn read(&mut self, folder: &Path, missing: Missing) {
-        if let Err(error) = self.read_all(folder)
+    fn read(&mut self, folder: &Path, missing: Missing, booted: Option<SystemTime>) {
+        if let Err(error) = self.read_all(folder, booted)
             && (missing == Missing::SaysNothing || error.kind() != io::ErrorKind::NotFound)
         {
             self.problem = Some(format!("cannot read {}: {error}", folder.display()));
         }
     }
 
-    fn read_all(&mut self, folder: &Path) -> io::Result<()> {
+    fn read_all(&mut self, folder: &Path, booted: Option<SystemTime>) -> io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let text = entry.metadata().and_then(|file| {
+            let file = entry.metadata();
+            let written = file.as_ref().ok().and_then(|file| file.modified().ok());
+            let text = file.and_then(|file| {
                 if file.len() > LONGEST {
                     Ok(Vec::new())
                 } else {
                     fs::read(entry.path())
                 }
             });
-            match text {
-                Ok(text) => self.take(name, &text),
+            let cached = match text {
+                Ok(text) => serde_json::from_slice::<Cached>(&text).ok(),
                 // Its DEL is done meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(_) => self.unread.push(name),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(_) => None,
+            };
+            match cached {
+                Some(cached) => self.take(cached),
+                None if written.zip(booted).is_some_and(|(written, booted)| written < booted) => {
+                    self.outlived.push(entry.path());
+                }
+                None => self.unread.push(entry.path()),
             }
         }
         Ok(())
     }
 
-    fn take(&mut self, name: String, text: &[u8]) {
-        let Ok(cached) = serde_json::from_slice::<Cached>(text) else {
-            return self.unread.push(name);
-        };
+    fn take(&mut self, cached: Cached) {
         // Other users of libcni on the node have no pods.
         let Some(uid) = cached.arg(POD_UID) else { return };
         let netns = cached.netns.clone().filter(|netns| !netns.is_empty());
@@ -162,8 +170,10 @@ impl Results {
 
     /// Whether a file that could not be read may be about one of these sandboxes; where none is named, about any.
     pub(super) fn is_unread(&self, containers: &[&str]) -> bool {
-        let named =
-            |name: &String| containers.is_empty() || containers.iter().any(|container| name.contains(container));
+        let named = |file: &PathBuf| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            containers.is_empty() || containers.iter().any(|container| name.contains(container))
+        };
         self.unread.iter().any(named)
     }
 }

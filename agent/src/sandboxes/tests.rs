@@ -1,4 +1,5 @@
 use super::*;
+use std::fs::File;
 use std::os::unix::fs::symlink;
 use tempfile::TempDir;
 
@@ -152,6 +153,7 @@ async fn an_agent_that_was_restarted_waits_for_what_the_one_before_served() {
 async fn sandboxes_of_pods_that_nobody_knows_are_forgotten() {
     let host = Host::new();
     let sandboxes = host.sandboxes(Memory::All);
+    host.netns("a");
     sandboxes.added("u", "c1", "/run/netns/a");
     let known = || sandboxes.added.lock().unwrap().len();
     sandboxes.forget(|_| false);
@@ -161,6 +163,94 @@ async fn sandboxes_of_pods_that_nobody_knows_are_forgotten() {
     assert_eq!(known(), 1);
     sandboxes.forget(|_| false);
     assert_eq!(known(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_pod_whose_add_keeps_failing_only_what_may_count_is_remembered() {
+    let host = Host::new();
+    let sandboxes = host.sandboxes(Memory::All);
+    host.netns("a");
+    fs::write(host.path("netns/f"), "").unwrap();
+    for (container, netns) in [
+        ("c1", "/run/netns/a"),
+        ("c2", "/run/netns/gone"),
+        ("c3", "/proc/77/ns/net"),
+        ("c4", "/run/netns/f"),
+    ] {
+        sandboxes.added("u", container, netns);
+    }
+    sandboxes.added("v", "c5", "/run/netns/gone");
+    let known = |uid: &str| {
+        let added = sandboxes.added.lock().unwrap();
+        let of_pod = added.get(uid).into_iter().flatten();
+        of_pod.map(|add| add.container.clone()).collect::<Vec<_>>()
+    };
+    sandboxes.forget(|_| true);
+    assert_eq!(known("u").len(), 4);
+    tokio::time::advance(AT_WORK).await;
+    sandboxes.added("u", "c6", "/run/netns/gone");
+    sandboxes.forget(|_| true);
+    assert_eq!(known("u"), ["c1", "c6"]);
+    assert!(!sandboxes.added.lock().unwrap().contains_key("v"));
+}
+
+#[tokio::test]
+async fn a_file_that_is_older_than_this_boot_is_about_no_sandbox() {
+    let host = Host::new();
+    let booted = SystemTime::now();
+    let mut sandboxes = host.sandboxes(Memory::All);
+    let path = host.path("cni/results/lan-c1-eth0");
+    fs::write(&path, "").unwrap();
+    let written = |at: SystemTime| {
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(at)
+            .unwrap()
+    };
+    let told = |sandboxes: &Sandboxes| sandboxes.told.lock().unwrap().len();
+    for (boot, at, expected) in [
+        (Some(booted), booted - Duration::from_secs(1), Word::None),
+        (Some(booted), booted + Duration::from_secs(1), Word::Unsaid),
+        (None, booted - Duration::from_secs(1), Word::Unsaid),
+    ] {
+        sandboxes.booted = boot;
+        written(at);
+        assert_eq!(of(&sandboxes, "u", &[]).await.word, expected, "{boot:?} {at:?}");
+        assert_eq!(of(&sandboxes, "u", &["c1"]).await.word, expected, "{boot:?} {at:?}");
+        assert_eq!(told(&sandboxes), 1);
+    }
+    fs::remove_file(&path).unwrap();
+    assert_eq!(of(&sandboxes, "u", &[]).await.word, Word::None);
+    assert_eq!(told(&sandboxes), 0);
+}
+
+#[test]
+fn the_kernel_says_when_it_was_started() {
+    let stat = "cpu  1 2 3\nctxt 7\nbtime 1700000000\nprocesses 9\n";
+    assert_eq!(
+        booted_by(stat),
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
+    );
+    assert_eq!(booted_by("cpu 1\nbtime soon\n"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_results_cannot_be_read_dels_are_remembered_for_some_time() {
+    let host = Host::new();
+    fs::remove_dir_all(host.path("cni/results")).unwrap();
+    host.sandboxes(Memory::Own).ended("c0", "eth0");
+    let sandboxes = host.sandboxes(Memory::Own);
+    tokio::time::advance(AT_WORK / 2).await;
+    sandboxes.ended("c1", "eth0");
+    assert!(sandboxes.look().await.is_ended("c0", "eth0"));
+    tokio::time::advance(AT_WORK / 2).await;
+    let look = sandboxes.look().await;
+    assert!(!look.is_ended("c0", "eth0") && look.is_ended("c1", "eth0"));
+    tokio::time::advance(AT_WORK / 2).await;
+    assert!(!sandboxes.look().await.is_ended("c1", "eth0"));
+    assert_eq!(fs::read_dir(host.path("ended")).unwrap().count(), 0);
 }
 
 #[test]
@@ -178,7 +268,7 @@ fn the_first_agent_after_a_start_of_the_machine_knows_all() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn attachments_of_ours_are_known_with_their_addresses_until_they_are_taken_down() {
     let host = Host::new();
     host.netns("a");
@@ -210,5 +300,9 @@ async fn attachments_of_ours_are_known_with_their_addresses_until_they_are_taken
     let sandboxes = host.sandboxes(Memory::Own);
     assert_eq!(sandboxes.look().await.attachments(), [&expected]);
     sandboxes.ended("c1", "eth0");
+    assert!(sandboxes.look().await.attachments().is_empty());
+    // What could be read still counts where something else could not.
+    fs::write(host.path("cni/multus"), "").unwrap();
+    tokio::time::advance(AT_WORK * 2).await;
     assert!(sandboxes.look().await.attachments().is_empty());
 }

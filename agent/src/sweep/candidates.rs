@@ -74,6 +74,11 @@ impl Told {
         }
     }
 
+    /// Whether it tells the operator that no sandbox is left. One that never named any does not, as all of the peer's.
+    fn says_gone(&self) -> bool {
+        self.containers.is_empty() && self.was_set_up
+    }
+
     /// What is known of the sandboxes, with what the host shows.
     pub(super) fn said(&self, context: &Context, host: &Look<'_>, uid: &str) -> Said {
         // Each of them had its DEL, or none was set up.
@@ -184,8 +189,8 @@ pub(super) fn all(context: &Context, books: &Books) -> BTreeMap<Subject, Candida
 
 fn of_endpoint(context: &Context, endpoint: &SpiderEndpoint, pod: Option<&Pod>) -> Option<Candidate> {
     let told = Told::by(&endpoint.status.current);
-    // What outlives its pod is the operator's, once it is known that no sandbox is left.
-    if told.containers.is_empty() && sticky::keeper(&context.config, endpoint).is_some() {
+    // What outlives its pod is the operator's, once it is told that no sandbox is left.
+    if told.says_gone() && sticky::keeper(&context.config, endpoint).is_some() {
         return None;
     }
     pod.is_none_or(|pod| may_have_ended(context, pod)).then(|| Candidate {
@@ -218,4 +223,34 @@ fn pod_of(context: &Context, endpoint: &SpiderEndpoint) -> Option<Arc<Pod>> {
 /// The pod of a UID.
 pub(super) fn by_uid(context: &Context, uid: &str) -> Option<Arc<Pod>> {
     context.pods.list().into_iter().find(|pod| pods::has_uid(pod, uid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spiderpool_crds::NicDetail;
+
+    #[test]
+    fn an_endpoint_that_never_named_a_sandbox_does_not_say_that_it_is_gone() {
+        let says_gone = |items: &[(Option<&str>, Option<&str>)]| {
+            let item = |(container, network): &(Option<&str>, Option<&str>)| NicDetail {
+                container_id: container.map(str::to_owned),
+                network_name: network.map(str::to_owned),
+                ..NicDetail::default()
+            };
+            let current = PodAllocation {
+                ips: items.iter().map(item).collect(),
+                ..PodAllocation::default()
+            };
+            Told::by(&current).says_gone()
+        };
+        assert!(says_gone(&[(None, Some("lan"))]));
+        // A NIC whose ADD never came.
+        assert!(says_gone(&[(None, Some("lan")), (None, None)]));
+        assert!(!says_gone(&[(Some("c"), Some("lan"))]));
+        assert!(!says_gone(&[(Some("c"), Some("lan")), (None, Some("lan"))]));
+        // The peer's.
+        assert!(!says_gone(&[(None, None)]));
+        assert!(!says_gone(&[]));
+    }
 }

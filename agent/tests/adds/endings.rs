@@ -352,6 +352,22 @@ async fn a_sandbox_that_neither_pod_nor_endpoint_nor_record_tells_of_has_its_add
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_freed_while_the_node_could_not_be_reached_is_back_on_record_when_its_endpoint_is_found_gone() {
+    let scene = Scene::with_address().await;
+    let recorded = scene.recorded();
+    scene.agent.server.edit(&format!("{POOLS}/a"), |pool| {
+        pool["status"]["allocatedIPs"] = Value::Null;
+    });
+    scene.pool_seen().await;
+    scene.delete_pod().await;
+    scene.agent.server.remove(ENDPOINT);
+    recheck::ended(&scene.agent.context, &["other".to_owned()].into()).await;
+    assert_ne!(scene.recorded(), recorded);
+    recheck::ended(&scene.agent.context, &["u".to_owned()].into()).await;
+    assert_eq!(scene.recorded(), recorded);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sandbox_whose_del_came_gets_nothing_back() {
     let scene = Scene::with_address().await;
     scene.delete_pod().await;

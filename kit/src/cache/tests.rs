@@ -169,10 +169,30 @@ async fn a_watch_that_ends_goes_on_where_it_was() {
         .unwrap();
     server.has("a", 8).await;
     drop(events);
+    // It ended before its time, so the server is asked where it is.
+    server.reply(Reply::Json(list(20, &[])));
     let _events = server.watch();
     let (_, _) = (server.asked().await, server.asked().await);
+    assert!(server.asked().await.contains("limit=1"));
     assert!(server.asked().await.contains("resourceVersion=20"));
     assert!(server.cache.is_healthy());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_comes_back_at_an_older_revision_is_listed_anew() {
+    let server = Server::start(Options::default());
+    server.reply(Reply::Json(list(70, &[map("a", "u", 60)])));
+    let events = server.watch();
+    server.has("a", 60).await;
+    let rewinds = server.cache.rewinds();
+    drop(events);
+    server.reply(Reply::Refuse);
+    server.reply(Reply::Json(list(50, &[])));
+    server.reply(Reply::Json(list(50, &[map("a", "u", 40)])));
+    server.reply(Reply::Json(list(51, &[map("a", "u", 40)])));
+    let _events = server.watch();
+    server.has("a", 40).await;
+    assert!(rewinds.has_changed().unwrap());
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,6 +266,7 @@ async fn an_outage_is_told_and_ends_within_seconds_of_the_return() {
     for _ in 0..TRIES {
         server.reply(Reply::Refuse);
     }
+    server.reply(Reply::Json(list(7, &[])));
     let events = server.watch();
     let begin = Instant::now();
     while server.cache.is_healthy() {

@@ -36,6 +36,9 @@ enum Position {
     Unknown,
     /// Everything up to this revision was told.
     At(String),
+    /// So it was until the API server broke the watch off. It may have been restarted on a storage that was restored from a
+    /// snapshot, and tells nobody: a watch from a revision that it has not reached again is silent until it has.
+    Doubted(String),
 }
 
 impl<K: Held> Watched<K> {
@@ -47,6 +50,7 @@ impl<K: Held> Watched<K> {
                 match &mut position {
                     Position::Unknown => self.list(cache).await,
                     Position::At(at) => self.watch(cache, at).await.map(|never| match never {}),
+                    Position::Doubted(at) => self.probe(cache, at).await,
                 }
             };
             let step = tokio::select! {
@@ -64,9 +68,11 @@ impl<K: Held> Watched<K> {
                 }
                 Err(broken) => broken,
             };
-            if broken.relist {
-                position = Position::Unknown;
-            }
+            position = match position {
+                _ if broken.relist => Position::Unknown,
+                Position::At(at) if broken.early => Position::Doubted(at),
+                position => position,
+            };
             if let Some(error) = &broken.error {
                 cache.inner.health.failed(error, broken.refused);
             }
@@ -92,6 +98,33 @@ impl<K: Held> Watched<K> {
         cache.inner.health.works();
         cache.inner.synced.send_replace(true);
         Ok(at)
+    }
+
+    /// Asks whether the API server is where it was when the watch ended, or further; if not, everything is listed.
+    async fn probe(&self, cache: &Cache<K>, at: &str) -> Result<String, Broken> {
+        let options = &cache.inner.options;
+        let mut params = ListParams::default().limit(1);
+        params.label_selector.clone_from(&options.labels);
+        params.field_selector.clone_from(&options.fields);
+        let what = format!("asking for the revision of {}", cache.label());
+        let found = within(REQUEST, what, self.api.list_metadata(&params))
+            .await
+            .map_err(|failure| Broken::before(&failure))?;
+        let found = parse_revision(&found.metadata.resource_version.unwrap_or_default());
+        if found < parse_revision(at) {
+            tracing::warn!(
+                kind = cache.label(),
+                revision = found,
+                before = at,
+                "the API server is at an older revision than it was before; everything is listed"
+            );
+            return Err(Broken {
+                relist: true,
+                progressed: true,
+                ..Broken::default()
+            });
+        }
+        Ok(at.to_owned())
     }
 
     /// A list. One that says that history was rewound is believed only when it says so twice: a single stale answer would take
@@ -158,10 +191,9 @@ impl<K: Held> Watched<K> {
                 Ok(None) | Err(_) => {
                     let progressed = progressed || opened.elapsed() > Duration::from_secs(1);
                     return Err(Broken {
-                        error: None,
-                        refused: None,
                         progressed,
-                        relist: false,
+                        early: opened.elapsed() < options.watch_timeout,
+                        ..Broken::default()
                     });
                 }
                 Ok(Some(Ok(event))) => event,
@@ -170,9 +202,10 @@ impl<K: Held> Watched<K> {
                     let error = Some(format!("watch of {} failed: {error}", cache.label()));
                     return Err(Broken {
                         error,
-                        refused: None,
                         progressed,
                         relist,
+                        early: true,
+                        ..Broken::default()
                     });
                 }
             };
@@ -203,6 +236,7 @@ impl<K: Held> Watched<K> {
                         refused: refusal(status.code),
                         progressed,
                         relist: expired,
+                        early: status.code >= 500,
                     });
                 }
             }
@@ -244,6 +278,7 @@ impl Pauses {
 }
 
 /// Why a step did not lead to the next one.
+#[derive(Default)]
 struct Broken {
     /// What to tell, unless the end was a normal one.
     error: Option<String>,
@@ -253,6 +288,8 @@ struct Broken {
     progressed: bool,
     /// Is the position of no use any more?
     relist: bool,
+    /// Did a watch end as one does when the API server is restarted?
+    early: bool,
 }
 
 impl Broken {
@@ -272,6 +309,7 @@ impl Broken {
             refused: failure.status().and_then(|status| refusal(status.code)),
             progressed: false,
             relist,
+            early: failure.status().is_none_or(|status| status.code >= 500),
         }
     }
 }

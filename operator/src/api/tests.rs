@@ -1,5 +1,9 @@
-use axum::body::{Body, to_bytes};
+use std::convert::Infallible;
+use std::task::Poll;
+
+use axum::body::{Body, Bytes, to_bytes};
 use axum::http::Request;
+use futures::stream;
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -23,10 +27,14 @@ fn get(token: Option<&str>) -> Request<Body> {
 }
 
 fn post(token: &str, body: &Value) -> Request<Body> {
+    post_body(token, Body::from(body.to_string()))
+}
+
+fn post_body(token: &str, body: Body) -> Request<Body> {
     let request = Request::post("/v1/ipam/repair")
         .header("authorization", format!("bearer {token}"))
         .header("content-type", "application/json");
-    request.body(Body::from(body.to_string())).unwrap()
+    request.body(body).unwrap()
 }
 
 /// A pool with a record of a pod that is gone, and users with a right each.
@@ -95,4 +103,23 @@ async fn when_nobody_can_say_who_asks_nothing_is_done() {
     let (scene, router) = scene();
     scene.cluster.fail("tokenreviews");
     assert_eq!(ask(&router, get(Some("r"))).await.0, 503);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_who_may_not_repair_no_body_is_read() {
+    let (_scene, router) = scene();
+    for (token, status) in [("", 401), ("x", 401), ("r", 403)] {
+        let unread = stream::poll_fn(|_| -> Poll<Option<Result<Bytes, Infallible>>> { panic!("the body was read") });
+        let request = post_body(token, Body::from_stream(unread));
+        assert_eq!(ask(&router, request).await.0, status, "{token}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_without_an_end_is_not_read_for_ever() {
+    let (_scene, router) = scene();
+    let much = stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from_static(&[b' '; 1 << 16])));
+    assert_eq!(ask(&router, post_body("w", Body::from_stream(much))).await.0, 413);
+    let slow = stream::pending::<Result<Bytes, Infallible>>();
+    assert_eq!(ask(&router, post_body("w", Body::from_stream(slow))).await.0, 408);
 }

@@ -67,11 +67,15 @@ pub fn application(app: &AppId) -> String {
     format!("app:{}/{}/{}/{}", app.group, app.kind, app.namespace, app.name)
 }
 
+/// Under which key pools are that pause after a restore of the API server's storage.
+pub const PAUSED: &str = "paused";
+
 /// Everything that a pool is indexed under.
 pub fn keys(pool: &SpiderIPPool) -> Vec<String> {
     let of = slot_of(pool);
     let of = of.iter().flat_map(|of| [slot(of), application(&of.app)]);
-    of.chain([network(&pool.spec.subnet)]).collect()
+    let paused = pool.is_restoring().then(|| PAUSED.to_owned());
+    of.chain([network(&pool.spec.subnet)]).chain(paused).collect()
 }
 
 /// Everything that a subnet is indexed under.

@@ -38,6 +38,7 @@ const AFTER_CONFLICT: Duration = Duration::from_millis(250);
 /// Works on one pool.
 pub async fn reconcile(context: &Context, name: &str) -> Outcome {
     let Some(pool) = context.caches.pools.get("", name) else {
+        context.pauses.forget(name);
         return Outcome::Done;
     };
     match pass(context, &pool).await {
@@ -134,7 +135,8 @@ fn described(pool: &SpiderIPPool, tie: &Tie) -> Option<SpiderIPPool> {
 /// Takes the finalizer off a pool that goes and of which no address is recorded, or tells who has one. An address taken meanwhile
 /// makes the write fail, since it is based on the state that was looked at.
 async fn release(context: &Context, pool: &SpiderIPPool) -> Result<Option<Duration>, write::Error> {
-    if !used::is_unused(pool) {
+    // What its pods use may be on record nowhere yet.
+    if !used::is_unused(pool) || pool.is_restoring() {
         let now = Timestamp::now();
         let mut told = holders::tell(pool, now);
         let (look, restored) = restore::update(context, pool, &mut told, now);

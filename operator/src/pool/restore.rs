@@ -12,10 +12,12 @@ use jiff::Timestamp;
 use spiderpool_crds::conditions::{self, RESTORING};
 use spiderpool_crds::{IPPoolStatus, Restoring, SpiderIPPool};
 use spiderpool_ipam::reclaim::Node;
+use spiderpool_kit::cache::Cache;
 use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::events::{Reason, tell};
+use crate::pool::index::PAUSED;
 use crate::write;
 
 /// How long a pause lasts at most. An agent that has not said anything by then is taken for one that does not run.
@@ -39,7 +41,15 @@ pub struct Pauses {
 impl Pauses {
     /// How long no pool is to be made, grown or shrunk yet. A pool that was made after the snapshot is gone, with its pods, but what these
     /// have runs on until their kubelets have ended it, and nobody knows of the addresses.
-    pub fn left(&self) -> Option<Duration> {
+    pub fn left(&self, pools: &Cache<SpiderIPPool>) -> Option<Duration> {
+        // Another process may have noticed.
+        if pools.read(|store| store.indexed(PAUSED).next().is_some()) {
+            return Some(LOOK);
+        }
+        self.noticed_left()
+    }
+
+    fn noticed_left(&self) -> Option<Duration> {
         let noticed = *self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
         let left = LONGEST.saturating_sub(noticed?.elapsed());
         (!left.is_zero()).then_some(left)
@@ -51,20 +61,18 @@ impl Pauses {
 
     fn lasted(&self, pool: &str, restoring: &Restoring) -> Duration {
         let mut all = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        let begun = || (restoring.since.clone(), Instant::now());
-        let known = all.entry(pool.to_owned()).or_insert_with(begun);
-        if known.0 != restoring.since {
-            *known = begun();
+        match all.get(pool).filter(|known| known.0 == restoring.since) {
+            Some(known) => known.1.elapsed(),
+            None => {
+                all.insert(pool.to_owned(), (restoring.since.clone(), Instant::now()));
+                self.notice();
+                Duration::ZERO
+            }
         }
-        known.1.elapsed()
     }
 
-    /// How many pools pause.
-    fn count(&self) -> usize {
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    fn forget(&self, pool: &str) {
+    /// Forgets a pool that does not pause or is gone.
+    pub fn forget(&self, pool: &str) {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).remove(pool);
     }
 }
@@ -103,14 +111,12 @@ pub fn update(
     let name = pool.metadata.name.as_deref().unwrap_or_default();
     let Some(restoring) = status.restoring.clone() else {
         context.pauses.forget(name);
-        context.tally.set_restoring(context.pauses.count());
         return (None, None);
     };
     let nodes = context.caches.nodes.list();
     let ready = nodes.iter().filter(|node| node.seen() == Node::Ready);
     let ready: BTreeSet<String> = ready.filter_map(|node| node.metadata.name.clone()).collect();
     let lasted = context.pauses.lasted(name, &restoring);
-    context.tally.set_restoring(context.pauses.count());
     let news = apply(
         status,
         &restoring,
@@ -173,22 +179,44 @@ fn named(nodes: &[String], before: &str) -> String {
 
 /// Begins a pause of each pool when this replica leads and finds out that the storage went back.
 pub async fn watch(context: std::sync::Arc<Context>) {
-    let mut rewinds = context.caches.pools.rewinds();
-    while rewinds.changed().await.is_ok() {
+    let caches = &context.caches;
+    // Pools of which none was written since the snapshot are as they were.
+    let mut rewinds = [
+        caches.pools.rewinds(),
+        caches.subnets.rewinds(),
+        caches.endpoints.rewinds(),
+        caches.pods.rewinds(),
+    ];
+    loop {
+        let changed = rewinds.iter_mut().map(|rewinds| Box::pin(rewinds.changed()));
+        if futures::future::select_all(changed).await.0.is_err() {
+            return;
+        }
         context.pauses.notice();
+        let noticed = Instant::now();
         let mut left: BTreeSet<String> = names(&context);
-        while !left.is_empty() && context.leadership.is_leader() {
-            for name in std::mem::take(&mut left) {
-                if let Err(error) = begin(&context, &name).await {
-                    tracing::warn!(pool = name, %error, "not paused after a restore yet, trying again");
-                    left.insert(name);
-                }
+        // Who leads may be open yet: the Lease went back as well.
+        while !left.is_empty() && noticed.elapsed() < LONGEST {
+            if context.leadership.is_leader() {
+                left = begin_all(&context, left).await;
             }
             if !left.is_empty() {
                 tokio::time::sleep(LOOK).await;
             }
         }
     }
+}
+
+/// Begins a pause of these pools; gives those that are left.
+async fn begin_all(context: &Context, pools: BTreeSet<String>) -> BTreeSet<String> {
+    let mut left = BTreeSet::new();
+    for name in pools {
+        if let Err(error) = begin(context, &name).await {
+            tracing::warn!(pool = name, %error, "not paused after a restore yet, trying again");
+            left.insert(name);
+        }
+    }
+    left
 }
 
 fn names(context: &Context) -> BTreeSet<String> {
@@ -289,13 +317,14 @@ mod tests {
             ..restoring(&[])
         };
         assert_eq!(pauses.lasted("p", &other), Duration::ZERO);
-        assert_eq!(pauses.left(), None);
+        tokio::time::advance(second).await;
+        assert_eq!(pauses.noticed_left(), Some(LONGEST - second));
         pauses.notice();
         tokio::time::advance(second).await;
-        assert_eq!(pauses.left(), Some(LONGEST - second));
+        assert_eq!(pauses.noticed_left(), Some(LONGEST - second));
         pauses.forget("p");
         assert_eq!(pauses.lasted("p", &other), Duration::ZERO);
         tokio::time::advance(LONGEST).await;
-        assert_eq!(pauses.left(), None);
+        assert_eq!(pauses.noticed_left(), None);
     }
 }

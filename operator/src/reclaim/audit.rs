@@ -8,7 +8,7 @@ mod confirm;
 mod observe;
 mod repair;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,10 +25,12 @@ pub use repair::{Outcome, Repaired, repair};
 /// Suspicions looked at for one report. There are hardly any, unless something is very wrong, and then a report of the first is
 /// sooner of use than one of all.
 const MOST: usize = 1000;
-/// Reports remembered.
-const KEPT: usize = 8;
-/// How long they are.
+/// How long a report is remembered.
 const MEMORY: Duration = Duration::from_secs(3600);
+/// Reports remembered, for the sake of memory only.
+const KEPT: usize = 64;
+/// Findings in all of them together. A finding has some hundred bytes.
+const KEPT_FINDINGS: usize = 16 * MOST;
 /// How long a finding of the regular check has to be there to be told: longer than an ADD or a reclaim takes.
 const LASTING: Duration = Duration::from_secs(60);
 
@@ -69,28 +71,53 @@ pub struct LookedAt {
 pub struct Audits {
     /// Held by the check at work: one at a time is enough.
     busy: tokio::sync::Mutex<()>,
-    reports: Mutex<VecDeque<Arc<Report>>>,
+    /// The oldest is the first.
+    reports: Mutex<Vec<Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    /// The name of the user that asked for it.
+    by: String,
+    report: Arc<Report>,
+}
+
+impl Kept {
+    fn is_young(&self) -> bool {
+        self.report.at.elapsed() < MEMORY
+    }
 }
 
 impl Audits {
-    fn keep(&self, report: Arc<Report>) {
+    /// Where there are too many, the oldest of the same user goes: who asks again and again does not take from others what they are
+    /// about to send back.
+    fn keep(&self, by: &str, report: Arc<Report>) {
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        reports.push_front(report);
-        reports.truncate(KEPT);
+        reports.retain(Kept::is_young);
+        let by = by.to_owned();
+        let findings = |reports: &[Kept]| reports.iter().map(|kept| kept.report.findings.len()).sum::<usize>();
+        while reports.len() >= KEPT || findings(&reports) + report.findings.len() > KEPT_FINDINGS {
+            if reports.is_empty() {
+                break;
+            }
+            let own = reports.iter().position(|kept| kept.by == by);
+            reports.remove(own.unwrap_or(0));
+        }
+        reports.push(Kept { by, report });
     }
 
     /// A report that is remembered.
     pub fn find(&self, id: &str) -> Option<Arc<Report>> {
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut young = reports.iter().filter(|report| report.at.elapsed() < MEMORY);
-        young.find(|report| report.id == id).cloned()
+        let mut young = reports.iter().filter(|kept| kept.is_young());
+        young.find(|kept| kept.report.id == id).map(|kept| kept.report.clone())
     }
 }
 
-/// Checks everything, and remembers the report.
-pub async fn take(context: &Context) -> Arc<Report> {
+/// Checks everything for a user, and remembers the report.
+pub async fn take(context: &Context, by: &str) -> Arc<Report> {
     let report = Arc::new(check(context).await);
-    context.audits.keep(report.clone());
+    context.audits.keep(by, report.clone());
     report
 }
 

@@ -172,12 +172,15 @@ async fn pod(
     let uid = case.uid(subject);
     let pods: Api<PodSketch> = Api::namespaced(context.client.clone(), &case.key.namespace);
     let found = write::look(&pods, case.pod(subject)).await?;
-    if let Some(pod) = found.filter(|pod| pod.is(uid)) {
-        return Ok((Some(pod), None));
+    let own = found.filter(|pod| pod.is(uid));
+    let ended = |pod: &PodSketch| matches!(pod.seen().phase, Phase::Succeeded | Phase::Failed);
+    // Of a virtual machine whose migration failed, the pod that it did not move to has ended and another one runs.
+    if own.as_ref().is_some_and(|pod| !ended(pod)) {
+        return Ok((own, None));
     }
     let keepers = Keepers::of(context, case.endpoint.as_deref(), &case.key.to_string(), ALL);
     let Some(pods) = MachinePods::read(context, &keepers).await? else {
-        return Ok((None, None));
+        return Ok((own, None));
     };
     let of_machine = keepers.own.iter().any(Keeper::is_machine);
     let runs = match subject {
@@ -186,7 +189,10 @@ async fn pod(
         // An endpoint of the machine says what its pods use, whichever of them the record names.
         Subject::Record(_) => pods.is_running && !(case.endpoint.is_some() && keepers.alike.is_empty()),
     };
-    Ok((None, (pods.has(uid) || runs).then_some(RUNS)))
+    if pods.has(uid) || runs {
+        return Ok((None, Some(RUNS)));
+    }
+    Ok((own, None))
 }
 
 /// A pod of which only is known that it may run.

@@ -27,7 +27,6 @@ pub struct Tally {
     failed: Counter,
     suspects: Gauge,
     findings: Family<KindLabel, Gauge>,
-    restoring: Gauge,
 }
 
 impl Tally {
@@ -50,8 +49,6 @@ impl Tally {
             registry.register("spiderpool_ip_gc_suspects", help, tally.suspects.clone());
             let help = "Findings of the last regular check of pools, endpoints, pods and subnets, by kind";
             registry.register("spiderpool_ip_check_findings", help, tally.findings.clone());
-            let help = "Pools that give out nothing until agents have told what their nodes use, after a restore of the API server's storage";
-            registry.register("spiderpool_restoring_ippools", help, tally.restoring.clone());
         });
         Arc::new(tally)
     }
@@ -67,10 +64,6 @@ impl Tally {
     pub(super) fn set_findings(&self, kind: Kind, count: usize) {
         let gauge = self.findings.get_or_create(&KindLabel { kind: kind.word() });
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-    }
-
-    pub(crate) fn set_restoring(&self, count: usize) {
-        self.restoring.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     pub(super) fn set_suspects(&self, count: usize) {

@@ -1,18 +1,22 @@
 //! Repairs findings of a report, each as it is found now.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_crds::records::Record;
 use spiderpool_ipam::check::{Fault, may_record};
 use spiderpool_ipam::reclaim::{Decision, Keep};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::super::apply;
 use super::{Report, confirm, observe};
 use crate::context::Context;
 use crate::write;
+
+/// How long one finding may take: some requests to the API server, each with its deadline.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// What became of one finding.
 #[derive(Clone, Debug)]
@@ -42,22 +46,39 @@ pub enum Outcome {
     NotInReport,
     /// It did not work; nothing was changed, or what was is found by the next check.
     Failed,
+    /// There was no time left for it.
+    NotTried,
 }
 
-/// Repairs findings of a report. Others are not touched.
-pub async fn repair(context: &Context, report: &Report, ids: &BTreeSet<String>) -> Vec<Repaired> {
+/// Repairs findings of a report, and begins none for which there may not be time before `until`: whoever waits no longer would not
+/// learn what was done. Others are not touched.
+pub async fn repair(context: &Context, report: &Report, ids: &BTreeSet<String>, until: Instant) -> Vec<Repaired> {
     let mut repaired = Vec::new();
+    let mut left = 0_usize;
     for id in ids {
         let (outcome, message) = match report.findings.get(id) {
             None => (Outcome::NotInReport, "the report has no finding of this id".to_owned()),
-            Some(fault) => match one(context, report, fault).await {
-                Ok(done) => done,
-                Err(error) => (Outcome::Failed, error.to_string()),
+            Some(_) if until.saturating_duration_since(Instant::now()) < LONGEST => {
+                left += 1;
+                (Outcome::NotTried, "not tried: out of time, send it again".to_owned())
+            }
+            Some(fault) => match timeout_at(until, one(context, report, fault)).await {
+                Ok(Ok(done)) => done,
+                Ok(Err(error)) => (Outcome::Failed, error.to_string()),
+                Err(_) => (
+                    Outcome::Failed,
+                    "cut short: out of time, some of it may be written; send it again".to_owned(),
+                ),
             },
         };
-        tracing::warn!(finding = id, ?outcome, message, "repair");
+        if outcome != Outcome::NotTried {
+            tracing::warn!(finding = id, ?outcome, message, "repair");
+        }
         let id = id.clone();
         repaired.push(Repaired { id, outcome, message });
+    }
+    if left > 0 {
+        tracing::warn!(report = report.id, left, "no time left for the rest of a repair");
     }
     repaired
 }

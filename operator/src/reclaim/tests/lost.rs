@@ -66,6 +66,26 @@ async fn a_pool_says_what_its_addresses_do() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pool_that_waits_for_a_time_waits_no_longer_for_a_node_that_was_deleted() {
+    let scene = shop();
+    scene.pool(|spec| {
+        spec["onNodeLost"] = json!("After");
+        spec["onNodeLostAfterSeconds"] = json!(300);
+    });
+    scene.end_node("n1");
+    let mut suspects = Suspects::default();
+    suspects.note(check::everything(&scene.context).await, Instant::now());
+    for _ in 0..5 {
+        look(&scene.context, &mut suspects).await;
+        tokio::time::advance(Duration::from_secs(58)).await;
+    }
+    assert_eq!(scene.recorded().len(), 1);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    look(&scene.context, &mut suspects).await;
+    assert_eq!(scene.recorded().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_pods_of_a_machine_that_was_shut_down_in_order_give_back_at_once() {
     let scene = shop();
     scene.node("n1", "False", &[]);
