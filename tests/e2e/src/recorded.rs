@@ -16,8 +16,9 @@ use crate::wait;
 /// How long an ADD may last. What is on record for a pod that does not exist may be of one that is under way.
 pub const IN_FLIGHT: Duration = Duration::from_secs(30);
 
-/// After this a record that nobody has is gone: [`IN_FLIGHT`] from when the operator sees it, and ten seconds to look again and write.
-pub const FREED: Duration = Duration::from_secs(40);
+/// After this a record that nobody has is gone: the operator looks at changed pools every five seconds and at a changed name after
+/// five more, which is its first sight; then [`IN_FLIGHT`], and what is left to look again and to write.
+pub const FREED: Duration = Duration::from_secs(50);
 
 /// The UIDs that a pool has on record.
 fn owners(pool: &SpiderIPPool) -> Option<BTreeSet<String>> {

@@ -152,7 +152,7 @@ impl<'a> SecondAgent<'a> {
         let script = format!("mkdir -p -m 700 {0}; ls -A {0}", self.journal());
         let names = self.node.sh(&script, "").await?;
         // Beside them stands by which start of the machine an agent ran.
-        let entries = names.lines().filter(|name| *name != "boot");
+        let entries = names.lines().filter(|name| !matches!(*name, "boot" | "ended"));
         Ok(entries.map(str::to_owned).collect())
     }
 
