@@ -175,8 +175,8 @@ async fn everything() -> Result<()> {
             attempt(trial, seed).await?;
             usage.look()?;
         }
+        usage.report()?;
     }
-    usage.report()?;
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     usage.is_flat()
 }
