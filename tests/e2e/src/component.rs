@@ -84,7 +84,11 @@ impl Daemon {
     pub async fn kill(self) -> Result<Down> {
         self.process.kill()?;
         let what = format!("{} to be gone", self.name);
-        wait::until(&what, SOON, async || Ok((!self.process.is_alive()).then_some(()))).await?;
+        // Its ports are taken until its last thread has ended, which may be after the first one.
+        let tasks = format!("/proc/{}/task", self.process.pid);
+        let threads = || fs::read_dir(&tasks).map_or(0, Iterator::count);
+        let is_gone = || !self.process.is_alive() && threads() <= 1;
+        wait::until(&what, SOON, async || Ok(is_gone().then_some(()))).await?;
         Ok(Down(Some(self)))
     }
 
@@ -163,6 +167,28 @@ impl Drop for Down {
             // There is nobody to tell; the next test would fail loudly.
             let _ = daemon.start();
         }
+    }
+}
+
+/// Daemons that nobody starts again when they end by themselves, as a kubelet would: the scheduler ends when a pod that it was about to
+/// bind turns out to be bound elsewhere, which the end of an API server in that moment leads to.
+pub struct Kept(Vec<Daemon>);
+
+impl Kept {
+    /// Those that run now.
+    pub fn look(cluster: &Cluster) -> Result<Self> {
+        let names = ["kube-controller-manager", "kube-scheduler"];
+        let all = names.map(|name| Daemon::of_control_plane(cluster, name));
+        Ok(Self(all.into_iter().collect::<Result<_>>()?))
+    }
+
+    /// Starts those that have ended, and tells their names.
+    pub fn revive(&self, cluster: &Cluster) -> Vec<Result<String>> {
+        let ended = |daemon: &&Daemon| Daemon::of_control_plane(cluster, &daemon.name).is_err();
+        let ended = self.0.iter().filter(ended);
+        ended
+            .map(|daemon| daemon.start().map(|_| daemon.name.clone()))
+            .collect()
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use crate::cluster::Cluster;
-use crate::component::{Daemon, Down};
+use crate::component::{Daemon, Down, Kept};
 use crate::wait::{self, LONG};
 
 const API_SERVER: &str = "kube-apiserver";
@@ -47,15 +47,21 @@ pub async fn outage(cluster: &Cluster, away: Duration) -> Result<Duration> {
 const DATA: &str = "etcd";
 
 /// A copy of what etcd had, taken cold. It is removed when this is dropped.
-pub struct Snapshot(TempDir);
+pub struct Snapshot {
+    folder: TempDir,
+    kept: Kept,
+}
 
 impl Snapshot {
     /// Copies what etcd has, while neither it nor the API server runs.
     pub async fn take(cluster: &Cluster) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("etcd-").tempdir_in(cluster.folder());
-        let snapshot = Self(folder.context("making a folder for a snapshot")?);
+        let snapshot = Self {
+            folder: folder.context("making a folder for a snapshot")?,
+            kept: Kept::look(cluster)?,
+        };
         let (server, etcd) = stop(cluster).await?;
-        let copied = copy(&cluster.folder().join(DATA), snapshot.0.path());
+        let copied = copy(&cluster.folder().join(DATA), snapshot.folder.path());
         etcd.start()?;
         server.start()?;
         copied?;
@@ -65,6 +71,9 @@ impl Snapshot {
 
     /// Puts it back. Whoever of the control plane and the nodes trusts its caches is started anew, as the documentation of etcd asks.
     pub async fn restore(&self, cluster: &Cluster) -> Result<()> {
+        for revived in self.kept.revive(cluster) {
+            revived?;
+        }
         let mut others = Vec::new();
         for name in ["kube-controller-manager", "kube-scheduler"] {
             others.push(Daemon::of_control_plane(cluster, name)?.kill().await?);
@@ -76,7 +85,7 @@ impl Snapshot {
         let data = cluster.folder().join(DATA);
         let put_back = std::fs::remove_dir_all(&data)
             .context("removing etcd's data")
-            .and_then(|()| copy(self.0.path(), &data));
+            .and_then(|()| copy(self.folder.path(), &data));
         etcd.start()?;
         server.start()?;
         put_back?;

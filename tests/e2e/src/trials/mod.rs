@@ -15,6 +15,7 @@ mod two_nics;
 
 use anyhow::{Context, Result};
 
+use crate::component::Kept;
 use crate::figures::show;
 use crate::scene::{Scene, scene};
 use crate::soak;
@@ -141,6 +142,7 @@ pub async fn once(trial: Trial, seed: u64, length: Length) -> Result<()> {
     let name = trial.name();
     show(name, format!("seed {seed} begins"))?;
     let outcome = scene(name, async |scene: &Scene| {
+        let kept = trial.is_rough().then(|| Kept::look(&scene.cluster)).transpose()?;
         let text = match trial {
             Trial::ExactFit => exact_fit::run(scene, seed, length).await,
             Trial::TwoNics => two_nics::run(scene, seed, length).await,
@@ -159,6 +161,9 @@ pub async fn once(trial: Trial, seed: u64, length: Length) -> Result<()> {
             | Trial::Expired
             | Trial::SlowEtcd => storms::run(scene, trial, seed, length).await,
         };
+        for daemon in kept.iter().flat_map(|kept| kept.revive(&scene.cluster)) {
+            show(name, format!("{} ended by itself and was started again", daemon?))?;
+        }
         show(name, text?)
     })
     .await;
