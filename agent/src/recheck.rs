@@ -67,15 +67,10 @@ pub async fn all(context: &Context) -> bool {
 /// Checks the sandboxes of pods whose endpoints are gone, if they are there: the operator may have freed what they use while it could
 /// not reach this node.
 pub async fn ended(context: &Context, uids: &BTreeSet<String>) {
-    let is_there = context
-        .sandboxes
-        .look()
-        .await
-        .attachments()
-        .iter()
-        .any(|attachment| uids.contains(&attachment.uid));
-    if is_there {
-        sandboxes(context).await;
+    let host = context.sandboxes.look().await;
+    let mut found = host.attachments().into_iter();
+    if found.any(|attachment| uids.contains(&attachment.uid)) {
+        of_host(context, &host).await;
     }
 }
 
@@ -220,13 +215,16 @@ async fn of_endpoint(context: &Context, seen: &SpiderEndpoint) -> Result<(), Req
 /// Checks the sandboxes that the runtime set up with addresses of ours, whether or not the API server knows of their pods: until the
 /// kubelet ends one whose pod is gone, it uses what it was given.
 pub async fn sandboxes(context: &Context) -> bool {
+    of_host(context, &context.sandboxes.look().await).await
+}
+
+async fn of_host(context: &Context, host: &Look<'_>) -> bool {
     let pools = context.pools.cache().list();
     let pools: Vec<(Arc<SpiderIPPool>, RangeSet)> = pools
         .into_iter()
         .filter_map(|pool| pool.total().ok().map(|total| (pool, total)))
         .collect();
     let mut known = Known::default();
-    let host = context.sandboxes.look().await;
     let mut looks = Vec::new();
     for attachment in host.attachments() {
         for ip in &attachment.addresses {
@@ -243,7 +241,6 @@ pub async fn sandboxes(context: &Context) -> bool {
                 ip: *ip,
                 pool: pool.name_any(),
             };
-            let host = &host;
             looks.push(async move {
                 let Attachment { pod, uid, .. } = attachment;
                 is_done(pod, uid, &of_sandbox(context, host, attachment, &lost).await)

@@ -157,6 +157,20 @@ impl Keeper {
             .collect()
     }
 
+    /// Who may keep what is on record under a name: those that the endpoint of the name tells of, or all that are possible where there is
+    /// none; and the virtual machine of that name if the endpoint is not a machine's. Machine and pod may share the name, and then the
+    /// endpoint says nothing of the machine.
+    pub fn beside(endpoint: Option<&SpiderEndpoint>, key: &str, counting: StickyKinds) -> (Vec<Self>, Vec<Self>) {
+        let possible = Self::of_record(key, counting);
+        let Some(endpoint) = endpoint else {
+            return (possible, Vec::new());
+        };
+        let own = Self::of_endpoint(endpoint, counting);
+        let is_alike = |keeper: &Self| keeper.is_machine() && !own.as_ref().is_some_and(Self::is_machine);
+        let alike = possible.into_iter().filter(is_alike).collect();
+        (own.into_iter().collect(), alike)
+    }
+
     fn new(kinds: Vec<StickyKind>, namespace: &str, owner: &str, name: &str) -> Self {
         let machine = kinds.contains(&StickyKind::VirtualMachineInstance);
         Self {

@@ -99,9 +99,9 @@ pub fn keeper(config: &Config, endpoint: &SpiderEndpoint) -> Option<Keeper> {
     Keeper::of_endpoint(endpoint, kinds(config))
 }
 
-/// What may keep the addresses on record under a name, where no endpoint tells.
-pub fn keepers_of_record(config: &Config, key: &str) -> Vec<Keeper> {
-    Keeper::of_record(key, kinds(config))
+/// What may keep the addresses on record under a name, beside the endpoint of that name, see [`Keeper::beside`].
+pub fn keepers_beside(config: &Config, endpoint: Option<&SpiderEndpoint>, key: &str) -> (Vec<Keeper>, Vec<Keeper>) {
+    Keeper::beside(endpoint, key, kinds(config))
 }
 
 /// Name of the pod that an endpoint of this node is about.

@@ -109,17 +109,7 @@ async fn of_record(
     deadline: Instant,
 ) -> Result<Case, RequestError> {
     let uid = subject.uid();
-    let possible = sticky::keepers_of_record(&context.config, &subject.pod());
-    let (own, alike) = match endpoint {
-        None => (possible, Vec::new()),
-        Some(endpoint) => {
-            let own = sticky::keeper(&context.config, endpoint);
-            // A machine and a pod may share the name, and then the endpoint says nothing of the machine.
-            let is_alike = |keeper: &Keeper| keeper.is_machine() && !own.as_ref().is_some_and(Keeper::is_machine);
-            let alike = possible.into_iter().filter(is_alike).collect();
-            (own.into_iter().collect(), alike)
-        }
-    };
+    let (own, alike) = sticky::keepers_beside(&context.config, endpoint, &subject.pod());
     let of_alike = standing(context, &alike, uid, deadline).await?;
     let standing = match of_alike {
         Standing::Stays => Standing::Stays,

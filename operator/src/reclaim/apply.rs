@@ -172,20 +172,8 @@ pub(super) async fn delete(context: &Context, endpoint: &SpiderEndpoint) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reclaim::case::tests::recorded;
     use spiderpool_crds::{IPPoolSpec, IPPoolStatus};
-
-    fn recorded(address: &str, uid: &str) -> Recorded {
-        Recorded {
-            pool: "p".to_owned(),
-            address: address.parse().unwrap(),
-            owner: Owner {
-                pod: "ns/pod".to_owned(),
-                uid: uid.to_owned(),
-                nic: None,
-            },
-            node: None,
-        }
-    }
 
     #[test]
     fn only_the_whole_owner_is_freed() {

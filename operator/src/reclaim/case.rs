@@ -229,7 +229,7 @@ fn has(endpoint: &SpiderEndpoint, record: &Recorded) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use spiderpool_crds::{EndpointStatus, NicDetail, PodAllocation};
 
@@ -252,7 +252,7 @@ mod tests {
         SpiderEndpoint::new("ns", "pod", status)
     }
 
-    fn recorded(address: &str, uid: &str) -> Recorded {
+    pub(in crate::reclaim) fn recorded(address: &str, uid: &str) -> Recorded {
         Recorded {
             pool: "p".to_owned(),
             address: address.parse().unwrap(),

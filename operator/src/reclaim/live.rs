@@ -63,18 +63,7 @@ pub(super) struct Keepers {
 
 impl Keepers {
     pub(super) fn of(context: &Context, endpoint: Option<&SpiderEndpoint>, key: &str, counting: StickyKinds) -> Self {
-        let possible = Keeper::of_record(key, counting);
-        let (own, alike) = match endpoint {
-            None => (possible, Vec::new()),
-            Some(endpoint) => {
-                let own = Keeper::of_endpoint(endpoint, counting);
-                let alike = possible
-                    .into_iter()
-                    .filter(|keeper| keeper.is_machine() && !own.as_ref().is_some_and(Keeper::is_machine));
-                let alike = alike.collect();
-                (own.into_iter().collect(), alike)
-            }
-        };
+        let (own, alike) = Keeper::beside(endpoint, key, counting);
         Self {
             own: known(context, own),
             alike: known(context, alike),

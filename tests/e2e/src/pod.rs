@@ -1,6 +1,6 @@
 //! Pods that run: their addresses, and commands inside them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -30,6 +30,12 @@ pub struct Running {
     pub node: String,
     /// Its addresses as Kubernetes reports them.
     pub addresses: Vec<IpAddr>,
+}
+
+/// The addresses of pods, by name.
+pub fn addresses_by_name(pods: &[Running]) -> BTreeMap<String, Vec<IpAddr>> {
+    let all = pods.iter();
+    all.map(|pod| (pod.name.clone(), pod.addresses.clone())).collect()
 }
 
 impl Running {

@@ -2,8 +2,6 @@
 //!
 //! `SPIDERPOOL_SOAK` makes the pod of one name be made a hundred times, as `cargo xtask soak under_one_name` does.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -15,7 +13,7 @@ use serde_json::json;
 use spiderpool_crds::{IPPoolSpec, SpiderEndpoint};
 use spiderpool_e2e::figures::show;
 use spiderpool_e2e::life::Workload;
-use spiderpool_e2e::pod::Running;
+use spiderpool_e2e::pod::{Running, addresses_by_name};
 use spiderpool_e2e::recorded::{FREED, IN_FLIGHT};
 use spiderpool_e2e::scene::{Scene, scene};
 use spiderpool_e2e::shape::WorkloadKind;
@@ -188,11 +186,6 @@ async fn a_set_scaled_down_and_up_in_one_breath_keeps_its_addresses_apart() -> R
         let kind = WorkloadKind::stateful_set();
         let web = Workload::new(scene, &kind, "web");
         web.make(3, &from_pools(&[&pool], &[])).await?;
-        let addresses = |pods: &[Running]| -> BTreeMap<String, Vec<IpAddr>> {
-            pods.iter()
-                .map(|pod| (pod.name.clone(), pod.addresses.clone()))
-                .collect()
-        };
         let before = scene.running("web", 3, LONG).await?;
         for _ in 0..BREATHS {
             web.scale(1).await?;
@@ -218,10 +211,10 @@ async fn a_set_scaled_down_and_up_in_one_breath_keeps_its_addresses_apart() -> R
             let pods = scene.running("web", 3, LONG).await?;
             scene.distinct_addresses(&pods, 1).await?;
             ensure!(
-                addresses(&pods).get("web-0") == addresses(&before).get("web-0"),
+                addresses_by_name(&pods).get("web-0") == addresses_by_name(&before).get("web-0"),
                 "web-0, which stayed, has {:?} and had {:?}",
-                addresses(&pods),
-                addresses(&before)
+                addresses_by_name(&pods),
+                addresses_by_name(&before)
             );
             scene.on_record(&pool, &pods, LONG).await?;
         }

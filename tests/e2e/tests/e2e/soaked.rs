@@ -1,8 +1,6 @@
 //! Trials that are left out of `cargo xtask test`, since they take long or stop what everybody needs, and a soak of all trials.
 //! `cargo xtask soak NAME` runs one of them; `cargo xtask soak` runs all for as long as it is told to.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -14,7 +12,7 @@ use spiderpool_e2e::cluster::Cluster;
 use spiderpool_e2e::figures::show;
 use spiderpool_e2e::life::Workload;
 use spiderpool_e2e::operators;
-use spiderpool_e2e::pod::Running;
+use spiderpool_e2e::pod::{Running, addresses_by_name};
 use spiderpool_e2e::scene::{Scene, scene};
 use spiderpool_e2e::shape::WorkloadKind;
 use spiderpool_e2e::soak::{first_seed, number};
@@ -105,13 +103,8 @@ async fn a_set_restarted_while_everything_is_checked_each_second() -> Result<()>
             let kind = WorkloadKind::stateful_set();
             let web = Workload::new(scene, &kind, "web");
             web.make(3, &from_pools(&[&pool], &[])).await?;
-            let addresses = |pods: &[Running]| -> BTreeMap<String, Vec<IpAddr>> {
-                pods.iter()
-                    .map(|pod| (pod.name.clone(), pod.addresses.clone()))
-                    .collect()
-            };
             let mut pods = scene.running("web", 3, LONG).await?;
-            let before = addresses(&pods);
+            let before = addresses_by_name(&pods);
             for round in 0..RESTARTS {
                 let how = DeleteParams {
                     grace_period_seconds: round.is_multiple_of(2).then_some(0),
@@ -132,7 +125,11 @@ async fn a_set_restarted_while_everything_is_checked_each_second() -> Result<()>
                 })
                 .await?;
                 scene.distinct_addresses(&pods, 1).await?;
-                ensure!(addresses(&pods) == before, "{:?} were {before:?}", addresses(&pods));
+                ensure!(
+                    addresses_by_name(&pods) == before,
+                    "{:?} were {before:?}",
+                    addresses_by_name(&pods)
+                );
             }
             web.end().await
         })
