@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 pub use crate::store::{Change, Key, Malformed, Store};
 
 mod health;
+mod list;
 mod options;
 mod start;
 mod watch_loop;

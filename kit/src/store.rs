@@ -19,7 +19,8 @@
 //! * **Storage restored from a backup**: a list reads the newest state, so it cannot be older than what was stored when it
 //!   began, and no object in it older than the one that was stored, unless that was learnt after the list. If one is, history was
 //!   rewound, even where a restore moved the revision on; revisions mean nothing any more and the list replaces everything. Since
-//!   that takes away what was learnt, who lists asks again before believing it ([`Store::is_rewound`]).
+//!   that takes away what was learnt, who lists finds out whether it is so ([`Store::older`]). A list that only came late is one
+//!   that was overtaken by everything newer.
 //! * **Distrusted store**: somebody else found history rewound. The next list replaces everything.
 //!
 //! A new object under an old name (other UID) is reported as a deletion followed by an addition, as nobody may take one
@@ -119,6 +120,25 @@ impl<K: Resource> Entry<K> {
             Self::Bad(_, last) => last.as_ref(),
         }
     }
+}
+
+/// In what a list is older than what was known before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Older {
+    /// As a whole.
+    Snapshot {
+        /// The newest revision that was known.
+        known: u64,
+    },
+    /// In one of its objects.
+    Object {
+        /// Which one.
+        key: Key,
+        /// Its UID.
+        uid: String,
+        /// The revision at which it was known.
+        known: u64,
+    },
 }
 
 /// The objects of one kind, by name.
@@ -243,17 +263,24 @@ impl<K: Resource> Store<K> {
         }
     }
 
-    /// Whether a list whose snapshot has revision `at` is older than what was stored when it began, or has an object that is older
-    /// than it was at that revision.
-    pub fn is_rewound(&self, start: ListStart, at: u64, items: &[Decoded<K>]) -> bool {
-        at < start.highest || items.iter().any(|item| self.was_newer(meta_of(item), at))
+    /// In what a list whose snapshot has revision `at` is older than what was stored when it began: as a whole, or in an object
+    /// that is older than it was at that revision.
+    pub fn older(&self, start: ListStart, at: u64, items: &[Decoded<K>]) -> Option<Older> {
+        if at < start.highest {
+            return Some(Older::Snapshot { known: start.highest });
+        }
+        items.iter().find_map(|item| self.was_newer(meta_of(item), at))
     }
 
-    fn was_newer(&self, offered: &ObjectMeta, at: u64) -> bool {
-        let stored = self.entries.get(&Key::of_meta(offered)).map(Entry::meta);
-        stored.is_some_and(|stored| {
-            let held = revision(stored);
-            uid(stored) == uid(offered) && revision(offered) < held && held <= at
+    fn was_newer(&self, offered: &ObjectMeta, at: u64) -> Option<Older> {
+        let key = Key::of_meta(offered);
+        let stored = self.entries.get(&key).map(Entry::meta)?;
+        let known = revision(stored);
+        let older = uid(stored) == uid(offered) && revision(offered) < known && known <= at;
+        older.then(|| Older::Object {
+            key,
+            uid: uid(stored).to_owned(),
+            known,
         })
     }
 
@@ -267,10 +294,18 @@ impl<K: Resource> Store<K> {
         self.distrusted
     }
 
-    /// Takes in a complete list whose snapshot has revision `at`.
-    pub fn finish_list(&mut self, start: ListStart, at: u64, items: Vec<Decoded<K>>) -> Vec<Change<K>> {
+    /// Takes in a complete list whose snapshot has revision `at`. One of a storage that was found `rewound` replaces everything.
+    pub fn finish_list(
+        &mut self,
+        start: ListStart,
+        at: u64,
+        items: Vec<Decoded<K>>,
+        rewound: bool,
+    ) -> Vec<Change<K>> {
         let mut changes = Vec::new();
-        let rewound = start.distrusted || self.is_rewound(start, at, &items);
+        let rewound = start.distrusted || rewound;
+        // The watch has told more than such a list has.
+        let late = !rewound && at < self.watched;
         if rewound {
             self.distrusted &= !start.distrusted;
             self.forgotten.clear();
@@ -279,7 +314,7 @@ impl<K: Resource> Store<K> {
         let gone: Vec<Key> = self
             .entries
             .iter()
-            .filter(|(key, entry)| !listed.contains(*key) && (rewound || revision(entry.meta()) <= at))
+            .filter(|(key, entry)| !late && !listed.contains(*key) && (rewound || revision(entry.meta()) <= at))
             .map(|(key, _)| key.clone())
             .collect();
         for key in gone {
@@ -289,7 +324,9 @@ impl<K: Resource> Store<K> {
         self.forgotten
             .retain(|key, (_, held)| listed.contains(key) || *held > at);
         for item in items {
-            self.upsert(item, rewound, &mut changes);
+            if !late || !self.is_past(meta_of(&item)) {
+                self.upsert(item, rewound, &mut changes);
+            }
         }
         self.watched = if rewound { at } else { self.watched.max(at) };
         changes.push(Change::Resynced);
@@ -299,9 +336,17 @@ impl<K: Resource> Store<K> {
     /// Takes in a watch event about an object that exists.
     pub fn applied(&mut self, item: Decoded<K>) -> Vec<Change<K>> {
         let mut changes = Vec::new();
+        let past = self.is_past(meta_of(&item));
         self.bookmark(revision(meta_of(&item)));
-        self.upsert(item, false, &mut changes);
+        if !past {
+            self.upsert(item, false, &mut changes);
+        }
         changes
+    }
+
+    /// Whether the watch has told of this object and of its end. It tells both again if it goes on from a list that came late.
+    fn is_past(&self, meta: &ObjectMeta) -> bool {
+        revision(meta) <= self.watched && !self.entries.contains_key(&Key::of_meta(meta))
     }
 
     /// Takes in a watch event about an object that is gone (or left the selection).
@@ -330,9 +375,7 @@ impl<K: Resource> Store<K> {
     /// Takes in an object that our own write (or live read) returned.
     pub fn learn(&mut self, object: K) -> Vec<Change<K>> {
         let mut changes = Vec::new();
-        let key = Key::of(&object);
-        let known = self.entries.contains_key(&key);
-        if known || revision(object.meta()) > self.watched {
+        if !self.is_past(object.meta()) {
             self.upsert(Ok(object), false, &mut changes);
         }
         changes

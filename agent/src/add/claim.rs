@@ -171,6 +171,10 @@ impl<'a> Claimant<'a> {
                 .await
             {
                 Ok(claimed) => return Ok(Tried::Claimed(Box::new(claimed))),
+                // What the NIC has there, it has; of another pool it would get another address.
+                Err(error @ JobError::Rejected { .. }) if error.is_restoring() && own.first.contains(pool) => {
+                    return Err(error.into());
+                }
                 Err(JobError::Rejected { pool, rejection }) => {
                     let rejection = *rejection;
                     rejected.push(Verdict { pool, rejection });
@@ -209,6 +213,7 @@ impl<'a> Claimant<'a> {
         let mut keeping = Keeping::default();
         let found = context.pools.recorded(uid, &self.want.nic, self.family);
         if found.is_empty() {
+            keeping.first.extend(self.forgotten(deadline).await?);
             return Ok(keeping);
         }
         let unnamed = unnamed::in_all(&context.pools, uid);
@@ -234,11 +239,30 @@ impl<'a> Claimant<'a> {
 
     /// What the pod's endpoint says that its NICs have. It is read only where records say less than it.
     async fn items(&self, unnamed: &[(String, IpAddr)], deadline: Instant) -> Result<Vec<NicDetail>, RequestError> {
-        let Request { context, identity, .. } = self.request;
-        let uid = self.request.uid();
         if unnamed.is_empty() {
             return Ok(Vec::new());
         }
+        self.endpoint_items(deadline).await
+    }
+
+    /// The pool of the address that the pod's endpoint gives the NIC, if that pool pauses after a restore of the API server's storage
+    /// and so may have forgotten it for the moment.
+    async fn forgotten(&self, deadline: Instant) -> Result<Option<String>, RequestError> {
+        let pools = &self.request.context.pools;
+        if !pools.are_pausing() {
+            return Ok(None);
+        }
+        let items = self.endpoint_items(deadline).await?;
+        let own = items.iter().filter(|item| item.interface == self.want.nic);
+        let mut addresses = own.flat_map(NicDetail::addresses);
+        let given = addresses.find(|(ip, _)| addr::to_bits(*ip).0 == self.family);
+        let pool = given.and_then(|(_, pool)| pool.map(str::to_owned));
+        Ok(pool.filter(|pool| pools.is_pausing(pool)))
+    }
+
+    async fn endpoint_items(&self, deadline: Instant) -> Result<Vec<NicDetail>, RequestError> {
+        let Request { context, identity, .. } = self.request;
+        let uid = self.request.uid();
         let endpoint = endpoints::read(context, &identity.namespace, &identity.name, deadline).await?;
         let current = endpoint.map(|endpoint| endpoint.status.current).unwrap_or_default();
         Ok(if current.uid == uid { current.ips } else { Vec::new() })

@@ -27,7 +27,7 @@ use rewound::Rewinds;
 use spiderpool_crds::records::HeldReason;
 use spiderpool_crds::{SpiderIPPool, SpiderReservedIP};
 use spiderpool_ipam::{Family, Owner, RangeSet, addr};
-use spiderpool_kit::cache::Cache;
+use spiderpool_kit::cache::{Cache, Store};
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -282,6 +282,18 @@ impl PoolStore {
     /// What was noticed of the API server's storage going back and not dealt with. Until [`Self::resume`] nothing is given out.
     pub fn suspended(&self) -> Option<Count> {
         self.rewinds.open()
+    }
+
+    /// Whether a pool gives out nothing until agents have told what their nodes use, as far as is known here.
+    pub fn is_pausing(&self, pool: &str) -> bool {
+        self.cached(pool)
+            .is_some_and(|pool| pool.is_restoring() || self.suspended().is_some())
+    }
+
+    /// Whether any pool does.
+    pub fn are_pausing(&self) -> bool {
+        let any = |pools: &Store<SpiderIPPool>| pools.iter().any(|pool| pool.is_restoring());
+        self.suspended().is_some() || self.cache.read(any)
     }
 
     /// So much of it was dealt with.

@@ -131,3 +131,35 @@ async fn an_agent_that_starts_after_it_notices_by_a_sandbox_without_a_record() {
     assert_eq!(records(&agent.server)["10.77.1.1"]["podUid"], "u");
     assert!(is_restoring(claim(&agent).await));
 }
+
+/// Two pools of which a pod has an address, on record or remembered by its endpoint only, in the one that pauses.
+#[tokio::test]
+async fn a_pod_does_not_leave_its_address_because_the_pool_of_it_pauses() {
+    for (list, forgotten) in [(r#"{"ipv4":["a","b"]}"#, false), (r#"{"ipv4":["b","a"]}"#, true)] {
+        let pools = [
+            pool("a", "10.77.1.1-10.77.1.3", &json!({})),
+            pool("b", "10.77.2.1-10.77.2.3", &json!({"disable": true})),
+        ];
+        let agent = Agent::start(&pools, &json!({names::ANNOTATION_IPPOOL: list}));
+        assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
+        let record = records(&agent.server)["10.77.1.1"].clone();
+        agent.server.edit(&format!("{POOLS}/b"), |pool| {
+            pool["spec"]["disable"] = json!(false);
+        });
+        agent.server.edit(&format!("{POOLS}/a"), |pool| {
+            pool["status"]["restoring"] = json!({"since": "", "by": "n2", "asserted": []});
+            if forgotten {
+                pool["status"].as_object_mut().unwrap().remove("allocatedIPs");
+            }
+        });
+        known(&agent, Value::is_object).await;
+        let error = agent.add("eth0", &[]).await.unwrap_err();
+        assert!(error.contains("IPPool a") && error.contains("restore"), "{error}");
+        agent.server.edit(&format!("{POOLS}/a"), |pool| {
+            pool["status"]["allocatedIPs"] = json!(json!({"10.77.1.1": record}).to_string());
+        });
+        end(&agent.server);
+        known(&agent, Value::is_null).await;
+        assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
+    }
+}

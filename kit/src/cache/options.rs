@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::api::ListParams;
+
 use crate::client::WATCH_TIMEOUT;
 use crate::store::{KeysOf, Store};
 
@@ -78,6 +80,15 @@ impl<K> Options<K> {
         // A server takes 0 for "all at once".
         self.page = objects.max(1);
         self
+    }
+
+    /// Asks for what the cache is to hold.
+    pub(super) fn selection(&self) -> ListParams {
+        ListParams {
+            label_selector: self.labels.clone(),
+            field_selector: self.fields.clone(),
+            ..ListParams::default()
+        }
     }
 
     pub(super) fn store(&self) -> Store<K>

@@ -189,6 +189,8 @@ async fn a_server_that_comes_back_at_an_older_revision_is_listed_anew() {
     server.reply(Reply::Refuse);
     server.reply(Reply::Json(list(50, &[])));
     server.reply(Reply::Json(list(50, &[map("a", "u", 40)])));
+    // Revision 70 is in its future.
+    server.reply(Reply::Status(504));
     server.reply(Reply::Json(list(51, &[map("a", "u", 40)])));
     let _events = server.watch();
     server.has("a", 40).await;
@@ -214,6 +216,7 @@ async fn a_restored_storage_is_told_once_and_a_renewed_cache_is_that_of_its_list
     server.cache.synced(soon()).await.unwrap();
     server.reply(Reply::Status(410));
     server.reply(Reply::Json(list(90, &[map("a", "u", 3)])));
+    server.reply(Reply::Json(list(90, &[map("a", "u", 3)])));
     server.reply(Reply::Json(list(91, &[map("a", "u", 3)])));
     server.has("a", 3).await;
     assert!(rewinds.has_changed().unwrap());
@@ -232,11 +235,13 @@ async fn a_restored_storage_is_told_once_and_a_renewed_cache_is_that_of_its_list
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_older_list_is_believed_when_it_comes_twice() {
-    let server = Server::start(Options::default());
+async fn an_older_list_is_believed_when_it_comes_twice_and_nothing_disproves_it() {
+    let mut server = Server::start(Options::default());
     server.reply(Reply::Json(list(7, &[map("a", "u", 5), map("b", "v", 6)])));
+    let rewinds = server.cache.rewinds();
     server.reply(Reply::Status(410));
     server.reply(Reply::Json(list(5, &[map("a", "u", 5)])));
+    server.reply(Reply::Refuse);
     server.reply(Reply::Json(list(90, &[map("a", "u", 80), map("b", "v", 6)])));
     server.has("a", 80).await;
     assert!(
@@ -245,10 +250,62 @@ async fn an_older_list_is_believed_when_it_comes_twice() {
     );
     server.reply(Reply::Status(410));
     server.reply(Reply::Json(list(4, &[map("a", "u", 3)])));
+    // A server that does not know what it was asked for.
+    server.reply(Reply::Json(list(4, &[])));
     server.reply(Reply::Json(list(4, &[map("a", "u", 3)])));
     let _events = server.watch();
     server.has("a", 3).await;
     assert!(server.cache.get("ns", "b").is_none());
+    assert!(rewinds.has_changed().unwrap());
+    let mut asked = Vec::new();
+    for _ in 0..9 {
+        asked.push(server.asked().await);
+    }
+    let proof = |asked: &String| asked.contains("resourceVersionMatch=NotOlderThan");
+    assert!(asked[3].contains("resourceVersion=7&") && proof(&asked[3]), "{asked:?}");
+    assert!(asked[7].contains("resourceVersion=90&") && proof(&asked[7]), "{asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_lists_of_a_server_that_is_further_are_watched_from() {
+    let server = Server::start(Options::default());
+    let mut health = server.cache.health_changes();
+    server.reply(Reply::Json(list(7, &[map("a", "u", 5), map("b", "v", 6)])));
+    let rewinds = server.cache.rewinds();
+    for revision in [5, 6, 4] {
+        server.reply(Reply::Status(410));
+        server.reply(Reply::Json(list(revision, &[map("a", "u", 3), map("old", "w", 2)])));
+        server.reply(Reply::Json(list(20, &[])));
+    }
+    let events = server.watch();
+    events.send(event("DELETED", &map("old", "w", 6))).unwrap();
+    events.send(event("MODIFIED", &map("a", "u", 9))).unwrap();
+    server.has("a", 9).await;
+    assert!(server.cache.get("ns", "b").is_some() && server.cache.get("ns", "old").is_none());
+    assert!(!rewinds.has_changed().unwrap());
+    assert!(health.borrow_and_update().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_a_list_has_too_old_is_looked_at() {
+    let mut server = Server::start(Options::default().fields("spec.x=y"));
+    server.reply(Reply::Json(list(7, &[map("a", "u", 5)])));
+    let rewinds = server.cache.rewinds();
+    server.reply(Reply::Status(410));
+    server.reply(Reply::Json(list(90, &[map("a", "u", 3), map("b", "v", 80)])));
+    server.reply(Reply::Json(list(91, &[map("a", "u", 5)])));
+    let _events = server.watch();
+    server.has("b", 80).await;
+    server.has("a", 5).await;
+    assert!(!rewinds.has_changed().unwrap());
+    for _ in 0..3 {
+        server.asked().await;
+    }
+    let asked = server.asked().await;
+    assert!(
+        asked.contains("fieldSelector=spec.x%3Dy%2Cmetadata.name%3Da%2Cmetadata.namespace%3Dns"),
+        "{asked}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

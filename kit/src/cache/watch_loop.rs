@@ -13,17 +13,18 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt;
-use kube::api::{ListParams, WatchParams};
+use kube::api::WatchParams;
 use kube::core::{DeserializeGuard, WatchEvent};
 use kube::{Api, Resource};
 use tokio::time::Instant;
 
+use super::list::Listed;
 use super::{Cache, Held};
 use crate::backoff::Backoff;
 use crate::deadline::{Failure, within};
-use crate::store::{Decoded, Key, ListStart, Malformed, Store, parse_revision};
+use crate::store::{Decoded, Key, Malformed, parse_revision};
 
-const REQUEST: Duration = Duration::from_secs(30);
+pub(super) const REQUEST: Duration = Duration::from_secs(30);
 const WATCH_MARGIN: Duration = Duration::from_secs(5);
 
 pub(super) struct Watched<K> {
@@ -81,9 +82,12 @@ impl<K: Held> Watched<K> {
     }
 
     async fn list(&self, cache: &Cache<K>) -> Result<String, Broken> {
-        let (start, at, items) = self.believable(cache).await?;
-        let revision = parse_revision(&at);
-        let rewound = !start.is_distrusted() && cache.read(|store| store.is_rewound(start, revision, &items));
+        let Listed {
+            start,
+            at,
+            items,
+            rewound,
+        } = self.believable(cache).await?;
         if rewound {
             tracing::error!(
                 kind = cache.label(),
@@ -94,7 +98,7 @@ impl<K: Held> Watched<K> {
             let rewinds = &cache.inner.rewinds;
             rewinds.send_modify(|rewinds| *rewinds = rewinds.wrapping_add(1));
         }
-        cache.change(|store| store.finish_list(start, revision, items));
+        cache.change(|store| store.finish_list(start, parse_revision(&at), items, rewound));
         cache.inner.health.works();
         cache.inner.synced.send_replace(true);
         Ok(at)
@@ -102,10 +106,7 @@ impl<K: Held> Watched<K> {
 
     /// Asks whether the API server is where it was when the watch ended, or further; if not, everything is listed.
     async fn probe(&self, cache: &Cache<K>, at: &str) -> Result<String, Broken> {
-        let options = &cache.inner.options;
-        let mut params = ListParams::default().limit(1);
-        params.label_selector.clone_from(&options.labels);
-        params.field_selector.clone_from(&options.fields);
+        let params = cache.inner.options.selection().limit(1);
         let what = format!("asking for the revision of {}", cache.label());
         let found = within(REQUEST, what, self.api.list_metadata(&params))
             .await
@@ -125,46 +126,6 @@ impl<K: Held> Watched<K> {
             });
         }
         Ok(at.to_owned())
-    }
-
-    /// A list. One that says that history was rewound is believed only when it says so twice: a single stale answer would take
-    /// away what our own writes returned.
-    async fn believable(&self, cache: &Cache<K>) -> Result<(ListStart, String, Vec<Decoded<K>>), Broken> {
-        let first = self.pages(cache).await?;
-        let (start, at, items) = &first;
-        let rewound = |store: &Store<K>| store.is_rewound(*start, parse_revision(at), items);
-        if start.is_distrusted() || !cache.read(rewound) {
-            return Ok(first);
-        }
-        tracing::warn!(
-            kind = cache.label(),
-            revision = at,
-            "the API server listed an older state than it told of before; it is asked again"
-        );
-        self.pages(cache).await
-    }
-
-    async fn pages(&self, cache: &Cache<K>) -> Result<(ListStart, String, Vec<Decoded<K>>), Broken> {
-        let options = &cache.inner.options;
-        let start = cache.read(|store| store.begin_list());
-        let mut params = ListParams {
-            limit: Some(options.page),
-            ..ListParams::default()
-        };
-        params.label_selector.clone_from(&options.labels);
-        params.field_selector.clone_from(&options.fields);
-        let mut items = Vec::new();
-        loop {
-            let what = format!("listing {}", cache.label());
-            let page = within(REQUEST, what, self.api.list(&params))
-                .await
-                .map_err(|failure| Broken::before(&failure))?;
-            items.extend(page.items.into_iter().map(|item| decoded(cache, item)));
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params.continue_token = Some(token),
-                None => return Ok((start, page.metadata.resource_version.unwrap_or_default(), items)),
-            }
-        }
     }
 
     async fn watch(&self, cache: &Cache<K>, at: &mut String) -> Result<Infallible, Broken> {
@@ -279,7 +240,7 @@ impl Pauses {
 
 /// Why a step did not lead to the next one.
 #[derive(Default)]
-struct Broken {
+pub(super) struct Broken {
     /// What to tell, unless the end was a normal one.
     error: Option<String>,
     /// The status of the answer, if the server answered and said no.
@@ -293,7 +254,7 @@ struct Broken {
 }
 
 impl Broken {
-    fn before(failure: &Failure<kube::Error>) -> Self {
+    pub(super) fn before(failure: &Failure<kube::Error>) -> Self {
         // Refusals that are not about load or rights are about the revision: gone, or (storage restored) not yet there.
         let relist = failure
             .status()
@@ -325,7 +286,7 @@ fn advance(at: &mut String, to: Option<&str>) {
     }
 }
 
-fn decoded<K: Held>(cache: &Cache<K>, item: DeserializeGuard<K>) -> Decoded<K> {
+pub(super) fn decoded<K: Held>(cache: &Cache<K>, item: DeserializeGuard<K>) -> Decoded<K> {
     match item.0 {
         Ok(mut object) => {
             cache.prepare(&mut object);

@@ -62,6 +62,7 @@ fn listed(objects: &[(&str, &str, u64)], at: u64) -> Store<ConfigMap> {
             .iter()
             .map(|(name, uid, revision)| Ok(object(name, uid, *revision)))
             .collect(),
+        false,
     );
     store
 }
@@ -117,7 +118,7 @@ fn a_list_begun_before_our_write_does_not_drop_it() {
     let start = store.begin_list();
     store.learn(object("new", "n", 9));
     store.learn(object("a", "u", 10));
-    let changes = store.finish_list(start, 8, vec![Ok(object("a", "u", 5))]);
+    let changes = store.finish_list(start, 8, vec![Ok(object("a", "u", 5))], false);
     assert_eq!(told(&changes), ["="]);
     assert_eq!(
         held(&store),
@@ -130,7 +131,7 @@ fn a_list_begun_after_our_write_shows_what_was_deleted_since() {
     let mut store = listed(&[], 7);
     store.learn(object("new", "n", 9));
     let start = store.begin_list();
-    assert_eq!(told(&store.finish_list(start, 11, vec![])), ["-new/n@9", "="]);
+    assert_eq!(told(&store.finish_list(start, 11, vec![], false)), ["-new/n@9", "="]);
 }
 
 #[test]
@@ -155,7 +156,7 @@ fn a_forgotten_object_stays_away_until_the_watch_has_seen_it_go() {
     assert_eq!(told(&store.forget(&object("a", "u", 5).metadata)), ["-a/u@5"]);
     assert!(store.applied(Ok(object("a", "u", 6))).is_empty());
     let start = store.begin_list();
-    assert_eq!(told(&store.finish_list(start, 6, vec![Ok(object("a", "u", 6))])), ["="]);
+    assert_eq!(told(&store.finish_list(start, 6, vec![Ok(object("a", "u", 6))], false)), ["="]);
     assert!(store.deleted(&object("a", "u", 7).metadata).is_empty());
     assert!(store.forgotten.is_empty());
     assert_eq!(told(&store.applied(Ok(object("a", "w", 8)))), ["+a/w@8"]);
@@ -194,7 +195,8 @@ fn a_successor_ends_the_forgetting() {
 fn storage_restored_from_a_backup_replaces_everything() {
     let mut store = listed(&[("a", "u", 500), ("b", "v", 600)], 700);
     let start = store.begin_list();
-    let changes = store.finish_list(start, 40, vec![Ok(object("a", "u", 20))]);
+    assert_eq!(store.older(start, 40, &[]), Some(Older::Snapshot { known: 700 }));
+    let changes = store.finish_list(start, 40, vec![Ok(object("a", "u", 20))], true);
     assert_eq!(told(&changes), ["-b/v@600", "~a/u@20", "="]);
     assert_eq!(told(&store.applied(Ok(object("c", "w", 41)))), ["+c/w@41"]);
     assert_eq!(told(&store.learn(object("d", "x", 42))), ["+d/x@42"]);
@@ -205,16 +207,38 @@ fn a_restore_that_moves_the_revision_on_is_seen_by_what_became_older() {
     let mut store = listed(&[("a", "u", 500), ("b", "v", 600)], 700);
     let start = store.begin_list();
     let items = vec![Ok(object("a", "u", 500)), Ok(object("b", "v", 90))];
-    assert!(store.is_rewound(start, 9000, &items));
+    let older = Older::Object {
+        key: Key::new("ns", "b"),
+        uid: "v".to_owned(),
+        known: 600,
+    };
+    assert_eq!(store.older(start, 9000, &items), Some(older));
     assert_eq!(
-        told(&store.finish_list(start, 9000, items)),
+        told(&store.finish_list(start, 9000, items, true)),
         ["~a/u@500", "~b/v@90", "="]
     );
     // What was learnt after the list is newer than it, and another object is no older version.
     store.learn(object("b", "v", 9100));
     let start = store.begin_list();
-    assert!(!store.is_rewound(start, 9100, &[Ok(object("a", "w", 20)), Ok(object("b", "v", 9100))]));
-    assert!(!store.is_rewound(ListStart { highest: 0, ..start }, 9050, &[Ok(object("b", "v", 90))]));
+    let newer = [Ok(object("a", "w", 20)), Ok(object("b", "v", 9100))];
+    assert_eq!(store.older(start, 9100, &newer), None);
+    let early = ListStart { highest: 0, ..start };
+    assert_eq!(store.older(early, 9050, &[Ok(object("b", "v", 90))]), None);
+}
+
+#[test]
+fn a_list_that_only_came_late_takes_nothing_away_and_brings_nothing_back() {
+    let mut store = listed(&[("a", "u", 500), ("b", "v", 600)], 700);
+    store.deleted(&object("b", "v", 710).metadata);
+    store.applied(Ok(object("c", "w", 720)));
+    let start = store.begin_list();
+    let late = vec![Ok(object("a", "u", 400)), Ok(object("b", "v", 600))];
+    assert_eq!(told(&store.finish_list(start, 690, late, false)), ["="]);
+    assert_eq!(held(&store), BTreeMap::from([("a".to_owned(), 500), ("c".to_owned(), 720)]));
+    // The watch goes on where the list was.
+    assert!(store.deleted(&object("b", "v", 710).metadata).is_empty());
+    assert!(store.applied(Ok(object("c", "w", 720))).is_empty());
+    assert_eq!(told(&store.applied(Ok(object("b", "x", 730)))), ["+b/x@730"]);
 }
 
 #[test]
@@ -222,11 +246,12 @@ fn a_store_that_is_not_trusted_is_replaced_once() {
     let mut store = listed(&[("a", "u", 500), ("b", "v", 600)], 700);
     let early = store.begin_list();
     store.distrust();
-    store.finish_list(early, 800, vec![Ok(object("a", "u", 500)), Ok(object("b", "v", 600))]);
+    let items = vec![Ok(object("a", "u", 500)), Ok(object("b", "v", 600))];
+    store.finish_list(early, 800, items, false);
     assert!(store.is_distrusted(), "that list began before");
     let start = store.begin_list();
     assert_eq!(
-        told(&store.finish_list(start, 900, vec![Ok(object("b", "v", 90))])),
+        told(&store.finish_list(start, 900, vec![Ok(object("b", "v", 90))], false)),
         ["-a/u@500", "~b/v@90", "="]
     );
     assert!(!store.is_distrusted() && !store.begin_list().is_distrusted());
@@ -238,7 +263,7 @@ fn a_revision_that_comes_again_after_a_restore_is_another_one() {
     let mut other = object("a", "u", 500);
     other.data = Some([("k".to_owned(), "v".to_owned())].into());
     let start = store.begin_list();
-    store.finish_list(start, 550, vec![Ok(other.clone())]);
+    store.finish_list(start, 550, vec![Ok(other.clone())], true);
     assert_eq!(store.get(&Key::new("ns", "a")).map(|held| &**held), Some(&other));
 }
 
@@ -273,6 +298,8 @@ enum Step {
     Deliver(usize),
     /// The server takes a list's snapshot; it arrives after this many further steps. The watch goes on from there.
     List(usize),
+    /// The same with a snapshot of so many changes ago.
+    Late(usize, usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -283,7 +310,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (name.clone(), delay.clone()).prop_map(|(name, delay)| Step::OwnWrite(name, delay)),
         2 => (name, delay.clone()).prop_map(|(name, delay)| Step::OwnDelete(name, delay)),
         4 => (1..5usize).prop_map(Step::Deliver),
-        1 => delay.prop_map(Step::List),
+        1 => delay.clone().prop_map(Step::List),
+        1 => (1..9usize, delay).prop_map(|(back, delay)| Step::Late(back, delay)),
     ];
     proptest::collection::vec(step, 1..80)
 }
@@ -321,6 +349,21 @@ impl Server {
         self.log.push((false, gone));
         Some(before)
     }
+
+    /// What there was after so many changes, and the revision of that.
+    fn then(&self, changes: usize) -> (u64, Vec<ConfigMap>) {
+        let mut objects = BTreeMap::new();
+        for (exists, object) in &self.log[..changes] {
+            let name = object.metadata.name.clone().unwrap();
+            if *exists {
+                objects.insert(name, object.clone());
+            } else {
+                objects.remove(&name);
+            }
+        }
+        let at = changes.checked_sub(1).map_or(0, |last| revision(&self.log[last].1.metadata));
+        (at, objects.into_values().collect())
+    }
 }
 
 /// An answer under way.
@@ -341,7 +384,7 @@ proptest! {
         let mut mirror: BTreeMap<String, u64> = BTreeMap::new();
         let mut seen: BTreeMap<String, u64> = BTreeMap::new();
         let start = store.begin_list();
-        let mut changes = store.finish_list(start, 0, vec![]);
+        let mut changes = store.finish_list(start, 0, vec![], false);
         let quiet = [Step::Deliver(1000), Step::Deliver(1000), Step::Deliver(1000), Step::Deliver(1000),
             Step::Deliver(1000), Step::Deliver(1000), Step::Deliver(1000)];
         for step in steps.into_iter().chain(quiet) {
@@ -371,7 +414,12 @@ proptest! {
                     position = server.log.len();
                     under_way.push((delay, answer));
                 }
-                Step::Deliver(_) | Step::List(_) => {}
+                Step::Late(back, delay) if !listing => {
+                    position = position.min(server.log.len().saturating_sub(back));
+                    let (at, items) = server.then(position);
+                    under_way.push((delay, Answer::Listed(store.begin_list(), at, items)));
+                }
+                Step::Deliver(_) | Step::List(_) | Step::Late(..) => {}
             }
             let mut later = Vec::new();
             for (delay, answer) in under_way {
@@ -383,7 +431,7 @@ proptest! {
                     }
                     Answer::Deleted(object) => changes.extend(store.forget(&object.metadata)),
                     Answer::Listed(start, at, items) => {
-                        changes.extend(store.finish_list(start, at, items.into_iter().map(Ok).collect()));
+                        changes.extend(store.finish_list(start, at, items.into_iter().map(Ok).collect(), false));
                     }
                 }
             }

@@ -69,7 +69,8 @@ proptest! {
                 Step::List(at, items) => {
                     let start = store.begin_list();
                     let item = |(name, uid, at, good)| if good { Ok(object(name, uid, at)) } else { bad(name, uid, at) };
-                    store.finish_list(start, at, items.into_iter().map(item).collect())
+                    let rewound = store.older(start, at, &[]).is_some();
+                    store.finish_list(start, at, items.into_iter().map(item).collect(), rewound)
                 }
             };
             prop_assert_eq!(indexed(&store), naive(&store));
