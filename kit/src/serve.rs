@@ -1,8 +1,8 @@
 //! One accept loop for every socket of a process: TCP or unix, with or without TLS.
 //!
 //! A client that says nothing costs a connection for a few seconds and no more, a flood of clients is refused at a limit
-//! with an answer that says so, a request that panics is one 500. On stop, no connection is taken any more and the requests
-//! at hand come to their end.
+//! with an answer that says so, a request that panics is one 500. On stop, nobody comes in any more, and whoever came in before
+//! is served.
 
 use std::convert::Infallible;
 use std::io;
@@ -12,13 +12,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::serve::Listener;
 use futures::FutureExt;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +25,9 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::shutdown::panic_text;
+
+/// How long a client that has just connected may take for its request once the server stops.
+const FIRST: Duration = Duration::from_secs(1);
 
 /// What a server allows its clients.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +74,41 @@ pub async fn bind(port: u16) -> io::Result<TcpListener> {
     }
 }
 
+/// A socket that clients connect to, and that ends without turning away whom the kernel let in before.
+pub trait Listener: axum::serve::Listener {
+    /// Lets nobody in any more; gives those who wait to be accepted.
+    fn close(self) -> io::Result<Vec<Self::Io>>;
+}
+
+impl Listener for UnixListener {
+    fn close(self) -> io::Result<Vec<UnixStream>> {
+        // From now on a client is refused, and knows that nobody read what it has to say.
+        rustix::net::shutdown(&self, rustix::net::Shutdown::Read)?;
+        let listener = self.into_std()?;
+        let waiting = std::iter::from_fn(|| listener.accept().ok());
+        waiting
+            .map(|(io, _)| {
+                io.set_nonblocking(true)?;
+                UnixStream::from_std(io)
+            })
+            .collect()
+    }
+}
+
+impl Listener for TcpListener {
+    fn close(self) -> io::Result<Vec<TcpStream>> {
+        // To shut such a socket down resets whoever waits, and who comes in between is reset when it is closed.
+        let listener = self.into_std()?;
+        let waiting = std::iter::from_fn(|| listener.accept().ok());
+        waiting
+            .map(|(io, _)| {
+                io.set_nonblocking(true)?;
+                TcpStream::from_std(io)
+            })
+            .collect()
+    }
+}
+
 /// Serves `router` on `listener` until `stop`, with default [`Limits`] and without TLS.
 pub async fn serve<L: Listener>(listener: L, router: axum::Router, stop: CancellationToken) {
     Server::new(router).run(listener, stop).await;
@@ -101,55 +138,53 @@ impl Server {
         self
     }
 
-    /// Serves until `stop`, then until the requests at hand are done or the drain time is over.
+    /// Serves until `stop`, then until those who came in before are served or the drain time is over.
     pub async fn run<L: Listener>(self, mut listener: L, stop: CancellationToken) {
-        let slots = Arc::new(Semaphore::new(self.limits.connections));
-        let connections = TaskTracker::new();
-        let drop_all = CancellationToken::new();
+        let connections = Connections {
+            slots: Arc::new(Semaphore::new(self.limits.connections)),
+            open: TaskTracker::new(),
+            drop_all: CancellationToken::new(),
+            server: self,
+            stop,
+        };
         let mut overloaded = false;
-        while let Some((io, _)) = stop.run_until_cancelled(listener.accept()).await {
-            let Ok(slot) = slots.clone().try_acquire_owned() else {
-                if !std::mem::replace(&mut overloaded, true) {
-                    tracing::warn!(limit = self.limits.connections, "too many connections, refusing more");
-                }
-                self.refuse(io).await;
-                continue;
-            };
-            overloaded = false;
-            let (server, stop, drop_all) = (self.clone(), stop.clone(), drop_all.clone());
-            connections.spawn(async move {
-                drop_all.run_until_cancelled(server.connection(io, stop)).await;
-                drop(slot);
-            });
+        while let Some((io, _)) = connections.stop.run_until_cancelled(listener.accept()).await {
+            connections.take(io, &mut overloaded);
         }
-        drop(listener);
-        connections.close();
-        if tokio::time::timeout(self.limits.drain, connections.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!(left = connections.len(), after = ?self.limits.drain, "requests still open, dropping them");
-            drop_all.cancel();
+        match listener.close() {
+            Ok(waiting) => waiting.into_iter().for_each(|io| connections.take(io, &mut overloaded)),
+            Err(error) => tracing::warn!(%error, "who waited to be let in at the stop is turned away"),
         }
+        connections.end().await;
     }
 
     async fn connection<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, io: Io, stop: CancellationToken) {
         let Some(tls) = self.tls.clone() else {
             return self.http(io, stop).await;
         };
-        let handshake = tokio::time::timeout(self.limits.handshake, TlsAcceptor::from(tls).accept(io));
-        match stop.run_until_cancelled(handshake).await {
-            Some(Ok(Ok(io))) => self.http(io, stop).await,
-            Some(Ok(Err(error))) => tracing::debug!(%error, "TLS handshake failed"),
-            Some(Err(_)) => tracing::debug!("TLS handshake took too long"),
-            None => {}
+        let handshake = TlsAcceptor::from(tls).accept(io);
+        match tokio::time::timeout(self.limits.handshake, handshake).await {
+            Ok(Ok(io)) => self.http(io, stop).await,
+            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+            Err(_) => tracing::debug!("TLS handshake took too long"),
         }
     }
 
     async fn http<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, io: Io, stop: CancellationToken) {
         let router = self.router;
+        let asked = CancellationToken::new();
+        let (asking, stopping) = (asked.clone(), stop.clone());
         let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            answer(router.clone(), request.map(Body::new))
+            asking.cancel();
+            let (router, stopping) = (router.clone(), stopping.clone());
+            async move {
+                let mut answer = answer(router, request.map(Body::new)).await?;
+                if stopping.is_cancelled() {
+                    let headers = answer.headers_mut();
+                    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(self.limits.header);
@@ -157,6 +192,12 @@ impl Server {
         let result = tokio::select! {
             result = connection.as_mut() => result,
             () = stop.cancelled() => {
+                // What was sent before lies in the socket, and hyper ends a connection on which it has read nothing.
+                tokio::select! {
+                    biased;
+                    _ = connection.as_mut() => return,
+                    _ = tokio::time::timeout(FIRST, asked.cancelled()) => {}
+                }
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -167,12 +208,50 @@ impl Server {
     }
 
     /// Says why in plain HTTP. The text fits any socket buffer, so this does not wait for a client that does not read.
-    async fn refuse<Io: AsyncWrite + Unpin>(&self, mut io: Io) {
+    fn refuse<Io: AsyncWrite + Unpin>(&self, mut io: Io) {
         const TEXT: &[u8] =
             b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 21\r\n\r\ntoo many connections\n";
         if self.tls.is_none() {
             // The client may be gone already, which is as well.
             let _ = io.write_all(TEXT).now_or_never();
+        }
+    }
+}
+
+/// The connections of a server.
+struct Connections {
+    server: Server,
+    slots: Arc<Semaphore>,
+    open: TaskTracker,
+    stop: CancellationToken,
+    drop_all: CancellationToken,
+}
+
+impl Connections {
+    /// Serves one more, or refuses it.
+    fn take<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, io: Io, overloaded: &mut bool) {
+        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+            let limit = self.server.limits.connections;
+            if !std::mem::replace(overloaded, true) {
+                tracing::warn!(limit, "too many connections, refusing more");
+            }
+            return self.server.refuse(io);
+        };
+        *overloaded = false;
+        let (server, stop, drop_all) = (self.server.clone(), self.stop.clone(), self.drop_all.clone());
+        self.open.spawn(async move {
+            drop_all.run_until_cancelled(server.connection(io, stop)).await;
+            drop(slot);
+        });
+    }
+
+    /// Waits until all are served, or cuts them off.
+    async fn end(self) {
+        let drain = self.server.limits.drain;
+        self.open.close();
+        if tokio::time::timeout(drain, self.open.wait()).await.is_err() {
+            tracing::warn!(left = self.open.len(), after = ?drain, "requests still open, dropping them");
+            self.drop_all.cancel();
         }
     }
 }

@@ -295,13 +295,7 @@ impl<K: Resource> Store<K> {
     }
 
     /// Takes in a complete list whose snapshot has revision `at`. One of a storage that was found `rewound` replaces everything.
-    pub fn finish_list(
-        &mut self,
-        start: ListStart,
-        at: u64,
-        items: Vec<Decoded<K>>,
-        rewound: bool,
-    ) -> Vec<Change<K>> {
+    pub fn finish_list(&mut self, start: ListStart, at: u64, items: Vec<Decoded<K>>, rewound: bool) -> Vec<Change<K>> {
         let mut changes = Vec::new();
         let rewound = start.distrusted || rewound;
         // The watch has told more than such a list has.

@@ -33,7 +33,9 @@ impl<K: Held> Watched<K> {
     /// Lists, and finds out whether an older state than what is known is the present one.
     pub(super) async fn believable(&self, cache: &Cache<K>) -> Result<Listed<K>, Broken> {
         let first = self.pages(cache).await?;
-        let Some(older) = first.older(cache) else { return Ok(first) };
+        let Some(older) = first.older(cache) else {
+            return Ok(first);
+        };
         tracing::warn!(
             kind = cache.label(),
             revision = first.at,
@@ -72,7 +74,11 @@ impl<K: Held> Watched<K> {
             Err(failure) => {
                 // What it has not reached it does not have in time, or says so; anything else says nothing about it.
                 let behind = failure.status().is_none_or(|status| status.code == 504);
-                return if behind { Ok(false) } else { Err(Broken::before(&failure)) };
+                return if behind {
+                    Ok(false)
+                } else {
+                    Err(Broken::before(&failure))
+                };
             }
         };
         Ok(match older {

@@ -263,7 +263,10 @@ async fn an_older_list_is_believed_when_it_comes_twice_and_nothing_disproves_it(
     }
     let proof = |asked: &String| asked.contains("resourceVersionMatch=NotOlderThan");
     assert!(asked[3].contains("resourceVersion=7&") && proof(&asked[3]), "{asked:?}");
-    assert!(asked[7].contains("resourceVersion=90&") && proof(&asked[7]), "{asked:?}");
+    assert!(
+        asked[7].contains("resourceVersion=90&") && proof(&asked[7]),
+        "{asked:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,5 @@
 use axum::routing::get;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::*;
@@ -132,4 +131,59 @@ async fn a_port_is_taken_for_both_families_and_only_once() {
         TcpStream::connect(("::1", port)).await.unwrap();
     }
     assert_eq!(bind(port).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+}
+
+/// Asks over a unix socket that the server has not looked at yet.
+async fn ask_early(path: &std::path::Path) -> UnixStream {
+    let mut io = UnixStream::connect(path).await.unwrap();
+    io.write_all(b"GET /early HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    io
+}
+
+#[tokio::test]
+async fn whoever_came_in_before_the_stop_is_answered_and_nobody_comes_in_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let stop = CancellationToken::new();
+    let mut early = Vec::new();
+    for _ in 0..50 {
+        early.push(ask_early(&path).await);
+    }
+    stop.cancel();
+    let router = axum::Router::new().route("/early", get(|| async { "done" }));
+    let server = tokio::spawn(serve(listener, router, stop));
+    for mut io in early {
+        let mut text = String::new();
+        let read = io.read_to_string(&mut text);
+        tokio::time::timeout(Duration::from_secs(10), read)
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(text.contains("connection: close") && text.ends_with("done"), "{text}");
+    }
+    let refused = UnixStream::connect(&path).await.unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    tokio::time::timeout(Duration::from_secs(10), server)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn whoever_was_let_in_but_not_read_at_the_stop_is_answered() {
+    let server = start(
+        axum::Router::new().route("/early", get(|| async { "done" })),
+        Limits::default(),
+    )
+    .await;
+    let mut early = Vec::new();
+    for _ in 0..20 {
+        early.push(server.send("/early").await);
+    }
+    server.stop.cancel();
+    for io in early {
+        assert!(text(io).await.ends_with("done"));
+    }
+    server.end().await;
 }

@@ -156,7 +156,10 @@ fn a_forgotten_object_stays_away_until_the_watch_has_seen_it_go() {
     assert_eq!(told(&store.forget(&object("a", "u", 5).metadata)), ["-a/u@5"]);
     assert!(store.applied(Ok(object("a", "u", 6))).is_empty());
     let start = store.begin_list();
-    assert_eq!(told(&store.finish_list(start, 6, vec![Ok(object("a", "u", 6))], false)), ["="]);
+    assert_eq!(
+        told(&store.finish_list(start, 6, vec![Ok(object("a", "u", 6))], false)),
+        ["="]
+    );
     assert!(store.deleted(&object("a", "u", 7).metadata).is_empty());
     assert!(store.forgotten.is_empty());
     assert_eq!(told(&store.applied(Ok(object("a", "w", 8)))), ["+a/w@8"]);
@@ -234,7 +237,10 @@ fn a_list_that_only_came_late_takes_nothing_away_and_brings_nothing_back() {
     let start = store.begin_list();
     let late = vec![Ok(object("a", "u", 400)), Ok(object("b", "v", 600))];
     assert_eq!(told(&store.finish_list(start, 690, late, false)), ["="]);
-    assert_eq!(held(&store), BTreeMap::from([("a".to_owned(), 500), ("c".to_owned(), 720)]));
+    assert_eq!(
+        held(&store),
+        BTreeMap::from([("a".to_owned(), 500), ("c".to_owned(), 720)])
+    );
     // The watch goes on where the list was.
     assert!(store.deleted(&object("b", "v", 710).metadata).is_empty());
     assert!(store.applied(Ok(object("c", "w", 720))).is_empty());
@@ -361,7 +367,9 @@ impl Server {
                 objects.remove(&name);
             }
         }
-        let at = changes.checked_sub(1).map_or(0, |last| revision(&self.log[last].1.metadata));
+        let at = changes
+            .checked_sub(1)
+            .map_or(0, |last| revision(&self.log[last].1.metadata));
         (at, objects.into_values().collect())
     }
 }
