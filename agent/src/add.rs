@@ -94,7 +94,11 @@ pub async fn add(context: &Context, args: &IpamAddArgs, cancel: &Cancel) -> Resu
         .or(args, pods::of_add(context, namespace, name, uid, deadline))
         .await??;
     kill::point(Point::AddPodFound);
-    let result = serve(context, args, &pod, cancel, deadline).await;
+    let mut result = Box::pin(serve(context, args, &pod, cancel, deadline)).await;
+    if let Err(RequestError::Overtaken { .. }) = &result {
+        // By now it is known.
+        result = Box::pin(serve(context, args, &pod, cancel, deadline)).await;
+    }
     if let Err(error) = &result {
         tell::failed(context, &pod, error);
     }

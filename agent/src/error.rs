@@ -5,6 +5,7 @@ use crate::pools::JobError;
 use spiderpool_crds::annotations::AnnotationError;
 use spiderpool_ipam::candidates::Rejection;
 use spiderpool_kit::discovery::Unknown;
+use std::net::IpAddr;
 
 /// Why a request failed. Every text says what was attempted, on what, and what the reader can do.
 #[derive(Debug, thiserror::Error)]
@@ -138,6 +139,19 @@ pub enum RequestError {
         /// Why it need not go on.
         reason: cancel::Reason,
     },
+    /// An earlier ADD of the pod got another address, which this one did not know of.
+    #[error(
+        "an earlier ADD gave NIC {nic} of Pod {pod} the address {ip}, of which the spiderpool agent of the node heard too late; the \
+         kubelet tries again"
+    )]
+    Overtaken {
+        /// `namespace/name`.
+        pod: String,
+        /// The interface.
+        nic: String,
+        /// What it has.
+        ip: IpAddr,
+    },
     /// The agent has just started and does not know the cluster yet.
     #[error(
         "the spiderpool agent of node {node} has not read {missing} from the API server yet; the kubelet tries again"
@@ -172,6 +186,7 @@ impl RequestError {
             Self::NoPool { .. } | Self::Pool(JobError::Rejected { .. }) => "no_available_pool",
             Self::Pool(JobError::Refused { .. } | JobError::Unread { .. } | JobError::Deadline { .. })
             | Self::Api { .. }
+            | Self::Overtaken { .. }
             | Self::Owner { .. } => "api",
             Self::NotReady { .. } => "not_ready",
             Self::Cancelled { .. } => "cancelled",

@@ -93,6 +93,7 @@ pub fn note(error: &RequestError) -> Option<String> {
         | RequestError::NamespaceEnds { .. }
         | RequestError::Cancelled { .. }
         | RequestError::Busy { .. }
+        | RequestError::Overtaken { .. }
         | RequestError::NotReady { .. } => None,
         RequestError::Annotation { .. }
         | RequestError::NamespaceAnnotation { .. }

@@ -213,7 +213,8 @@ impl<'a> Claimant<'a> {
         let mut keeping = Keeping::default();
         let found = context.pools.recorded(uid, &self.want.nic, self.family);
         if found.is_empty() {
-            keeping.first.extend(self.forgotten(deadline).await?);
+            let named = self.named(deadline).await?;
+            keeping.first.extend(named.filter(|pool| chosen.contains(pool)));
             return Ok(keeping);
         }
         let unnamed = unnamed::in_all(&context.pools, uid);
@@ -245,19 +246,27 @@ impl<'a> Claimant<'a> {
         self.endpoint_items(deadline).await
     }
 
-    /// The pool of the address that the pod's endpoint gives the NIC, if that pool pauses after a restore of the API server's storage
-    /// and so may have forgotten it for the moment.
-    async fn forgotten(&self, deadline: Instant) -> Result<Option<String>, RequestError> {
-        let pools = &self.request.context.pools;
-        if !pools.are_pausing() {
-            return Ok(None);
-        }
-        let items = self.endpoint_items(deadline).await?;
+    /// The pool of the address that the pod's endpoint gives the NIC, which no cached pool has on record. The cache may be late, and what
+    /// a pool forgot with a restore of the API server's storage it will know again.
+    async fn named(&self, deadline: Instant) -> Result<Option<String>, RequestError> {
+        let Request { context, identity, .. } = self.request;
+        let items = if context.pools.are_pausing() {
+            self.endpoint_items(deadline).await?
+        } else {
+            let cached = context.endpoints.get(&identity.namespace, &identity.name);
+            let current = cached
+                .map(|endpoint| endpoint.status.current.clone())
+                .unwrap_or_default();
+            if current.uid == self.request.uid() {
+                current.ips
+            } else {
+                Vec::new()
+            }
+        };
         let own = items.iter().filter(|item| item.interface == self.want.nic);
         let mut addresses = own.flat_map(NicDetail::addresses);
         let given = addresses.find(|(ip, _)| addr::to_bits(*ip).0 == self.family);
-        let pool = given.and_then(|(_, pool)| pool.map(str::to_owned));
-        Ok(pool.filter(|pool| pools.is_pausing(pool)))
+        Ok(given.and_then(|(_, pool)| pool.map(str::to_owned)))
     }
 
     async fn endpoint_items(&self, deadline: Instant) -> Result<Vec<NicDetail>, RequestError> {

@@ -1,6 +1,6 @@
 //! The endpoint that says what an ADD got.
 
-use super::{LABEL_NODE, node_label, routes};
+use super::{LABEL_NODE, addresses, node_label, routes};
 use crate::context::Context;
 use crate::sticky::Identity;
 use k8s_openapi::api::core::v1::Pod;
@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use spiderpool_crds::app::AppKey;
 use spiderpool_crds::pod::runtime_uid;
 use spiderpool_crds::{EndpointStatus, NicDetail, PodAllocation, Route, SpiderEndpoint, names};
+use std::net::IpAddr;
 
 /// What an ADD got.
 #[derive(Clone, Debug)]
@@ -63,6 +64,24 @@ pub(super) fn fresh(context: &Context, pod: &Pod, app: &AppKey, grant: &Grant) -
 }
 
 impl Grant {
+    /// What an endpoint of the same pod gives a NIC instead of what is granted, and `known`, which was known when it was granted, does
+    /// not: an ADD that was told of too late.
+    pub(super) fn overtaken_by(&self, live: &SpiderEndpoint, known: Option<&SpiderEndpoint>) -> Option<(&str, IpAddr)> {
+        let uid = &live.status.current.uid;
+        let known = known.filter(|known| known.status.current.uid == *uid);
+        let known = known.map_or(&[][..], |known| &known.status.current.ips);
+        self.items.iter().find_map(|granted| {
+            let of_nic = |item: &&NicDetail| item.interface == granted.interface;
+            let was_known = |ip| known.iter().filter(of_nic).any(|item| addresses(item).contains(&ip));
+            let instead = |ip: &IpAddr| {
+                let mut own = addresses(granted).into_iter();
+                own.any(|own| own.is_ipv4() == ip.is_ipv4() && own != *ip) && !was_known(*ip)
+            };
+            let mut given = live.status.current.ips.iter().filter(of_nic).flat_map(addresses);
+            given.find(instead).map(|ip| (granted.interface.as_str(), ip))
+        })
+    }
+
     /// The NICs of a pod once these are granted. A NIC whose own ADD is still to come keeps the sandbox that it had.
     fn merged(&self, mut nics: Vec<NicDetail>) -> Vec<NicDetail> {
         for item in &self.items {

@@ -284,13 +284,7 @@ impl PoolStore {
         self.rewinds.open()
     }
 
-    /// Whether a pool gives out nothing until agents have told what their nodes use, as far as is known here.
-    pub fn is_pausing(&self, pool: &str) -> bool {
-        self.cached(pool)
-            .is_some_and(|pool| pool.is_restoring() || self.suspended().is_some())
-    }
-
-    /// Whether any pool does.
+    /// Whether any pool gives out nothing until agents have told what their nodes use, as far as is known here.
     pub fn are_pausing(&self) -> bool {
         let any = |pools: &Store<SpiderIPPool>| pools.iter().any(|pool| pool.is_restoring());
         self.suspended().is_some() || self.cache.read(any)

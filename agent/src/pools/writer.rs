@@ -10,7 +10,7 @@ use super::PoolStore;
 use super::job::{self, Job, JobError, Outcome};
 use super::pace::Pace;
 use super::rewound::is_older;
-use super::state::{Pause, PoolState, Succession, Unusable};
+use super::state::{Pause, PoolState, Unusable};
 use crate::kill::{self, Point};
 use crate::pause::{pause, pauses};
 use crate::tries::asked_for;
@@ -142,7 +142,18 @@ impl Writer {
                     return batch.into_iter().for_each(failed);
                 }
             };
+            let unrecorded = unrecorded(&state, &batch);
             let outcomes = plan(&mut state, &batch, &store);
+            let restored = |job: usize| outcomes.get(job).is_some_and(Outcome::is_change);
+            if store.is_starting() && unrecorded.into_iter().any(restored) {
+                // The cache may be late.
+                if source == Source::Cache {
+                    continue;
+                }
+                state.pause(Pause::Begin, &store.node);
+                // Other pools may lack what nodes use whose agents do not run yet.
+                store.rewinds.noticed();
+            }
             let version = state.object().resource_version().unwrap_or_default();
             let doubtful = store.doubts().concerns(&name, &version);
             if !outcomes.iter().any(Outcome::is_change) {
@@ -243,6 +254,16 @@ enum Source {
     Live,
 }
 
+/// Which of the jobs put back on record what nobody has on record.
+fn unrecorded(state: &PoolState, batch: &[Job]) -> Vec<usize> {
+    let jobs = batch.iter().enumerate();
+    let unrecorded = jobs.filter(|(_, job)| match job {
+        Job::Restore { ip, .. } => state.ledger().owner(addr::to_bits(*ip).1).is_none(),
+        _ => false,
+    });
+    unrecorded.map(|(place, _)| place).collect()
+}
+
 fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome> {
     let reserved = store.reserved(state.family());
     let paused: Vec<Option<Outcome>> = batch
@@ -284,16 +305,7 @@ fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome>
             Job::Restore { .. } if store.suspended().is_some() && !state.is_restoring() => {
                 Some(Outcome::Claim(Err(Rejection::Restoring)))
             }
-            Job::Restore { ip, owner, .. } => {
-                let unknown = state.ledger().owner(addr::to_bits(*ip).1).is_none();
-                let outcome = state.restore(*ip, owner);
-                if unknown && store.is_starting() && outcome == (Succession::Own { written: true }) {
-                    state.pause(Pause::Begin, &store.node);
-                    // Other pools may lack what nodes use whose agents do not run yet.
-                    store.rewinds.noticed();
-                }
-                Some(Outcome::Succeed(outcome))
-            }
+            Job::Restore { ip, owner, .. } => Some(Outcome::Succeed(state.restore(*ip, owner))),
             Job::Succeed { ip, owner, former, .. } if before.is_none() => {
                 Some(Outcome::Succeed(state.succeed(*ip, owner, former, &reserved)))
             }

@@ -8,6 +8,7 @@ mod endings;
 mod faults;
 mod host;
 mod kept;
+mod late;
 mod lost_writes;
 mod machines;
 mod nics;
