@@ -7,12 +7,14 @@
 //!
 //! [`candidates`] finds in the caches what may have ended, at little cost, since every change is a reason to look. [`look`] reads
 //! live what the rule wants to know, one request of a pod at a time, and [`books`] keeps what the pools have on record for this
-//! node. What the sandbox of a living pod uses and no pool has on record is put back ([`crate::recheck`]).
+//! node. What the sandbox of a living pod uses and no pool has on record is put back ([`crate::recheck`]), and what it has on record
+//! beside that is freed ([`twice`]).
 
 mod books;
 mod candidates;
 mod look;
 mod settings;
+mod twice;
 
 pub(crate) use candidates::counts;
 pub(crate) use look::now;
@@ -156,6 +158,7 @@ impl Sweep {
             Some(ended) => recheck::ended(context, &ended).await,
             None => drop(recheck::sandboxes(context).await),
         }
+        twice::free(context, &self.books).await;
         let found = candidates::all(context, &self.books);
         self.known.retain(|subject, _| found.contains_key(subject));
         let due = self.due(context, found).await;

@@ -94,6 +94,8 @@ pub enum Reason {
     OwnerGone,
     /// No pool has the addresses of the endpoint on record.
     Unrecorded,
+    /// The pod runs, with another address for the interface. The agent of its node finds that out, and nobody else may.
+    Superseded,
     /// The pod's Node was deleted.
     NodeGone,
     /// The pod's Node is out of service.
@@ -104,13 +106,14 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::PodGone,
         Self::PodFinished,
         Self::PodTerminated,
         Self::NoAddresses,
         Self::OwnerGone,
         Self::Unrecorded,
+        Self::Superseded,
         Self::NodeGone,
         Self::NodeOutOfService,
         Self::NodeNotReady,
@@ -125,6 +128,7 @@ impl Reason {
             Self::NoAddresses => "NoAddresses",
             Self::OwnerGone => "OwnerGone",
             Self::Unrecorded => "Unrecorded",
+            Self::Superseded => "Superseded",
             Self::NodeGone => "NodeGone",
             Self::NodeOutOfService => "NodeOutOfService",
             Self::NodeNotReady => "NodeNotReady",

@@ -1,12 +1,13 @@
 //! What becomes of addresses when a pod ends whose ADDs did not all come, or not to their end.
 
 use super::agent::{Agent, POD, args, pool};
+use super::api::POOLS;
 use serde_json::{Value, json};
 use spiderpool_agent::cancel::Cancel;
 use spiderpool_agent::del::Released;
 use spiderpool_agent::give_up::{self, GivenUp};
 use spiderpool_agent::{add, collect, sweep};
-use spiderpool_crds::names;
+use spiderpool_crds::{SpiderIPPool, names};
 use spiderpool_kit::cache::{Key, Store, WaitError};
 use spiderpool_wire::{IpamAddArgs, IpamBatchDelArgs, IpamGcArgs};
 use std::time::Duration;
@@ -196,5 +197,39 @@ async fn a_pod_of_the_api_server_is_not_waited_for_that_long() {
             "{uid}: {took} s after {:?}",
             started.elapsed()
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_addresses_for_an_interface_that_goes_which_the_pod_was_not_told_of() {
+    let record = |nic: &str| json!({"10.77.2.5": {"pod": "retail/shop", "podUid": "u", "nic": nic, "node": "n1"}});
+    for (nic, used, left) in [("eth0", false, 0), ("net1", false, 1), ("eth0", true, 1)] {
+        let pools = [
+            pool("a", "10.77.1.1-10.77.1.3", &json!({})),
+            pool("b", "10.77.2.1-10.77.2.9", &json!({})),
+        ];
+        let agent = Agent::start(&pools, &json!({names::ANNOTATION_IPPOOL: r#"{"ipv4":["a","b"]}"#}));
+        assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
+        if used {
+            agent.host.make_netns("other");
+            agent.host.keep_result("eth0", "other", &["10.77.2.5/20".to_owned()]);
+        }
+        agent.server.edit(&format!("{POOLS}/b"), |pool| {
+            pool["status"]["allocatedIPs"] = json!(record(nic).to_string());
+        });
+        let records = |wanted: usize| {
+            move |pools: &Store<SpiderIPPool>| {
+                let records = pools.get(&Key::new("", "b"))?.records().ok()?;
+                (records.len() == wanted).then_some(())
+            }
+        };
+        let deadline = Instant::now() + Duration::from_secs(120);
+        let cache = agent.context.pools.cache();
+        cache.wait(deadline, records(1)).await.unwrap();
+        let sweeping = tokio::spawn(sweep::run(agent.context.clone()));
+        let freed = cache.wait(deadline, records(0)).await;
+        assert_eq!(freed.is_ok(), left == 0, "{nic} {used}");
+        assert_eq!((agent.records("a").len(), agent.records("b").len()), (1, left));
+        sweeping.abort();
     }
 }
