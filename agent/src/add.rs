@@ -21,11 +21,12 @@ use crate::sticky::{self, Identity};
 use crate::{pods, tell};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use spiderpool_crds::{NicDetail, Route, annotations};
+use spiderpool_crds::{NicDetail, PodAllocation, Route, SpiderEndpoint, annotations};
 use spiderpool_ipam::Owner;
 use spiderpool_ipam::candidates::PodFacts;
 use spiderpool_wire::{IpamAddArgs, IpamAddResponse};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use together::Granted;
 use tokio::time::Instant;
@@ -44,6 +45,8 @@ struct Request<'a> {
     pod: &'a Pod,
     app: &'a Application,
     identity: &'a Identity,
+    /// The endpoint of the identity, as far as is known when the request begins.
+    known: Option<Arc<SpiderEndpoint>>,
     /// Whether the pod's virtual machine moves to it, and so may still run elsewhere.
     migrating: bool,
     cancel: &'a Cancel,
@@ -56,6 +59,12 @@ impl Request<'_> {
 
     fn uid(&self) -> &str {
         &self.args.pod_uid
+    }
+
+    /// What the pod's endpoint says of it, as far as is known.
+    fn current(&self) -> Option<&PodAllocation> {
+        let current = self.known.as_ref().map(|known| &known.status.current);
+        current.filter(|current| current.uid == self.uid())
     }
 
     /// Who owns what a NIC gets.
@@ -94,10 +103,9 @@ pub async fn add(context: &Context, args: &IpamAddArgs, cancel: &Cancel) -> Resu
         .or(args, pods::of_add(context, namespace, name, uid, deadline))
         .await??;
     kill::point(Point::AddPodFound);
-    let mut result = Box::pin(serve(context, args, &pod, cancel, deadline)).await;
-    if let Err(RequestError::Overtaken { .. }) = &result {
-        // By now it is known.
-        result = Box::pin(serve(context, args, &pod, cancel, deadline)).await;
+    let mut result = Box::pin(serve(context, args, &pod, None, cancel, deadline)).await;
+    if let Err(RequestError::Overtaken { endpoint, .. }) = result {
+        result = Box::pin(serve(context, args, &pod, Some(endpoint), cancel, deadline)).await;
     }
     if let Err(error) = &result {
         tell::failed(context, &pod, error);
@@ -106,10 +114,12 @@ pub async fn add(context: &Context, args: &IpamAddArgs, cancel: &Cancel) -> Resu
     result
 }
 
+/// `known` is the pod's endpoint, if the cache may not have it yet.
 async fn serve(
     context: &Context,
     args: &IpamAddArgs,
     pod: &Pod,
+    known: Option<Arc<SpiderEndpoint>>,
     cancel: &Cancel,
     deadline: Instant,
 ) -> Result<IpamAddResponse, RequestError> {
@@ -122,6 +132,7 @@ async fn serve(
         pod,
         app: &app,
         identity: &identity,
+        known: known.or_else(|| context.endpoints.get(&identity.namespace, &identity.name)),
         migrating,
         cancel,
     };
@@ -156,6 +167,7 @@ async fn serve(
         routes,
         identity: identity.clone(),
         inherited: std::mem::take(&mut inheritance.nics),
+        known: request.known.clone(),
     };
     kill::point(Point::EndpointPlanned);
     let caller = Caller { args, cancel };

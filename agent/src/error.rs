@@ -2,10 +2,12 @@
 
 use crate::cancel;
 use crate::pools::JobError;
+use spiderpool_crds::SpiderEndpoint;
 use spiderpool_crds::annotations::AnnotationError;
 use spiderpool_ipam::candidates::Rejection;
 use spiderpool_kit::discovery::Unknown;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Why a request failed. Every text says what was attempted, on what, and what the reader can do.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +153,8 @@ pub enum RequestError {
         nic: String,
         /// What it has.
         ip: IpAddr,
+        /// The endpoint that says so.
+        endpoint: Arc<SpiderEndpoint>,
     },
     /// The agent has just started and does not know the cluster yet.
     #[error(

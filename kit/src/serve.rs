@@ -85,13 +85,11 @@ impl Listener for UnixListener {
         // From now on a client is refused, and knows that nobody read what it has to say.
         rustix::net::shutdown(&self, rustix::net::Shutdown::Read)?;
         let listener = self.into_std()?;
-        let waiting = std::iter::from_fn(|| listener.accept().ok());
-        waiting
-            .map(|(io, _)| {
-                io.set_nonblocking(true)?;
-                UnixStream::from_std(io)
-            })
-            .collect()
+        Ok(waiting(|| {
+            let (io, _) = listener.accept()?;
+            io.set_nonblocking(true)?;
+            UnixStream::from_std(io)
+        }))
     }
 }
 
@@ -99,13 +97,34 @@ impl Listener for TcpListener {
     fn close(self) -> io::Result<Vec<TcpStream>> {
         // To shut such a socket down resets whoever waits, and who comes in between is reset when it is closed.
         let listener = self.into_std()?;
-        let waiting = std::iter::from_fn(|| listener.accept().ok());
-        waiting
-            .map(|(io, _)| {
-                io.set_nonblocking(true)?;
-                TcpStream::from_std(io)
-            })
-            .collect()
+        Ok(waiting(|| {
+            let (io, _) = listener.accept()?;
+            io.set_nonblocking(true)?;
+            TcpStream::from_std(io)
+        }))
+    }
+}
+
+/// Everybody who waits to be accepted, by a socket that does not block.
+fn waiting<Io>(accept: impl Fn() -> io::Result<Io>) -> Vec<Io> {
+    let mut all = Vec::new();
+    loop {
+        match accept() {
+            Ok(io) => all.push(io),
+            // That one has gone.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                ) => {}
+            Err(error) => {
+                // A socket that was shut down says the latter.
+                if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::InvalidInput) {
+                    tracing::warn!(%error, "who still waited to be let in at the stop is turned away");
+                }
+                return all;
+            }
+        }
     }
 }
 

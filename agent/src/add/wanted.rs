@@ -39,15 +39,9 @@ pub(super) async fn wanted(request: &Request<'_>, deadline: Instant) -> Result<V
 /// record. Only this agent writes either of them for its pods.
 fn is_granted(request: &Request<'_>) -> bool {
     let (context, args) = (request.context, request.args);
-    let Some(endpoint) = context
-        .endpoints
-        .get(&request.identity.namespace, &request.identity.name)
-    else {
-        return false;
-    };
-    let current = &endpoint.status.current;
-    let own = |item: &&NicDetail| current.uid == request.uid() && item.interface == args.if_name;
-    current.ips.iter().find(own).is_some_and(|item| {
+    let own = |item: &&NicDetail| item.interface == args.if_name;
+    let mut items = request.current().into_iter().flat_map(|current| &current.ips);
+    items.find(own).is_some_and(|item| {
         item.addresses().all(|(given, _)| {
             let recorded = context.pools.recorded(request.uid(), &args.if_name, Family::of(given));
             recorded.iter().any(|(_, ip)| *ip == given)
@@ -58,16 +52,12 @@ fn is_granted(request: &Request<'_>) -> bool {
 /// Reads the pools live that do not have on record what the endpoint says that an earlier ADD of this pod got. The cache of a pool
 /// may have gone back (an API server listed an older state), and the pod would get other addresses beside those it has.
 pub(super) async fn look_again(request: &Request<'_>, deadline: Instant) -> Result<(), RequestError> {
-    let (context, identity) = (request.context, request.identity);
-    let endpoint = context.endpoints.get(&identity.namespace, &identity.name);
-    let current = endpoint.as_ref().map(|endpoint| &endpoint.status.current);
-    let own = current.filter(|current| current.uid == request.uid());
-    for item in own.into_iter().flat_map(|current| &current.ips) {
+    for item in request.current().into_iter().flat_map(|current| &current.ips) {
         let owner = request.owner(&item.interface);
         for (ip, pool) in item.addresses() {
             if let Some(pool) = pool {
                 // It is read live if the cache does not have the record; what that shows is in the cache from then on.
-                context.pools.fault(pool, ip, &owner, deadline).await?;
+                request.context.pools.fault(pool, ip, &owner, deadline).await?;
             }
         }
     }

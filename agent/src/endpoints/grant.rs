@@ -10,6 +10,7 @@ use spiderpool_crds::app::AppKey;
 use spiderpool_crds::pod::runtime_uid;
 use spiderpool_crds::{EndpointStatus, NicDetail, PodAllocation, Route, SpiderEndpoint, names};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What an ADD got.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Grant {
     pub identity: Identity,
     /// NICs that an earlier pod of the identity had, and whose own ADD is still to come.
     pub inherited: Vec<NicDetail>,
+    /// The endpoint as it was known before anything was claimed.
+    pub known: Option<Arc<SpiderEndpoint>>,
 }
 
 /// The endpoint of a pod that has none.
@@ -64,11 +67,11 @@ pub(super) fn fresh(context: &Context, pod: &Pod, app: &AppKey, grant: &Grant) -
 }
 
 impl Grant {
-    /// What an endpoint of the same pod gives a NIC instead of what is granted, and `known`, which was known when it was granted, does
-    /// not: an ADD that was told of too late.
-    pub(super) fn overtaken_by(&self, live: &SpiderEndpoint, known: Option<&SpiderEndpoint>) -> Option<(&str, IpAddr)> {
+    /// What an endpoint of the same pod gives a NIC instead of what is granted, without that it was known before: an ADD of which was
+    /// heard too late.
+    pub(super) fn overtaken_by(&self, live: &SpiderEndpoint) -> Option<(&str, IpAddr)> {
         let uid = &live.status.current.uid;
-        let known = known.filter(|known| known.status.current.uid == *uid);
+        let known = self.known.as_ref().filter(|known| known.status.current.uid == *uid);
         let known = known.map_or(&[][..], |known| &known.status.current.ips);
         self.items.iter().find_map(|granted| {
             let of_nic = |item: &&NicDetail| item.interface == granted.interface;

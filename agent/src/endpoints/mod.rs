@@ -24,6 +24,7 @@ use kube::{Api, ResourceExt};
 use spiderpool_crds::app::AppKey;
 use spiderpool_crds::pod::runtime_uid;
 use spiderpool_crds::{NicDetail, SpiderEndpoint, names};
+use std::sync::Arc;
 use takeover::Takeover;
 use tokio::time::Instant;
 
@@ -41,8 +42,8 @@ pub async fn read(
 
 /// Writes what an ADD got into the pod's endpoint, making it where there is none. The first try is made without a read, on what
 /// the cache has; an endpoint of an earlier pod of the same name is taken over in place; `known` is one that was just
-/// read, whose pod this one may follow. Between tries it ends when the caller stops waiting. What an ADD got that nobody here knew
-/// of is not written over: the cache knows of it then.
+/// read, whose pod this one may follow. Between tries it ends when the caller stops waiting. What another ADD got that was not
+/// known before this one claimed is not written over.
 pub async fn publish(
     context: &Context,
     pod: &Pod,
@@ -72,8 +73,7 @@ pub async fn publish(
             .get(namespace, name)
             .map(|endpoint| SpiderEndpoint::clone(&endpoint))
     };
-    let known = known.or_else(cached);
-    let mut found = match known.clone() {
+    let mut found = match known.or_else(cached) {
         // A pod that keeps its addresses takes over nothing here, so what the cache says of another one is long past.
         Some(old) if grant.identity.keeper.is_some() && takeover.is_unknown(&old) => {
             look(&tries, &api, name, deadline).await?
@@ -81,6 +81,18 @@ pub async fn publish(
         found => Attempt::Done(found),
     };
     loop {
+        if let Attempt::Done(Some(live)) = &found
+            && live.status.current.uid == uid
+            && !is_leaving(live, uid)
+            && let Some((nic, ip)) = grant.overtaken_by(live)
+        {
+            return Err(RequestError::Overtaken {
+                pod: format!("{namespace}/{}", pod.name_any()),
+                nic: nic.to_owned(),
+                ip,
+                endpoint: Arc::new(learn(context, live.clone())),
+            });
+        }
         if let Attempt::Done(Some(old)) = &found
             && takeover.is_unknown(old)
         {
@@ -114,17 +126,6 @@ pub async fn publish(
         }
         // Also after a try of which nobody knows what became of it: it may have been served, and may be yet.
         found = look(&tries, &api, name, deadline).await?;
-        if let Attempt::Done(Some(live)) = &found
-            && live.status.current.uid == uid
-            && let Some((nic, ip)) = grant.overtaken_by(live, known.as_ref())
-        {
-            learn(context, live.clone());
-            return Err(RequestError::Overtaken {
-                pod: format!("{namespace}/{}", pod.name_any()),
-                nic: nic.to_owned(),
-                ip,
-            });
-        }
     }
 }
 

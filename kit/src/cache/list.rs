@@ -2,18 +2,17 @@
 //!
 //! A list that is older than what was told before says either that the storage of the API server was restored from a snapshot, or
 //! that somebody on the way answered with what was true a while ago. The first takes away everything that is known here, so it
-//! is believed only when nothing disproves it, and when it is said twice. A list that is disproved is still good to watch from:
-//! the events since then bring the rest, and what is known to be newer stays.
+//! is believed only when it is said twice, and the API server does not know the newest revision that was told of. If it does, the
+//! list came late and is good to watch from: the events since then bring the rest, and what is known to be newer stays.
 
 use std::time::Duration;
 
 use kube::api::{ListParams, VersionMatch};
-use kube::core::ObjectMeta;
 
 use super::watch_loop::{Broken, REQUEST, Watched, decoded};
 use super::{Cache, Held};
 use crate::deadline::within;
-use crate::store::{Decoded, ListStart, Older, parse_revision, revision};
+use crate::store::{Decoded, ListStart, Older, parse_revision};
 
 /// How long the API server may take to prove that it has not gone back. One that has waits three seconds for what it has not reached
 /// (its watch cache's limit) before it says so.
@@ -36,60 +35,36 @@ impl<K: Held> Watched<K> {
         let Some(older) = first.older(cache) else {
             return Ok(first);
         };
-        tracing::warn!(
-            kind = cache.label(),
-            revision = first.at,
-            "the API server listed an older state than it told of before; it is asked again"
-        );
-        if self.disproves(cache, &older).await? {
-            return Ok(first);
-        }
+        let warning = "the API server listed an older state than it told of before; it is asked again";
+        tracing::warn!(kind = cache.label(), revision = first.at, "{warning}");
+        // Until it is known which of the two it is, nobody should rely on what is stored.
+        cache.inner.health.failed(warning, None);
+        let is_further = match older {
+            Older::Snapshot { known } => self.has_reached(cache, known).await?,
+            Older::Object => false,
+        };
+        // A restored storage may have been written to meanwhile, until it was as far as before. Its objects tell.
         let second = self.pages(cache).await?;
-        let rewound = second.older(cache).is_some();
+        let rewound = match second.older(cache) {
+            None => false,
+            Some(Older::Snapshot { .. }) => !is_further,
+            Some(Older::Object) => true,
+        };
         Ok(Listed { rewound, ..second })
     }
 
-    /// Whether the API server shows that it is not as old as it said.
-    async fn disproves(&self, cache: &Cache<K>, older: &Older) -> Result<bool, Broken> {
-        let mut params = cache.inner.options.selection().limit(1);
-        let what = match older {
-            // Who asks for this is answered by nobody who is behind it.
-            Older::Snapshot { known } => {
-                params = params.at(&known.to_string()).matching(VersionMatch::NotOlderThan);
-                format!("asking for {} at revision {known}", cache.label())
-            }
-            Older::Object { key, .. } => {
-                let name = if key.namespace.is_empty() {
-                    format!("metadata.name={}", key.name)
-                } else {
-                    format!("metadata.name={},metadata.namespace={}", key.name, key.namespace)
-                };
-                let both = params.field_selector.take().map(|fields| format!("{fields},{name}"));
-                params.field_selector = Some(both.unwrap_or(name));
-                format!("asking for {} {key}", cache.label())
-            }
-        };
-        let found = match within(PROOF, what, self.api.list_metadata(&params)).await {
-            Ok(found) => found,
-            Err(failure) => {
-                // What it has not reached it does not have in time, or says so; anything else says nothing about it.
-                let behind = failure.status().is_none_or(|status| status.code == 504);
-                return if behind {
-                    Ok(false)
-                } else {
-                    Err(Broken::before(&failure))
-                };
-            }
-        };
-        Ok(match older {
-            Older::Snapshot { known } => {
-                parse_revision(found.metadata.resource_version.as_deref().unwrap_or_default()) >= *known
-            }
-            Older::Object { known, uid, .. } => {
-                let same = |meta: &ObjectMeta| meta.uid.as_ref() == Some(uid) && revision(meta) >= *known;
-                found.items.iter().any(|item| same(&item.metadata))
-            }
-        })
+    /// Whether the API server knows a revision. Whoever asks it for one is answered by nobody who is behind that.
+    async fn has_reached(&self, cache: &Cache<K>, known: u64) -> Result<bool, Broken> {
+        let params = cache.inner.options.selection().limit(1);
+        let params = params.at(&known.to_string()).matching(VersionMatch::NotOlderThan);
+        let what = format!("asking for {} at revision {known}", cache.label());
+        match within(PROOF, what, self.api.list_metadata(&params)).await {
+            Ok(found) => Ok(parse_revision(&found.metadata.resource_version.unwrap_or_default()) >= known),
+            // What it has not reached it does not have in time, or says so.
+            Err(failure) if failure.is_timeout() => Ok(false),
+            Err(failure) if failure.status().is_some_and(|status| status.code == 504) => Ok(false),
+            Err(failure) => Err(Broken::before(&failure)),
+        }
     }
 
     async fn pages(&self, cache: &Cache<K>) -> Result<Listed<K>, Broken> {

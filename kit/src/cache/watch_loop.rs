@@ -22,7 +22,7 @@ use super::list::Listed;
 use super::{Cache, Held};
 use crate::backoff::Backoff;
 use crate::deadline::{Failure, within};
-use crate::store::{Decoded, Key, Malformed, parse_revision};
+use crate::store::{Decoded, Key, Malformed, Store, parse_revision};
 
 pub(super) const REQUEST: Duration = Duration::from_secs(30);
 const WATCH_MARGIN: Duration = Duration::from_secs(5);
@@ -112,11 +112,13 @@ impl<K: Held> Watched<K> {
             .await
             .map_err(|failure| Broken::before(&failure))?;
         let found = parse_revision(&found.metadata.resource_version.unwrap_or_default());
-        if found < parse_revision(at) {
+        // The watch may go on from a list that came late.
+        let known = cache.read(Store::newest);
+        if found < known {
             tracing::warn!(
                 kind = cache.label(),
                 revision = found,
-                before = at,
+                before = known,
                 "the API server is at an older revision than it was before; everything is listed"
             );
             return Err(Broken {

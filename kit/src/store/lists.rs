@@ -30,29 +30,22 @@ pub enum Older {
         known: u64,
     },
     /// In one of its objects.
-    Object {
-        /// Which one.
-        key: Key,
-        /// Its UID.
-        uid: String,
-        /// The revision at which it was known.
-        known: u64,
-    },
+    Object,
 }
 
 impl<K: Resource> Store<K> {
     /// Call before the first page of a list is asked for.
     pub fn begin_list(&self) -> ListStart {
-        let stored = self
-            .entries
-            .values()
-            .map(|entry| revision(entry.meta()))
-            .max()
-            .unwrap_or(0);
         ListStart {
-            highest: stored.max(self.watched),
+            highest: self.newest(),
             distrusted: self.distrusted,
         }
+    }
+
+    /// The newest revision that is known.
+    pub fn newest(&self) -> u64 {
+        let stored = self.entries.values().map(|entry| revision(entry.meta()));
+        stored.max().unwrap_or(0).max(self.watched)
     }
 
     /// In what a list whose snapshot has revision `at` is older than what was stored when it began: as a whole, or in an object
@@ -61,18 +54,15 @@ impl<K: Resource> Store<K> {
         if at < start.highest {
             return Some(Older::Snapshot { known: start.highest });
         }
-        items.iter().find_map(|item| self.was_newer(meta_of(item), at))
+        let older = items.iter().any(|item| self.was_newer(meta_of(item), at));
+        older.then_some(Older::Object)
     }
 
-    fn was_newer(&self, offered: &ObjectMeta, at: u64) -> Option<Older> {
-        let key = Key::of_meta(offered);
-        let stored = self.entries.get(&key).map(Entry::meta)?;
-        let known = revision(stored);
-        let older = uid(stored) == uid(offered) && revision(offered) < known && known <= at;
-        older.then(|| Older::Object {
-            key,
-            uid: uid(stored).to_owned(),
-            known,
+    fn was_newer(&self, offered: &ObjectMeta, at: u64) -> bool {
+        let stored = self.entries.get(&Key::of_meta(offered)).map(Entry::meta);
+        stored.is_some_and(|stored| {
+            let held = revision(stored);
+            uid(stored) == uid(offered) && revision(offered) < held && held <= at
         })
     }
 

@@ -22,9 +22,9 @@ use crate::write;
 
 /// How long a pause lasts at most. An agent that has not said anything by then is taken for one that does not run.
 const LONGEST: Duration = Duration::from_secs(50);
-/// How long a pause lasts at least: agents find out at the next try of a broken watch, which is after three seconds at most, and a pause
-/// that has ended by then would be begun anew.
-const SHORTEST: Duration = Duration::from_secs(5);
+/// How long a pause lasts at least: agents find out at the next try of a broken watch, which is after three seconds at most, and four
+/// later the API server has failed to disprove it. A pause that has ended by then would be begun anew.
+const SHORTEST: Duration = Duration::from_secs(10);
 /// Pause between two looks at one that lasts.
 const LOOK: Duration = Duration::from_secs(1);
 /// Nodes that are named.
