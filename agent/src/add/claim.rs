@@ -235,6 +235,12 @@ impl<'a> Claimant<'a> {
                 keeping.first.push(pool);
             }
         }
+        // An agent that died before it answered may have left another record. The pod was told what its endpoint names.
+        if keeping.first.len() > 1
+            && let Some(named) = self.named(deadline).await?
+        {
+            keeping.first.sort_by_key(|pool| *pool != named);
+        }
         Ok(keeping)
     }
 

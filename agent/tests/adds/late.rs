@@ -5,7 +5,8 @@ use super::api::{POOLS, Server};
 use serde_json::{Value, json};
 use spiderpool_agent::endpoints::{LABEL_NODE, node_label};
 use spiderpool_agent::recheck;
-use spiderpool_crds::names;
+use spiderpool_crds::{SpiderEndpoint, names};
+use spiderpool_kit::cache::{Key, Store};
 
 const NAMED: &str = r#"{"ipv4":["a","b"]}"#;
 
@@ -60,4 +61,19 @@ async fn an_agent_that_starts_takes_a_late_cache_for_no_restored_storage() {
     let pool = agent.server.get(&format!("{POOLS}/b")).unwrap();
     assert_eq!(pool["status"]["restoring"], Value::Null);
     assert_eq!(agent.records("b"), ["10.77.2.1 eth0"]);
+}
+
+#[tokio::test]
+async fn of_two_records_that_counts_which_the_endpoint_names() {
+    let agent = agent(true).await;
+    // Left by an agent that was killed before it gave it back.
+    let left = held("a", "10.77.1.1-10.77.1.3", "10.77.1.2", ("retail/shop", "u", "eth0"));
+    agent.write_later(&left).await.unwrap();
+    agent.server.edit(ENDPOINT, |_| {});
+    agent.server.edit(&format!("{POOLS}/b"), |_| {});
+    let key = Key::new("retail", "shop");
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    let known = |endpoints: &Store<SpiderEndpoint>| endpoints.get(&key).map(drop);
+    agent.context.endpoints.wait(deadline, known).await.unwrap();
+    assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.2.1/20"]);
 }
