@@ -188,7 +188,12 @@ impl RequestError {
             Self::Annotation { .. } | Self::NamespaceAnnotation { .. } | Self::Unfit { .. } => "wrong_input",
             Self::NoPool { reasons, .. } if reasons.iter().any(|reason| is_used_out(reason)) => "ip_used_out",
             Self::NoPool { .. } | Self::Pool(JobError::Rejected { .. }) => "no_available_pool",
-            Self::Pool(JobError::Refused { .. } | JobError::Unread { .. } | JobError::Deadline { .. })
+            Self::Pool(
+                JobError::Refused { .. }
+                | JobError::Unread { .. }
+                | JobError::Unrecorded { .. }
+                | JobError::Deadline { .. },
+            )
             | Self::Api { .. }
             | Self::Overtaken { .. }
             | Self::Owner { .. } => "api",

@@ -193,21 +193,17 @@ async fn of_endpoint(context: &Context, seen: &SpiderEndpoint) -> Result<(), Req
     let all = context.pools.cache().list();
     let all = all.iter().map(|pool| pool.name_any()).collect();
     for lost in Known::default().lost(context, &endpoint, &all) {
-        let mut items = current.ips.iter().filter(|item| item.interface == lost.nic);
-        let ended = |container: &String| host.is_ended(container, &lost.nic);
-        if items.any(|item| item.container_id.as_ref().is_some_and(ended)) {
-            // Its DEL frees it, or did so and was cut short.
-            continue;
-        }
-        restore(
-            context,
-            Some(&pod),
-            &format!("{namespace}/{name}"),
+        let items = current.ips.iter().filter(|item| item.interface == lost.nic);
+        let used = Used {
+            pod: Some(&pod),
+            key: format!("{namespace}/{name}"),
             uid,
-            &lost,
-            deadline,
-        )
-        .await?;
+            containers: items.filter_map(|item| item.container_id.as_deref()).collect(),
+            host: &host,
+        };
+        if !used.is_ended(&host, &lost.nic) {
+            used.restore(context, &lost, deadline).await?;
+        }
     }
     Ok(())
 }
@@ -274,51 +270,81 @@ async fn of_sandbox(
         || format!("{namespace}/{pod}"),
         |pod| Identity::of(&context.config, pod).key(),
     );
-    restore(context, found.as_deref(), &key, uid, lost, deadline).await
+    let used = Used {
+        pod: found.as_deref(),
+        key,
+        uid,
+        containers: vec![&attachment.container],
+        host,
+    };
+    used.restore(context, lost, deadline).await
 }
 
-async fn restore(
-    context: &Context,
-    pod: Option<&Pod>,
-    key: &str,
-    uid: &str,
-    lost: &Lost,
-    deadline: Instant,
-) -> Result<(), RequestError> {
-    let Lost { nic, ip, pool } = lost;
-    let owner = Owner {
-        pod: key.to_owned(),
-        uid: uid.to_owned(),
-        nic: Some(nic.clone()),
-    };
-    let why = match context.pools.restore(pool, *ip, owner, deadline).await {
-        Ok(Succession::Own { written }) => {
-            if written {
-                context.metrics.restored();
-                tracing::warn!(pod = key, uid, nic, %ip, pool, "an address that a sandbox uses was on record for nobody, and is again");
+/// Whose address it is that is not on record, and what the node showed of the sandbox.
+struct Used<'a> {
+    pod: Option<&'a Pod>,
+    key: String,
+    uid: &'a str,
+    containers: Vec<&'a str>,
+    host: &'a Look<'a>,
+}
+
+impl Used<'_> {
+    /// Whether a DEL came, which frees the address, or did so and was cut short.
+    fn is_ended(&self, host: &Look<'_>, nic: &str) -> bool {
+        self.containers.iter().any(|container| host.is_ended(container, nic))
+    }
+
+    /// Looks again after the address was found to be on record for nobody: a DEL that an agent served which has not ended yet came
+    /// before that.
+    async fn is_there(&self, context: &Context, nic: &str) -> bool {
+        let host = context.sandboxes.look().await;
+        let has_gone = self.host.knows(self.uid) && !host.knows(self.uid);
+        !has_gone && !self.is_ended(&host, nic) && host.of(self.uid, &self.containers).word != Sandboxes::None
+    }
+
+    async fn restore(&self, context: &Context, lost: &Lost, deadline: Instant) -> Result<(), RequestError> {
+        let Lost { nic, ip, pool } = lost;
+        let Self { pod, key, uid, .. } = self;
+        let owner = || Owner {
+            pod: key.clone(),
+            uid: (*uid).to_owned(),
+            nic: Some(nic.clone()),
+        };
+        let mut answer = context.pools.restore(pool, *ip, owner(), false, deadline).await;
+        if matches!(answer, Err(JobError::Unrecorded { .. })) {
+            if !self.is_there(context, nic).await {
+                return Ok(());
             }
-            return Ok(());
+            answer = context.pools.restore(pool, *ip, owner(), true, deadline).await;
         }
-        // Of one identity, the next pod has it by the word of whoever deleted this one.
-        Ok(Succession::Other(holder)) if holder.uid == uid || holder.pod == key => return Ok(()),
-        Ok(Succession::Other(holder)) => {
-            let Owner { pod, uid, .. } = holder;
-            format!(
-                "is on record for Pod {pod} (UID {uid}) now: delete the one of the two that shall have another address"
-            )
+        let why = match answer {
+            Ok(Succession::Own { written }) => {
+                if written {
+                    context.metrics.restored();
+                    tracing::warn!(pod = key, uid, nic, %ip, pool, "an address that a sandbox uses was on record for nobody, and is again");
+                }
+                return Ok(());
+            }
+            // Of one identity, the next pod has it by the word of whoever deleted this one.
+            Ok(Succession::Other(holder)) if holder.uid == *uid || holder.pod == *key => return Ok(()),
+            Ok(Succession::Other(holder)) => {
+                let Owner { pod, uid, .. } = holder;
+                format!(
+                    "is on record for Pod {pod} (UID {uid}) now: delete the one of the two that shall have another address"
+                )
+            }
+            Ok(Succession::Lost(why)) => format!("is not on record any more: {}", why.line(pool)),
+            // The pool cannot be used by anybody, and says why itself.
+            Err(JobError::Rejected { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        tracing::error!(pod = key, uid, nic, %ip, pool, why, "a pod lost its address");
+        context.metrics.lost();
+        if let Some(pod) = pod {
+            let what = format!("the address {ip} of IPPool {pool}, which NIC {nic} of this pod uses, {why}");
+            tell::lost(context, pod, &what);
         }
-        Ok(Succession::Lost(why)) => format!("is not on record any more: {}", why.line(pool)),
-        // The pool cannot be used by anybody, and says why itself.
-        Err(JobError::Rejected { .. }) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    tracing::error!(pod = key, uid, nic, %ip, pool, why, "a pod lost its address");
-    context.metrics.lost();
-    let Some(pod) = pod else { return Ok(()) };
-    tell::lost(
-        context,
-        pod,
-        &format!("the address {ip} of IPPool {pool}, which NIC {nic} of this pod uses, {why}"),
-    );
-    Ok(())
+        Ok(())
+    }
 }

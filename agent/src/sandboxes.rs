@@ -18,6 +18,7 @@ use spiderpool_ipam::reclaim::Sandboxes as Word;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -251,6 +252,25 @@ impl Look<'_> {
         let netns = attachment.netns.as_deref();
         netns.is_some_and(|netns| self.netns(netns) == Netns::Lives)
             && !self.is_ended(&attachment.container, &attachment.nic)
+    }
+
+    /// Whether the runtime's results show that a NIC of a pod has `other`, and no sandbox of the pod has `ip`. What cannot be read may
+    /// be of one that has.
+    pub fn shows_instead(&self, uid: &str, nic: &str, ip: IpAddr, other: IpAddr) -> bool {
+        let Results {
+            ours, unread, problem, ..
+        } = &self.results;
+        let of_pod = || ours.iter().filter(|attachment| attachment.uid == uid);
+        let has_other = |attachment: &Attachment| attachment.nic == nic && attachment.addresses.contains(&other);
+        let is_gone = |attachment: &Attachment| {
+            let netns = attachment.netns.as_deref();
+            netns.is_some_and(|netns| self.netns(netns) == Netns::Gone)
+        };
+        let mut with_ip = of_pod().filter(|attachment| attachment.addresses.contains(&ip));
+        problem.is_none()
+            && unread.is_empty()
+            && of_pod().any(|attachment| has_other(attachment) && self.is_there(attachment))
+            && with_ip.all(is_gone)
     }
 
     /// Whether the DEL of a sandbox's NIC came, also if it never came to its end.

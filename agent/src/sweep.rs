@@ -37,6 +37,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
+use twice::Spares;
 
 /// How long one look may take, with freeing what it found.
 const BUDGET: Duration = Duration::from_secs(15);
@@ -107,6 +108,7 @@ fn forget(context: &Context, books: &Books) {
 pub struct Sweep {
     known: BTreeMap<Subject, Known>,
     books: Books,
+    spares: Spares,
     /// UIDs of pods whose endpoints are gone since the last pass; none if any may be.
     ended: Option<BTreeSet<String>>,
 }
@@ -158,7 +160,7 @@ impl Sweep {
             Some(ended) => recheck::ended(context, &ended).await,
             None => drop(recheck::sandboxes(context).await),
         }
-        twice::free(context, &self.books).await;
+        let spares = self.spares.free(context, &self.books).await;
         let found = candidates::all(context, &self.books);
         self.known.retain(|subject, _| found.contains_key(subject));
         let due = self.due(context, found).await;
@@ -173,7 +175,8 @@ impl Sweep {
         for (subject, print, outcome) in looks {
             self.note(subject, print, outcome);
         }
-        let next = self.known.values().map(|known| known.at).chain(self.books.read_at());
+        let next = self.known.values().map(|known| known.at);
+        let next = next.chain(self.books.read_at()).chain(spares);
         next.min().unwrap_or_else(|| Instant::now() + LONGEST)
     }
 

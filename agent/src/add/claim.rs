@@ -172,16 +172,14 @@ impl<'a> Claimant<'a> {
             {
                 Ok(claimed) => return Ok(Tried::Claimed(Box::new(claimed))),
                 // What the NIC has there, it has; of another pool it would get another address.
-                Err(error @ JobError::Rejected { .. }) if error.is_restoring() && own.first.contains(pool) => {
+                Err(error @ JobError::Rejected { .. }) if error.may_pass() && own.first.contains(pool) => {
                     return Err(error.into());
                 }
                 Err(JobError::Rejected { pool, rejection }) => {
                     let rejection = *rejection;
                     rejected.push(Verdict { pool, rejection });
                 }
-                Err(error @ (JobError::Refused { .. } | JobError::Unread { .. } | JobError::Deadline { .. })) => {
-                    return Err(error.into());
-                }
+                Err(error) => return Err(error.into()),
             }
         }
         let versions = considered
@@ -214,7 +212,8 @@ impl<'a> Claimant<'a> {
         let found = context.pools.recorded(uid, &self.want.nic, self.family);
         if found.is_empty() {
             let named = self.named(deadline).await?;
-            keeping.first.extend(named.filter(|pool| chosen.contains(pool)));
+            let may_have_it = |pool: &String| chosen.contains(pool) || context.pools.is_unreadable(pool);
+            keeping.first.extend(named.filter(may_have_it));
             return Ok(keeping);
         }
         let unnamed = unnamed::in_all(&context.pools, uid);
@@ -255,19 +254,10 @@ impl<'a> Claimant<'a> {
     /// The pool of the address that the pod's endpoint gives the NIC, which no cached pool has on record. The cache may be late, and what
     /// a pool forgot with a restore of the API server's storage it will know again.
     async fn named(&self, deadline: Instant) -> Result<Option<String>, RequestError> {
-        let Request { context, identity, .. } = self.request;
-        let items = if context.pools.are_pausing() {
-            self.endpoint_items(deadline).await?
-        } else {
-            let cached = context.endpoints.get(&identity.namespace, &identity.name);
-            let current = cached
-                .map(|endpoint| endpoint.status.current.clone())
-                .unwrap_or_default();
-            if current.uid == self.request.uid() {
-                current.ips
-            } else {
-                Vec::new()
-            }
+        let items = match self.request.current() {
+            Some(current) => current.ips.clone(),
+            None if self.request.context.pools.are_pausing() => self.endpoint_items(deadline).await?,
+            None => return Ok(None),
         };
         let own = items.iter().filter(|item| item.interface == self.want.nic);
         let mut addresses = own.flat_map(NicDetail::addresses);

@@ -47,6 +47,14 @@ pub enum JobError {
         /// What the try met.
         message: String,
     },
+    /// While the agent starts, what nobody has on record is put back only if whoever asks has looked again since it was found so.
+    #[error("IPPool {pool} has {ip} on record for nobody; it is looked at again")]
+    Unrecorded {
+        /// Name of the pool.
+        pool: String,
+        /// The address.
+        ip: IpAddr,
+    },
     /// The deadline passed. What was sent may have been written; the next request of the same pod finds it.
     #[error("no acknowledged write of IPPool {pool} in time: {message}; the kubelet tries again")]
     Deadline {
@@ -58,6 +66,11 @@ pub enum JobError {
 }
 
 impl JobError {
+    /// Whether the pool may know in a while what it has on record: it pauses after a restore, or cannot be read until somebody mends it.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Rejected { rejection, .. } if matches!(**rejection, Rejection::Restoring | Rejection::Broken(_)))
+    }
+
     /// Whether the pool gives out nothing until agents have told what their nodes use.
     pub fn is_restoring(&self) -> bool {
         matches!(self, Self::Rejected { rejection, .. } if **rejection == Rejection::Restoring)
@@ -86,6 +99,7 @@ pub(super) enum Job {
     Restore {
         ip: IpAddr,
         owner: Owner,
+        sure: bool,
         deadline: Instant,
         reply: oneshot::Sender<Result<Succession, JobError>>,
     },
@@ -163,6 +177,8 @@ impl Job {
 pub(super) enum Outcome {
     Claim(Result<Taken, Rejection>),
     Succeed(Succession),
+    /// What is to be put back is on record for nobody.
+    Unrecorded(IpAddr),
     Release(Vec<IpAddr>),
     /// How many records were changed; none if there was no room.
     Place(Option<usize>),
@@ -180,6 +196,7 @@ impl Outcome {
             Self::Place(placed) => placed.is_some_and(|placed| placed > 0),
             Self::Pause(changed) => *changed,
             Self::Quarantine(held) => held.is_some(),
+            Self::Unrecorded(_) => false,
         }
     }
 
@@ -190,7 +207,7 @@ impl Outcome {
             Self::Succeed(succession) => matches!(succession, Succession::Own { .. }),
             Self::Release(_) => true,
             Self::Place(placed) => placed.is_some(),
-            Self::Pause(_) | Self::Quarantine(_) => false,
+            Self::Pause(_) | Self::Quarantine(_) | Self::Unrecorded(_) => false,
         }
     }
 
@@ -199,6 +216,7 @@ impl Outcome {
         matches!(
             self,
             Self::Claim(Err(_))
+                | Self::Unrecorded(_)
                 | Self::Place(None | Some(0))
                 | Self::Pause(false)
                 | Self::Succeed(Succession::Other(_) | Succession::Lost(_))
@@ -228,6 +246,10 @@ pub(super) fn answer(batch: Vec<Job>, outcomes: Vec<Outcome>, pool: &Arc<SpiderI
             }),
             (Job::Pause { reply, .. }, Outcome::Pause(changed)) => drop(reply.send(Ok(changed))),
             (Job::Quarantine { reply, .. }, Outcome::Quarantine(held)) => drop(reply.send(Ok(held))),
+            (job, Outcome::Unrecorded(ip)) => {
+                let pool = name.to_owned();
+                job.fail(JobError::Unrecorded { pool, ip });
+            }
             (job, Outcome::Claim(Err(rejection))) => job.fail(rejected(name, rejection)),
             // Outcomes are made of the jobs they stand beside, so there are no other pairs.
             (

@@ -5,6 +5,7 @@ use super::{JobError, PoolState, PoolStore, hold, writer};
 use memchr::memmem;
 use spiderpool_crds::SpiderIPPool;
 use spiderpool_ipam::{Family, Owner, addr};
+use spiderpool_kit::cache::Key;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -61,6 +62,13 @@ impl PoolStore {
                 message: unread.message,
             }),
         }
+    }
+
+    /// Whether a pool exists, and what it has on record cannot be told.
+    pub fn is_unreadable(&self, pool: &str) -> bool {
+        let cached = self.cached(pool);
+        cached.is_some_and(|pool| PoolState::read(pool).is_err())
+            || self.cache().malformed(&Key::new("", pool)).is_some()
     }
 
     /// Names of the pools that record an address of a pod, as cached, and of those that a write to which was not answered: it may

@@ -188,18 +188,21 @@ impl PoolStore {
         answer.await.unwrap_or_else(|_| Err(stopped(pool)))
     }
 
-    /// Puts back on record an address that a sandbox of this node uses, if it is free.
+    /// Puts back on record an address that a sandbox of this node uses, if it is free. While the agent starts, only who is sure of the
+    /// sandbox gets back what nobody has on record: see [`Self::set_starting`].
     pub async fn restore(
         self: &Arc<Self>,
         pool: &str,
         ip: IpAddr,
         owner: Owner,
+        sure: bool,
         deadline: Instant,
     ) -> Result<Succession, JobError> {
         let (reply, answer) = oneshot::channel();
         let job = Job::Restore {
             ip,
             owner,
+            sure,
             deadline,
             reply,
         };
@@ -279,7 +282,8 @@ impl PoolStore {
     }
 
     /// While an agent starts, an address that a sandbox uses and nobody has on record shows that the storage may have gone back
-    /// while it did not run. Then the pool is paused in the write that puts it back on record.
+    /// while it did not run. Then the pool is paused in the write that puts it back on record. An agent that still ends may have freed
+    /// it the moment before, so whoever finds it has to look at the sandbox again.
     pub fn set_starting(&self, starting: bool) {
         self.starting.store(starting, Ordering::Relaxed);
     }

@@ -21,6 +21,7 @@ use spiderpool_ipam::addr;
 use spiderpool_ipam::candidates::Rejection;
 use spiderpool_kit::backoff::Backoff;
 use spiderpool_kit::cache::{Key, Store};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -258,10 +259,14 @@ enum Source {
 fn unrecorded(state: &PoolState, batch: &[Job]) -> Vec<usize> {
     let jobs = batch.iter().enumerate();
     let unrecorded = jobs.filter(|(_, job)| match job {
-        Job::Restore { ip, .. } => state.ledger().owner(addr::to_bits(*ip).1).is_none(),
+        Job::Restore { ip, .. } => is_unrecorded(state, *ip),
         _ => false,
     });
     unrecorded.map(|(place, _)| place).collect()
+}
+
+fn is_unrecorded(state: &PoolState, ip: IpAddr) -> bool {
+    state.ledger().owner(addr::to_bits(ip).1).is_none()
 }
 
 fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome> {
@@ -304,6 +309,9 @@ fn plan(state: &mut PoolState, batch: &[Job], store: &PoolStore) -> Vec<Outcome>
             // What is on record may be of the past, and the pool does not say so yet.
             Job::Restore { .. } if store.suspended().is_some() && !state.is_restoring() => {
                 Some(Outcome::Claim(Err(Rejection::Restoring)))
+            }
+            Job::Restore { ip, sure: false, .. } if store.is_starting() && is_unrecorded(state, *ip) => {
+                Some(Outcome::Unrecorded(*ip))
             }
             Job::Restore { ip, owner, .. } => Some(Outcome::Succeed(state.restore(*ip, owner))),
             Job::Succeed { ip, owner, former, .. } if before.is_none() => {

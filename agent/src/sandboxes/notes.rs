@@ -40,9 +40,14 @@ impl Notes {
         }
     }
 
+    /// Whether there is a note, also of another process: an agent that was told to end may still serve a DEL.
     pub(super) fn has(&self, container: &str, nic: &str) -> bool {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.contains_key(&(container.to_owned(), nic.to_owned()))
+        let note = (container.to_owned(), nic.to_owned());
+        let is_known = {
+            let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            ended.contains_key(&note)
+        };
+        is_known || name(&note).is_some_and(|name| self.folder.join(name).exists())
     }
 
     pub(super) fn add(&self, container: &str, nic: &str) {
@@ -109,6 +114,9 @@ mod tests {
         assert!(!next.has("c2", "eth0.5") && !next.has("c1", "net2"));
         next.retain(|_, _| false);
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+        // Both run for a moment.
+        notes.add("c3", "eth0");
+        assert!(next.has("c3", "eth0"));
     }
 
     #[test]

@@ -1,24 +1,30 @@
 //! Frees what a living pod has on record beside the address that it was told of.
 //!
 //! An agent that is killed between a claim and its answer leaves a record. The next ADD of the pod takes that up, unless the cache hears
-//! of it too late: then the pod has two addresses for one interface and IP family. Its endpoint names the one that it got.
+//! of it too late: then the pod has two addresses for one interface and IP family. Its endpoint names the one that it got. The other
+//! goes only if the runtime's results show that the interface has the named one; otherwise it stays until the pod ends.
 
+use super::RETRY;
 use super::books::Books;
 use crate::context::Context;
 use crate::endpoints;
 use crate::error::RequestError;
+use crate::sandboxes::Look;
 use crate::sticky;
 use spiderpool_crds::{NicDetail, SpiderEndpoint};
 use spiderpool_ipam::reclaim::Reason;
-use spiderpool_ipam::{Owner, addr};
+use spiderpool_ipam::{Family, Owner, addr};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// How long one address may take.
 const BUDGET: Duration = Duration::from_secs(15);
+
+/// The longest pause before another look at what could not be freed.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// A record that may be one too many.
 struct Spare {
@@ -28,17 +34,35 @@ struct Spare {
     endpoint: Arc<SpiderEndpoint>,
 }
 
-/// Frees them all. What cannot be freed now is found again.
-pub(super) async fn free(context: &Context, books: &Books) {
-    if !context.reclaim.policy.enabled {
-        return;
-    }
-    for spare in found(context, books) {
-        if let Err(error) = release(context, &spare).await {
-            let Spare { pool, ip, owner, .. } = &spare;
-            let (pod, uid) = (&owner.pod, &owner.uid);
-            tracing::warn!(pod, uid, pool, %ip, %error, "the second address of an interface is not freed yet");
+/// When to look again at those that could not be freed.
+#[derive(Debug, Default)]
+pub(super) struct Spares {
+    again: Option<(Instant, Duration)>,
+}
+
+impl Spares {
+    /// Frees them all; says when to look again at those that are left.
+    pub(super) async fn free(&mut self, context: &Context, books: &Books) -> Option<Instant> {
+        // After a restore of the API server's storage records and endpoints may be of different times.
+        if !context.reclaim.by_host || context.pools.are_pausing() {
+            return None;
         }
+        let now = Instant::now();
+        if let Some((at, _)) = self.again.filter(|(at, _)| now < *at) {
+            return Some(at);
+        }
+        let found = found(context, books);
+        let mut left = !found.is_empty();
+        if left {
+            let host = context.sandboxes.look().await;
+            left = false;
+            for spare in found {
+                left |= !release(context, &host, &spare).await;
+            }
+        }
+        let pause = self.again.map_or(RETRY, |(_, pause)| (pause * 2).min(LONGEST));
+        self.again = left.then(|| (Instant::now() + pause, pause));
+        self.again.map(|(at, _)| at)
     }
 }
 
@@ -68,50 +92,76 @@ fn found(context: &Context, books: &Books) -> Vec<Spare> {
 /// An identity that keeps its addresses may have some that no endpoint names.
 fn instead(context: &Context, endpoint: &SpiderEndpoint, ip: IpAddr, owner: &Owner) -> Option<IpAddr> {
     let current = &endpoint.status.current;
-    let nic = owner.nic.as_deref()?;
+    let (nic, family) = (owner.nic.as_deref()?, Family::of(ip));
+    let meta = &endpoint.metadata;
+    let key = format!("{}/{}", meta.namespace.as_deref()?, meta.name.as_deref()?);
     let mut all = current.ips.iter().flat_map(NicDetail::addresses);
-    if all.any(|(named, _)| named == ip) || sticky::keeper(&context.config, endpoint).is_some() {
+    let is_named = all.any(|(named, _)| named == ip);
+    if is_named || owner.pod != key || sticky::keeper(&context.config, endpoint).is_some() {
         return None;
     }
     let items = current.ips.iter().filter(|item| item.interface == nic);
     let mut named = items.flat_map(NicDetail::addresses);
-    let (other, pool) = named.find(|(named, _)| addr::to_bits(*named).0 == addr::to_bits(ip).0)?;
-    context.pools.is_placed(pool?, other, &owner.uid).then_some(other)
+    let (other, pool) = named.find(|(named, _)| addr::to_bits(*named).0 == family)?;
+    let recorded = context.pools.recorded(&owner.uid, nic, family);
+    recorded.contains(&(pool?.to_owned(), other)).then_some(other)
 }
 
-/// Looks again, live, and after all ADDs and DELs of the pod.
-async fn release(context: &Context, spare: &Spare) -> Result<(), RequestError> {
+/// Frees one; says whether there is nothing left to do about it.
+async fn release(context: &Context, host: &Look<'_>, spare: &Spare) -> bool {
     let Spare {
         pool,
         ip,
         owner,
         endpoint,
     } = spare;
-    let uid = &owner.uid;
-    let _turn = context.turns.take(uid).await;
-    let deadline = Instant::now() + BUDGET;
-    let meta = &endpoint.metadata;
+    let (pod, uid, nic) = (&owner.pod, &owner.uid, owner.nic.as_deref().unwrap_or_default());
+    let shown = instead(context, endpoint, *ip, owner).is_some_and(|other| host.shows_instead(uid, nic, *ip, other));
+    if !shown {
+        return false;
+    }
+    match look_again(context, spare).await {
+        Ok(Some((other, freed))) => {
+            tracing::warn!(pod, uid, nic, pool, ?freed, %other, "freed the second address of an interface");
+            context.metrics.freed(Reason::Superseded, freed.len());
+            true
+        }
+        Ok(None) => false,
+        Err(error) => {
+            tracing::warn!(pod, uid, nic, pool, %ip, %error, "the second address of an interface is not freed yet");
+            false
+        }
+    }
+}
+
+/// Looks again, live, and after all ADDs and DELs of the pod. Tells what it has instead of what was freed.
+async fn look_again(context: &Context, spare: &Spare) -> Result<Option<(IpAddr, Vec<IpAddr>)>, RequestError> {
+    let Spare {
+        pool,
+        ip,
+        owner,
+        endpoint,
+    } = spare;
+    let (uid, meta) = (&owner.uid, &endpoint.metadata);
     let (Some(namespace), Some(name)) = (&meta.namespace, &meta.name) else {
-        return Ok(());
+        return Ok(None);
+    };
+    let deadline = Instant::now() + BUDGET;
+    let Ok(_turn) = timeout_at(deadline, context.turns.take(uid)).await else {
+        return Ok(None);
     };
     let live = endpoints::read(context, namespace, name, deadline).await?;
     let own = live.filter(|live| live.status.current.uid == *uid && live.status.current.node == context.node);
     let Some(other) = own.and_then(|live| instead(context, &live, *ip, owner)) else {
-        return Ok(());
+        return Ok(None);
     };
-    let host = context.sandboxes.look().await;
-    let mut attachments = host.attachments().into_iter();
-    if attachments.any(|attachment| attachment.uid == *uid && attachment.addresses.contains(ip)) {
-        return Ok(());
+    let (host, nic) = (context.sandboxes.look().await, owner.nic.as_deref().unwrap_or_default());
+    if !host.shows_instead(uid, nic, *ip, other) || context.pools.are_pausing() {
+        return Ok(None);
     }
     let freed = context
         .pools
         .release_some(pool, owner.clone(), Some(*ip), deadline)
         .await?;
-    if !freed.is_empty() {
-        let (pod, nic) = (&owner.pod, owner.nic.as_deref().unwrap_or_default());
-        tracing::warn!(pod, uid, nic, pool, %ip, %other, "freed the second address of an interface");
-        context.metrics.freed(Reason::Superseded, freed.len());
-    }
-    Ok(())
+    Ok(Some((other, freed)))
 }

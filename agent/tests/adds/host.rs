@@ -59,6 +59,13 @@ impl Host {
         fs::write(path, result.to_string()).unwrap();
     }
 
+    /// Notes that another agent of this node began to serve a DEL.
+    pub(crate) fn note_ended(&self, container: &str, nic: &str) {
+        let folder = self.0.path().join("ended");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(format!("{container}:{nic}")), "").unwrap();
+    }
+
     /// Ends a sandbox without a DEL, as the start of the machine does.
     pub(crate) fn lose_sandbox(&self, container: &str) {
         let path = self.netns().join(container);

@@ -127,9 +127,41 @@ async fn an_agent_that_starts_after_it_notices_by_a_sandbox_without_a_record() {
     };
     agent.context.pools.cache().wait(soon(), lost).await.unwrap();
     agent.context.pools.set_starting(true);
+    // Only who has looked again since counts.
+    let owner = Owner {
+        pod: "retail/shop".to_owned(),
+        uid: "u".to_owned(),
+        nic: Some("eth0".to_owned()),
+    };
+    let pools = &agent.context.pools;
+    let unsure = pools
+        .restore("a", "10.77.1.1".parse().unwrap(), owner, false, soon())
+        .await;
+    assert!(matches!(unsure, Err(JobError::Unrecorded { .. })), "{unsure:?}");
+    assert_eq!(records(&agent.server), json!({}));
     assert!(recheck::all(&agent.context).await);
     assert_eq!(records(&agent.server)["10.77.1.1"]["podUid"], "u");
     assert!(is_restoring(claim(&agent).await));
+}
+
+#[tokio::test]
+async fn an_agent_that_starts_while_another_ends_a_del_does_not_take_it_for_a_restore() {
+    let agent = agent();
+    assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
+    agent.host.note_ended("c", "eth0");
+    agent.server.edit(&format!("{POOLS}/a"), |pool| {
+        pool["status"].as_object_mut().unwrap().remove("allocatedIPs");
+    });
+    let key = Key::new("", "a");
+    let lost = |pools: &spiderpool_kit::cache::Store<spiderpool_crds::SpiderIPPool>| {
+        let status = pools.get(&key)?.status.as_ref()?;
+        status.allocated_ips.is_none().then_some(())
+    };
+    agent.context.pools.cache().wait(soon(), lost).await.unwrap();
+    agent.context.pools.set_starting(true);
+    assert!(recheck::all(&agent.context).await);
+    assert_eq!(records(&agent.server), json!({}));
+    assert!(agent.context.pools.suspended().is_none());
 }
 
 /// Two pools of which a pod has an address, on record or remembered by its endpoint only, in the one that pauses.
@@ -162,4 +194,37 @@ async fn a_pod_does_not_leave_its_address_because_the_pool_of_it_pauses() {
         known(&agent, Value::is_null).await;
         assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
     }
+}
+
+#[tokio::test]
+async fn a_pod_does_not_leave_its_address_because_the_pool_of_it_cannot_be_read() {
+    let pools = [
+        pool("a", "10.77.1.1-10.77.1.3", &json!({})),
+        pool("b", "10.77.2.1-10.77.2.3", &json!({"disable": true})),
+    ];
+    let agent = Agent::start(&pools, &json!({names::ANNOTATION_IPPOOL: r#"{"ipv4":["a","b"]}"#}));
+    assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
+    let record = records(&agent.server).to_string();
+    agent
+        .server
+        .edit(&format!("{POOLS}/b"), |pool| pool["spec"]["disable"] = json!(false));
+    agent.server.edit(&format!("{POOLS}/a"), |pool| {
+        pool["status"]["allocatedIPs"] = json!("{")
+    });
+    let is = |wanted: bool| {
+        move |pools: &spiderpool_kit::cache::Store<spiderpool_crds::SpiderIPPool>| {
+            let pool = pools.get(&Key::new("", "a"))?;
+            (pool.records().is_ok() == wanted).then_some(())
+        }
+    };
+    let cache = agent.context.pools.cache();
+    cache.wait(soon(), is(false)).await.unwrap();
+    let error = agent.add("eth0", &[]).await.unwrap_err();
+    assert!(error.contains("IPPool a"), "{error}");
+    assert!(agent.records("b").is_empty());
+    agent.server.edit(&format!("{POOLS}/a"), |pool| {
+        pool["status"]["allocatedIPs"] = json!(record)
+    });
+    cache.wait(soon(), is(true)).await.unwrap();
+    assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
 }

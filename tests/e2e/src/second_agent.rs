@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use spiderpool_wire::journal;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Child;
 
@@ -106,6 +107,7 @@ impl<'a> SecondAgent<'a> {
         command.env("SPIDERPOOL_HEALTH_PORT", self.port.to_string());
         command.env("SPIDERPOOL_ENABLED_METRIC", "false");
         command.env("SPIDERPOOL_JOURNAL_PATH", self.journal());
+        self.share_notes().await?;
         if let Some(api) = self.api {
             command.env("KUBERNETES_SERVICE_HOST", api.ip().to_string());
             command.env("KUBERNETES_SERVICE_PORT", api.port().to_string());
@@ -129,6 +131,15 @@ impl<'a> SecondAgent<'a> {
             Ok(answer.ok().filter(|answer| answer.status == 200))
         });
         healthy.await.map(drop)
+    }
+
+    /// Lets both agents know of the DELs that either begins. A sandbox whose address the other one has freed looks as if the API
+    /// server's storage had lost it.
+    async fn share_notes(&self) -> Result<()> {
+        let journal = self.journal();
+        let (path, ended) = (journal::DEFAULT_PATH, "ended");
+        let link = format!("mkdir -p -m 700 {journal} && ln -sfn {path}/{ended} {journal}/{ended}");
+        self.node.sh(&link, "").await.map(drop)
     }
 
     /// Sends it a request.
