@@ -62,14 +62,20 @@ impl Context {
     /// kubelet only after ten seconds.
     pub async fn wait_ready(&self, deadline: Instant) -> Result<(), RequestError> {
         let deadline = deadline.min(Instant::now() + SYNC_WAIT);
+        self.wait_synced(deadline).await?;
+        let mut rechecked = self.rechecked.subscribe();
+        let _ = timeout_at(deadline, rechecked.wait_for(|rechecked| *rechecked)).await;
+        self.ready()
+    }
+
+    /// Waits for the pools and pods; fails if not all of them are known in time.
+    pub async fn wait_synced(&self, deadline: Instant) -> Result<(), RequestError> {
         // What does not come in time is named by the check below.
         let _ = self.pools.cache().synced(deadline).await;
         let _ = self.pools.reservations().synced(deadline).await;
         let _ = self.pods.synced(deadline).await;
         let _ = self.endpoints.synced(deadline).await;
-        let mut rechecked = self.rechecked.subscribe();
-        let _ = timeout_at(deadline, rechecked.wait_for(|rechecked| *rechecked)).await;
-        self.ready()
+        self.synced()
     }
 
     /// Fails unless requests may be served.

@@ -140,6 +140,8 @@ pub async fn free(
     let named = items().filter(|item| own(item));
     let named = named.flat_map(|item| [item.ipv4_pool.clone(), item.ipv6_pool.clone()]);
     let named: BTreeSet<String> = named.flatten().collect();
+    // An agent that dies in here must not find a sandbox whose address was lost.
+    note_ended(context, items().filter(|item| own(item)));
     let last = items().all(own);
     let mut freed: BTreeSet<String> = nics.iter().cloned().collect();
     loop {
@@ -168,5 +170,14 @@ pub async fn free(
     match endpoint {
         Some(endpoint) => Box::pin(endpoints::remove_nics(context, endpoint, uid, own, deadline)).await,
         None => Ok(()),
+    }
+}
+
+/// Notes that the sandboxes of these NICs lose their addresses.
+pub fn note_ended<'a>(context: &Context, items: impl Iterator<Item = &'a NicDetail>) {
+    for item in items {
+        if let Some(container) = &item.container_id {
+            context.sandboxes.ended(container, &item.interface);
+        }
     }
 }

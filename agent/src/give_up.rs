@@ -61,6 +61,7 @@ pub async fn give_up(context: &Context, args: &IpamBatchDelArgs) -> Result<Given
     if conflict && !context.config.release_conflict_ips {
         return Ok(GivenUp::SwitchedOff);
     }
+    del::note_ended(context, items.iter());
     for (ip, pool, nic, by) in conflicts(&items, &args.conflicts) {
         let owner = Owner {
             pod: pod.clone(),

@@ -44,9 +44,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Checks everything, and then lets requests in.
 pub async fn start(context: Arc<Context>) {
+    // No request is served before that, and it may take as long as the API server is away.
+    while context.wait_synced(Instant::now() + AT_START).await.is_err() {}
     let check = async {
         let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-        while !(context.synced().is_ok() && all(&context).await) {
+        while !all(&context).await {
             sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
         }
     };
@@ -299,8 +301,9 @@ impl Used<'_> {
     /// before that.
     async fn is_there(&self, context: &Context, nic: &str) -> bool {
         let host = context.sandboxes.look().await;
-        let has_gone = self.host.knows(self.uid) && !host.knows(self.uid);
-        !has_gone && !self.is_ended(&host, nic) && host.of(self.uid, &self.containers).word != Sandboxes::None
+        let has_gone = self.host.knows(self.uid) && !host.knows(self.uid) && host.is_complete();
+        let is_gone = sweep::counts(context, &host) && host.of(self.uid, &self.containers).word == Sandboxes::None;
+        !has_gone && !is_gone && !self.is_ended(&host, nic)
     }
 
     async fn restore(&self, context: &Context, lost: &Lost, deadline: Instant) -> Result<(), RequestError> {

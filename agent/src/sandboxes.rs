@@ -163,8 +163,8 @@ impl Sandboxes {
         }
     }
 
-    /// Forgets the DELs of sandboxes that have no result any more. Where that is not known, time tells, or the notes would grow for
-    /// ever on a node whose runtime keeps its results somewhere else.
+    /// Forgets the DELs of sandboxes that have had no result for some time: the pod's endpoint may name one for a moment longer, and an
+    /// agent that starts must not take what was freed for lost. Where results cannot be read, time tells alone.
     fn prune_notes(&self, results: &Results) {
         let now = Instant::now();
         self.ended.retain(|container, mattered| {
@@ -172,7 +172,7 @@ impl Sandboxes {
             if is_named {
                 *mattered = now;
             }
-            is_named || (results.problem.is_some() && now < *mattered + self.at_work)
+            is_named || now < *mattered + self.at_work
         });
     }
 
@@ -257,20 +257,21 @@ impl Look<'_> {
     /// Whether the runtime's results show that a NIC of a pod has `other`, and no sandbox of the pod has `ip`. What cannot be read may
     /// be of one that has.
     pub fn shows_instead(&self, uid: &str, nic: &str, ip: IpAddr, other: IpAddr) -> bool {
-        let Results {
-            ours, unread, problem, ..
-        } = &self.results;
-        let of_pod = || ours.iter().filter(|attachment| attachment.uid == uid);
+        let of_pod = || self.results.ours.iter().filter(|attachment| attachment.uid == uid);
         let has_other = |attachment: &Attachment| attachment.nic == nic && attachment.addresses.contains(&other);
         let is_gone = |attachment: &Attachment| {
             let netns = attachment.netns.as_deref();
             netns.is_some_and(|netns| self.netns(netns) == Netns::Gone)
         };
         let mut with_ip = of_pod().filter(|attachment| attachment.addresses.contains(&ip));
-        problem.is_none()
-            && unread.is_empty()
+        self.is_complete()
             && of_pod().any(|attachment| has_other(attachment) && self.is_there(attachment))
             && with_ip.all(is_gone)
+    }
+
+    /// Whether all results of the runtime could be read.
+    pub fn is_complete(&self) -> bool {
+        self.results.problem.is_none() && self.results.unread.is_empty()
     }
 
     /// Whether the DEL of a sandbox's NIC came, also if it never came to its end.

@@ -166,6 +166,12 @@ impl<'a> Claimant<'a> {
         let last = own.last.iter().filter(|_| reach == Reach::All);
         for pool in own.first.iter().chain(others).chain(last) {
             let leaving = own.leaving.clone();
+            if own.first.contains(pool)
+                && let Some(problem) = pools.unreadable(pool)
+            {
+                let (pool, rejection) = (pool.clone(), Box::new(Rejection::Broken(problem)));
+                return Err(JobError::Rejected { pool, rejection }.into());
+            }
             match pools
                 .claim_beside(pool, self.owner(), self.exact, leaving, deadline)
                 .await
@@ -212,7 +218,7 @@ impl<'a> Claimant<'a> {
         let found = context.pools.recorded(uid, &self.want.nic, self.family);
         if found.is_empty() {
             let named = self.named(deadline).await?;
-            let may_have_it = |pool: &String| chosen.contains(pool) || context.pools.is_unreadable(pool);
+            let may_have_it = |pool: &String| chosen.contains(pool) || context.pools.unreadable(pool).is_some();
             keeping.first.extend(named.filter(may_have_it));
             return Ok(keeping);
         }

@@ -39,6 +39,15 @@ impl PoolStore {
         })
     }
 
+    /// Whether a cached pool has an address on record for a NIC of a pod.
+    pub fn is_recorded(&self, pool: &str, ip: IpAddr, uid: &str, nic: &str) -> bool {
+        let records = self.cached(pool).and_then(|pool| pool.records().ok());
+        records.is_some_and(|records| {
+            let record = records.get(ip);
+            record.is_some_and(|record| record.pod_uid == uid && record.nic.as_deref() == Some(nic))
+        })
+    }
+
     /// Why a pool does not have an address on record for a NIC of a pod; nothing if it has. The cache may say that all is well,
     /// the opposite is said of the object as read live. An error means that it could not be read.
     pub async fn fault(
@@ -64,11 +73,12 @@ impl PoolStore {
         }
     }
 
-    /// Whether a pool exists, and what it has on record cannot be told.
-    pub fn is_unreadable(&self, pool: &str) -> bool {
-        let cached = self.cached(pool);
-        cached.is_some_and(|pool| PoolState::read(pool).is_err())
-            || self.cache().malformed(&Key::new("", pool)).is_some()
+    /// Why it cannot be told what a pool that exists has on record; nothing if it can.
+    pub fn unreadable(&self, pool: &str) -> Option<String> {
+        if let Some(malformed) = self.cache().malformed(&Key::new("", pool)) {
+            return Some(malformed.error.clone());
+        }
+        PoolState::read(self.cached(pool)?).err().map(|error| error.to_string())
     }
 
     /// Names of the pools that record an address of a pod, as cached, and of those that a write to which was not answered: it may

@@ -253,6 +253,20 @@ async fn where_results_cannot_be_read_dels_are_remembered_for_some_time() {
     assert_eq!(fs::read_dir(host.path("ended")).unwrap().count(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_del_is_remembered_for_some_time_after_the_result_is_gone() {
+    let host = Host::new();
+    let sandboxes = host.sandboxes(Memory::Own);
+    sandboxes.ended("c1", "eth0");
+    tokio::time::advance(AT_WORK / 2).await;
+    assert!(sandboxes.look().await.is_ended("c1", "eth0"));
+    // The agent that died in the middle of it had its endpoint left.
+    assert!(host.sandboxes(Memory::Own).look().await.is_ended("c1", "eth0"));
+    tokio::time::advance(AT_WORK / 2).await;
+    assert!(!sandboxes.look().await.is_ended("c1", "eth0"));
+    assert_eq!(fs::read_dir(host.path("ended")).unwrap().count(), 0);
+}
+
 #[test]
 fn the_first_agent_after_a_start_of_the_machine_knows_all() {
     let folder = tempfile::tempdir().unwrap();

@@ -77,6 +77,11 @@ fn found(context: &Context, books: &Books) -> Vec<Spare> {
         .collect();
     let spare = |(pool, ip, owner): (&str, IpAddr, &Owner)| {
         let endpoint = *by_uid.get(owner.uid.as_str())?;
+        // The books may be of some seconds ago.
+        let is_left = context.pools.is_recorded(pool, ip, &owner.uid, owner.nic.as_deref()?);
+        if !is_left {
+            return None;
+        }
         instead(context, endpoint, ip, owner)?;
         Some(Spare {
             pool: pool.to_owned(),
@@ -103,8 +108,10 @@ fn instead(context: &Context, endpoint: &SpiderEndpoint, ip: IpAddr, owner: &Own
     let items = current.ips.iter().filter(|item| item.interface == nic);
     let mut named = items.flat_map(NicDetail::addresses);
     let (other, pool) = named.find(|(named, _)| addr::to_bits(*named).0 == family)?;
-    let recorded = context.pools.recorded(&owner.uid, nic, family);
-    recorded.contains(&(pool?.to_owned(), other)).then_some(other)
+    context
+        .pools
+        .is_recorded(pool?, other, &owner.uid, nic)
+        .then_some(other)
 }
 
 /// Frees one; says whether there is nothing left to do about it.
@@ -121,6 +128,7 @@ async fn release(context: &Context, host: &Look<'_>, spare: &Spare) -> bool {
         return false;
     }
     match look_again(context, spare).await {
+        Ok(Some((_, freed))) if freed.is_empty() => true,
         Ok(Some((other, freed))) => {
             tracing::warn!(pod, uid, nic, pool, ?freed, %other, "freed the second address of an interface");
             context.metrics.freed(Reason::Superseded, freed.len());
