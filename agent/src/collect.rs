@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::del::{self, Released};
 use crate::error::RequestError;
 use crate::pods::{self, PodState};
+use crate::sandboxes::Attachment;
 use crate::sticky;
 use crate::sweep;
 use kube::ResourceExt;
@@ -76,10 +77,18 @@ async fn end(context: &Context, args: &IpamDelArgs) -> Result<Option<Released>, 
     };
     // The runtime has looked before.
     match decide(&facts, &context.reclaim.policy, sweep::now(), Some(IN_FLIGHT)) {
+        Decision::Free(Reason::PodGone | Reason::PodFinished) if is_there(context, args).await => Ok(None),
         Decision::Free(Reason::PodGone | Reason::PodFinished) => del::del(context, args).await.map(Some),
         // A list of another runtime does not tell, and the pod's own DEL comes.
         Decision::Free(_) | Decision::Keep(_) | Decision::Suspect { .. } => Ok(None),
     }
+}
+
+/// Whether the attachment is there all the same: it may be younger than the list.
+async fn is_there(context: &Context, args: &IpamDelArgs) -> bool {
+    let host = context.sandboxes.look().await;
+    let same = |known: &&Attachment| known.container == args.container_id && known.nic == args.if_name;
+    host.attachments().into_iter().any(|known| same(&known))
 }
 
 /// The DELs that never came.

@@ -45,7 +45,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Checks everything, and then lets requests in.
 pub async fn start(context: Arc<Context>) {
     // No request is served before that, and it may take as long as the API server is away.
-    while context.wait_synced(Instant::now() + AT_START).await.is_err() {}
+    while context.wait_synced(Instant::now() + AT_START).await.is_err() {
+        sleep(FIRST_PAUSE).await;
+    }
     let check = async {
         let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         while !all(&context).await {

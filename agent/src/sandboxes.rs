@@ -102,7 +102,7 @@ impl Sandboxes {
 
     /// Notes that an ADD of a sandbox is served.
     pub fn added(&self, uid: &str, container: &str, netns: &str) {
-        self.ended.retain(|of, _| of != container);
+        self.ended.clear(container);
         let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
         let of_pod = added.entry(uid.to_owned()).or_default();
         of_pod.retain(|known| known.container != container || known.netns != netns);

@@ -62,6 +62,15 @@ impl Notes {
         }
     }
 
+    /// Forgets what is noted of a sandbox, by this process or another: it is set up again.
+    pub(super) fn clear(&self, container: &str) {
+        self.retain(|of, _| of != container);
+        let Ok(noted) = noted(&self.folder) else { return };
+        for name in noted.iter().filter(|(of, _)| of == container).filter_map(name) {
+            let _ = fs::remove_file(self.folder.join(name));
+        }
+    }
+
     /// Forgets what is noted of other sandboxes than these. It is told when a note last was known to matter, and may say that it does
     /// now.
     pub(super) fn retain(&self, mut stays: impl FnMut(&str, &mut Instant) -> bool) {
@@ -116,7 +125,10 @@ mod tests {
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
         // Both run for a moment.
         notes.add("c3", "eth0");
+        notes.add("c4", "eth0");
         assert!(next.has("c3", "eth0"));
+        next.clear("c3");
+        assert!(!next.has("c3", "eth0") && next.has("c4", "eth0"));
     }
 
     #[test]

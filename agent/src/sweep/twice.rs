@@ -77,13 +77,10 @@ fn found(context: &Context, books: &Books) -> Vec<Spare> {
         .collect();
     let spare = |(pool, ip, owner): (&str, IpAddr, &Owner)| {
         let endpoint = *by_uid.get(owner.uid.as_str())?;
+        instead(context, endpoint, ip, owner)?;
         // The books may be of some seconds ago.
         let is_left = context.pools.is_recorded(pool, ip, &owner.uid, owner.nic.as_deref()?);
-        if !is_left {
-            return None;
-        }
-        instead(context, endpoint, ip, owner)?;
-        Some(Spare {
+        is_left.then(|| Spare {
             pool: pool.to_owned(),
             ip,
             owner: owner.clone(),

@@ -159,6 +159,9 @@ async fn a_gc_list_without_a_pod_that_runs_or_is_given_time_to_stop_takes_nothin
         );
     }
     scene.change_pod(failed).await;
+    // The list may be older than the sandbox.
+    assert_eq!(scene.collect().await, 0);
+    scene.agent.host.lose_sandbox("c");
     assert_eq!(scene.collect().await, 1);
     assert!(scene.is_clear());
 }

@@ -121,6 +121,7 @@ async fn gc_leaves_what_was_claimed_for_further_nics_to_the_end_of_the_pod() {
     assert_eq!(collect::collect(&agent.context, &all).await.unwrap(), 0);
     assert_eq!(agent.nics().unwrap(), ["eth0 c", "net1 -", "net2 -"]);
     agent.server.remove(POD);
+    agent.host.lose_sandbox("c");
     // The attachment that is not in the list ends with its pod, and what was never set up after it.
     assert_eq!(collect::collect(&agent.context, &all).await.unwrap(), 1);
     assert_eq!(used(&agent), [0, 1, 1]);
