@@ -77,3 +77,13 @@ async fn of_two_records_that_counts_which_the_endpoint_names() {
     agent.context.endpoints.wait(deadline, known).await.unwrap();
     assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.2.1/20"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_is_told_to_end_before_it_knows_anything_does_not_hold_up_its_process() {
+    let agent = Agent::start(&[], &json!({}));
+    agent.process.stop();
+    let limit = std::time::Duration::from_secs(60);
+    let start = recheck::start(agent.context.clone());
+    assert!(tokio::time::timeout(limit, start).await.is_err());
+    assert!(agent.context.synced().is_err());
+}
