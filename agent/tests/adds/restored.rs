@@ -51,6 +51,19 @@ async fn known(agent: &Agent, wanted: impl Fn(&Value) -> bool) {
     agent.context.pools.cache().wait(soon(), look).await.unwrap();
 }
 
+/// The pool has nothing on record any more, and the agent knows.
+#[expect(clippy::unwrap_used, reason = "helpers of tests, which fail by it")]
+async fn lose_records(agent: &Agent) {
+    agent.server.edit(&format!("{POOLS}/a"), |pool| {
+        pool["status"].as_object_mut().unwrap().remove("allocatedIPs");
+    });
+    let lost = |pools: &spiderpool_kit::cache::Store<spiderpool_crds::SpiderIPPool>| {
+        let status = pools.get(&Key::new("", "a"))?.status.as_ref()?;
+        status.allocated_ips.is_none().then_some(())
+    };
+    agent.context.pools.cache().wait(soon(), lost).await.unwrap();
+}
+
 /// The operator ends the pause.
 #[expect(clippy::unwrap_used, reason = "helpers of tests, which fail by it")]
 fn end(server: &Server) {
@@ -95,15 +108,7 @@ async fn who_uses_an_address_gets_it_back_from_a_pod_of_the_past() {
         pool["status"]["allocatedIPs"] = json!(past.to_string());
     });
     let before = agent.server.snapshot();
-    agent.server.edit(&format!("{POOLS}/a"), |pool| {
-        pool["status"].as_object_mut().unwrap().remove("allocatedIPs");
-    });
-    let key = Key::new("", "a");
-    let free = |pools: &spiderpool_kit::cache::Store<spiderpool_crds::SpiderIPPool>| {
-        let status = pools.get(&key)?.status.as_ref()?;
-        status.allocated_ips.is_none().then_some(())
-    };
-    agent.context.pools.cache().wait(soon(), free).await.unwrap();
+    lose_records(&agent).await;
     assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
     tokio::spawn(restore::run(agent.context.clone()));
     agent.server.restore(&before);
@@ -117,15 +122,7 @@ async fn who_uses_an_address_gets_it_back_from_a_pod_of_the_past() {
 async fn an_agent_that_starts_after_it_notices_by_a_sandbox_without_a_record() {
     let agent = agent();
     assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
-    agent.server.edit(&format!("{POOLS}/a"), |pool| {
-        pool["status"].as_object_mut().unwrap().remove("allocatedIPs");
-    });
-    let key = Key::new("", "a");
-    let lost = |pools: &spiderpool_kit::cache::Store<spiderpool_crds::SpiderIPPool>| {
-        let status = pools.get(&key)?.status.as_ref()?;
-        status.allocated_ips.is_none().then_some(())
-    };
-    agent.context.pools.cache().wait(soon(), lost).await.unwrap();
+    lose_records(&agent).await;
     agent.context.pools.set_starting(true);
     // Only who has looked again since counts.
     let owner = Owner {
@@ -149,15 +146,7 @@ async fn an_agent_that_starts_while_another_ends_a_del_does_not_take_it_for_a_re
     let agent = agent();
     assert_eq!(agent.add("eth0", &[]).await.unwrap(), ["eth0 10.77.1.1/20"]);
     agent.host.note_ended("c", "eth0");
-    agent.server.edit(&format!("{POOLS}/a"), |pool| {
-        pool["status"].as_object_mut().unwrap().remove("allocatedIPs");
-    });
-    let key = Key::new("", "a");
-    let lost = |pools: &spiderpool_kit::cache::Store<spiderpool_crds::SpiderIPPool>| {
-        let status = pools.get(&key)?.status.as_ref()?;
-        status.allocated_ips.is_none().then_some(())
-    };
-    agent.context.pools.cache().wait(soon(), lost).await.unwrap();
+    lose_records(&agent).await;
     agent.context.pools.set_starting(true);
     assert!(recheck::all(&agent.context).await);
     assert_eq!(records(&agent.server), json!({}));
