@@ -1,10 +1,12 @@
 //! What an uninstall leaves behind: nothing that nobody can delete, or nothing at all.
 //!
-//! [`finalizers`] takes the finalizers off endpoints, which nobody would do later: namespaces and pods with them could not be deleted
-//! any more. Records and everything else stay for who installs again.
+//! [`leftovers`] takes the finalizers off endpoints, which nobody would do later: namespaces and pods with them could not be deleted
+//! any more. Records and everything else that users made stay for who installs again. The Lease of the election goes.
 //!
-//! [`run`] removes every trace of Spiderpool from the API. Definitions are deleted first: a definition that goes refuses new objects, so that operator and agents that still run
-//! cannot make pools and endpoints again. Then finalizers are taken off until everything is gone.
+//! [`run`] removes definitions and objects. Definitions are deleted first: a definition that goes refuses new objects, so that operator
+//! and agents that still run cannot make pools and endpoints again. Then finalizers are taken off until everything is gone.
+
+mod lease;
 
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use spiderpool_crds::{SpiderEndpoint, names};
 use spiderpool_kit::deadline::{Failure, within};
 use tokio::time::Instant;
 
+use crate::daemon::LEASE;
 use crate::write::DEADLINE;
 
 /// Pause between two looks at what is left.
@@ -35,6 +38,14 @@ pub enum Error {
     Held {
         /// How long it was tried.
         after: Duration,
+    },
+    /// A controller that runs holds the lease.
+    #[error("{holder} still holds Lease {name}; see that no controller runs any more, and run this again")]
+    Led {
+        /// Namespace and name of the lease.
+        name: String,
+        /// Who holds it.
+        holder: String,
     },
     /// Something did not go in time.
     #[error(
@@ -73,7 +84,7 @@ pub async fn run(client: Client, limit: Duration) -> Result<(), Error> {
             }
         }
         if left.is_empty() {
-            tracing::info!("nothing of Spiderpool is left in the API");
+            tracing::info!("no definition of Spiderpool is left in the API");
             return Ok(());
         }
         if Instant::now() >= deadline {
@@ -86,12 +97,18 @@ pub async fn run(client: Client, limit: Duration) -> Result<(), Error> {
     }
 }
 
-/// Takes our finalizer off every endpoint, until a list shows none that has it.
-pub async fn finalizers(client: Client, limit: Duration) -> Result<(), Error> {
+/// Takes our finalizer off every endpoint, and deletes the Lease in the namespace of the controller.
+pub async fn leftovers(client: Client, namespace: &str, limit: Duration) -> Result<(), Error> {
     let deadline = Instant::now() + limit;
+    finalizers(&client, deadline, limit).await?;
+    lease::delete(client, namespace, LEASE, deadline).await
+}
+
+/// Until a list shows no endpoint that has it.
+async fn finalizers(client: &Client, deadline: Instant, limit: Duration) -> Result<(), Error> {
     let mut total = 0_usize;
     loop {
-        let freed = free_endpoints(&client).await?;
+        let freed = free_endpoints(client).await?;
         if freed == 0 {
             tracing::info!(total, "no endpoint has a finalizer of Spiderpool");
             return Ok(());
@@ -103,6 +120,11 @@ pub async fn finalizers(client: Client, limit: Duration) -> Result<(), Error> {
     }
 }
 
+/// Whether there is no such kind. Of a path that it does not know at all the API server says so in another form than of an object.
+fn is_unknown(failure: &Failure<kube::Error>) -> bool {
+    failure.status().is_some_and(|status| status.code == 404)
+}
+
 /// Goes through all endpoints once; tells how many had our finalizer.
 async fn free_endpoints(client: &Client) -> Result<usize, Error> {
     let all: Api<SpiderEndpoint> = Api::all(client.clone());
@@ -112,8 +134,7 @@ async fn free_endpoints(client: &Client) -> Result<usize, Error> {
         let page = within(DEADLINE, "listing SpiderEndpoints", all.list_metadata(&params)).await;
         let page = match page {
             Ok(page) => page,
-            // There is no such kind.
-            Err(failure) if failure.is_not_found() => return Ok(0),
+            Err(failure) if is_unknown(&failure) => return Ok(0),
             Err(failure) => return Err(failure.into()),
         };
         for endpoint in &page.items {
@@ -177,7 +198,7 @@ async fn free_objects(client: &Client, definition: &CustomResourceDefinition) ->
     let objects = match list {
         Ok(objects) => objects,
         // The definition went in between.
-        Err(failure) if failure.is_not_found() => return Ok(()),
+        Err(failure) if is_unknown(&failure) => return Ok(()),
         Err(failure) => return Err(failure.into()),
     };
     for object in objects {

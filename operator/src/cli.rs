@@ -136,9 +136,14 @@ impl Daemon {
 /// Options of `clean`.
 #[derive(Debug, Args)]
 pub struct Clean {
-    /// Delete nothing: only take the finalizers off endpoints, which nobody does when no agent and no controller runs any more.
+    /// Delete nothing that users made: only take the finalizers off endpoints, which nobody does when no agent and no controller runs
+    /// any more, and delete the Lease of the controllers.
     #[arg(long)]
-    pub finalizers: bool,
+    pub leftovers: bool,
+
+    /// Namespace of the controllers; their Lease is there.
+    #[arg(long, env = "SPIDERPOOL_POD_NAMESPACE", default_value = "kube-system")]
+    pub namespace: String,
 
     /// Seconds after which to give up.
     #[arg(long, default_value_t = 120)]

@@ -45,7 +45,7 @@ use crate::write::Writer;
 use crate::{api, certificates, pool, reclaim, subnet, triggers};
 
 /// Name of the lease that replicas compete for.
-const LEASE: &str = "spiderpool-controller-leases";
+pub(crate) const LEASE: &str = "spiderpool-controller-leases";
 /// How long work at hand may take to end after a stop signal. Less than the grace period of a pod.
 const GRACE: Duration = Duration::from_secs(20);
 /// How many definitions of kinds one page of their list has: some have a megabyte.

@@ -16,8 +16,8 @@ async fn main() -> anyhow::Result<()> {
         Command::Clean(options) => match client::infer().await.and_then(client::patient) {
             Ok(client) => {
                 let limit = Duration::from_secs(options.timeout_seconds);
-                let cleaned = match options.finalizers {
-                    true => clean::finalizers(client, limit).await,
+                let cleaned = match options.leftovers {
+                    true => clean::leftovers(client, &options.namespace, limit).await,
                     false => clean::run(client, limit).await,
                 };
                 cleaned.map_err(Into::into)

@@ -1,17 +1,21 @@
-//! The chart's life on a cluster: uninstalling keeps what users made without finalizers on endpoints, installing again finds it, and with the clean-up value
-//! nothing stays.
+//! The chart's life on a cluster: uninstalling keeps what users made without finalizers on endpoints, installing again finds it, and
+//! with the clean-up value nothing stays.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::cluster::Cluster;
 use crate::cluster::install::{NAMESPACE, RELEASE};
-use crate::sh;
+use crate::sh::{self, Readiness, wait_until};
 use crate::ui::Ui;
 
 /// The clean-up hook is a Job that ends within four minutes, or fails.
 const DEADLINE: Duration = Duration::from_secs(300);
+
+/// What has an owner goes with it in a moment.
+const GONE: Duration = Duration::from_secs(60);
 
 /// How many custom resource definitions there are.
 const KINDS: usize = 4;
@@ -47,18 +51,7 @@ pub(super) fn run(cluster: &Cluster, ui: &Ui) -> Result<()> {
             held.trim().is_empty(),
             "endpoints have finalizers that nobody takes off: {held}"
         );
-        let hooks = cluster.kubectl(&[
-            "get",
-            "job,sa,clusterrole,clusterrolebinding",
-            "-n",
-            NAMESPACE,
-            "-l",
-            OWN,
-            "-o",
-            "name",
-        ])?;
-        ensure!(hooks.trim().is_empty(), "left behind: {hooks}");
-        nothing_of_the_webhook(cluster)?;
+        nothing_but(cluster, |name| name.starts_with("customresourcedefinition"))?;
         cluster.kubectl(&["get", "ss", "lifecycle"]).map(drop)
     })?;
     cluster.install(&["--set", "spiderpoolController.cleanup.enable=true"])?;
@@ -72,12 +65,13 @@ pub(super) fn run(cluster: &Cluster, ui: &Ui) -> Result<()> {
         uninstall(cluster)?;
         let left = kinds(cluster)?;
         ensure!(left == 0, "{left} custom resource definitions stay");
-        nothing_of_the_webhook(cluster)?;
-        let pods = cluster.kubectl(&["get", "all,cm,sa,secret", "-n", NAMESPACE, "-l", OWN, "-o", "name"])?;
-        ensure!(pods.trim().is_empty(), "left behind: {pods}");
-        Ok(())
+        nothing_but(cluster, |_| false)
     })
 }
+
+/// Kinds that nobody leaves behind: Events tell of the past, an APIService is the API server's own and goes with its last definition,
+/// and ComponentStatuses are not stored.
+const UNASKED: [&str; 3] = ["events", "apiservices", "componentstatuses"];
 
 /// What the release makes.
 const OWN: &str = "app.kubernetes.io/instance=spiderpool";
@@ -104,27 +98,31 @@ fn uninstall(cluster: &Cluster) -> Result<()> {
         .map(drop)
 }
 
-/// A webhook configuration without a webhook would keep users from making pools; a Secret that stays is a key that nobody looks after.
-fn nothing_of_the_webhook(cluster: &Cluster) -> Result<()> {
-    for kind in ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"] {
-        let left = cluster.kubectl(&["get", kind, "-l", OWN, "-o", "name"])?;
-        ensure!(left.trim().is_empty(), "left behind: {left}");
-    }
-    // The garbage collector takes them.
-    let gone = [
-        "wait",
-        "secrets",
-        "-n",
-        NAMESPACE,
-        "-l",
-        OWN,
-        "--for=delete",
-        "--timeout=60s",
-    ];
-    cluster
-        .kubectl_within(&gone, DEADLINE)
-        .context("waiting for the Secrets of the webhook to go")
-        .map(drop)
+/// Waits until no object of any kind has our name or mark but those that are to stay.
+fn nothing_but(cluster: &Cluster, stays: impl Fn(&str) -> bool) -> Result<()> {
+    wait_until("nothing to be left behind", GONE, || {
+        let kinds = cluster.kubectl(&["api-resources", "--verbs=list", "-o", "name"])?;
+        let kinds: Vec<&str> = kinds
+            .lines()
+            .filter(|kind| !UNASKED.iter().any(|unasked| kind.starts_with(unasked)))
+            .collect();
+        let all = ["get", &kinds.join(","), "-A", "-o", "name"];
+        // A kind of which the API server told may be gone the next moment.
+        let (named, marked) = match (
+            cluster.kubectl(&all),
+            cluster.kubectl(&[&all[..], &["-l", OWN]].concat()),
+        ) {
+            (Ok(named), Ok(marked)) => (named, marked),
+            (Err(error), _) | (_, Err(error)) => return Ok(Readiness::NotYet(format!("{error:#}"))),
+        };
+        let ours = |name: &&str| name.rsplit('/').next().is_some_and(|name| name.contains(RELEASE));
+        let left: BTreeSet<&str> = named.lines().filter(ours).chain(marked.lines()).collect();
+        let left: Vec<&str> = left.into_iter().filter(|name| !stays(name)).collect();
+        Ok(match left.is_empty() {
+            true => Readiness::Ready(()),
+            false => Readiness::NotYet(format!("left behind: {}", left.join(", "))),
+        })
+    })
 }
 
 fn kinds(cluster: &Cluster) -> Result<usize> {
